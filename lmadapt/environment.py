@@ -1,0 +1,24 @@
+"""Settings every process of ours starts with: no telemetry, and no surprise downloads."""
+
+import os
+
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "BITSANDBYTES_NOWELCOME": "1",
+}
+
+
+def prepare_environment(*, offline: bool) -> None:
+    """Switch off the telemetry of every library; with `offline`, forbid hub access as well.
+
+    Call it before the libraries are imported. A variable the user has set stays as it is.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if offline:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")

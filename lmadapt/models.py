@@ -1,0 +1,105 @@
+"""Loading models: bf16 or NF4, for training or for inference; safetensors only."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
+
+from lmadapt.errors import UserError
+
+Precision = Literal["nf4", "bf16"]
+
+transformers_logging.disable_progress_bar()
+
+
+def device() -> torch.device:
+    """The first GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model folder, with its chat template."""
+    _require_model(folder)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def load_bf16(folder: Path) -> Any:
+    """The model of a folder in bfloat16, on `device()`, in evaluation mode."""
+    return _load(folder)
+
+
+def load_nf4(folder: Path) -> Any:
+    """The model of a folder, its linear layers in NF4 with double quantisation (Dettmers et al. 2023, QLoRA).
+
+    Safe to train through: on CPUs with AVX512-BF16, bitsandbytes repacks each layer at the first forward pass in
+    evaluation mode, after which it passes no gradient to its input; that path is switched off here.
+    """
+    model = _load(
+        folder,
+        quantization_config=BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        ),
+    )
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def load_for_inference(folder: Path, *, precision: Precision, adapter: Path | None = None) -> Any:
+    """The model of `folder`, with the LoRA adapter of folder `adapter` over it, for scoring and generation.
+
+    In `nf4` on a CPU the 4-bit weights are unpacked once into bfloat16: the products are those of the 4-bit
+    layers in training (the same numbers enter the same multiplication), without unpacking at every pass.
+    """
+    model = load_nf4(folder) if precision == "nf4" else load_bf16(folder)
+    if precision == "nf4" and device().type == "cpu":
+        _unpack_nf4(model)
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
+    return model.eval()
+
+
+def _load(folder: Path, **options: Any) -> Any:
+    _require_model(folder)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.bfloat16,
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        local_files_only=True,
+        device_map={"": device()},
+        **options,
+    )
+    return model.eval()
+
+
+def _require_model(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no model here (config.json is missing); `dvc repro` makes it")
+
+
+def _unpack_nf4(model: torch.nn.Module) -> None:
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit
+
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, Linear4bit):
+            weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(torch.bfloat16)
+            linear = torch.nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+            linear.weight = torch.nn.Parameter(weight, requires_grad=False)
+            linear.bias = layer.bias
+            model.set_submodule(name, linear)
+    for attribute in ("hf_quantizer", "quantization_method"):
+        if hasattr(model, attribute):
+            delattr(model, attribute)
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config

@@ -78,7 +78,9 @@ def _completion(tokenizer: Any, messages: Sequence[Message], content: str) -> st
     prompt = _render(tokenizer, messages, generation_prompt=True)
     full = _render(tokenizer, [*messages, {"role": "assistant", "content": content}], generation_prompt=False)
     if not full.startswith(prompt):
-        raise UserError(f"the chat template renders {full[:200]!r}, which does not begin with its prompt {prompt[:200]!r}")
+        raise UserError(
+            f"the chat template renders {full[:200]!r}, which does not begin with its prompt {prompt[:200]!r}"
+        )
     return full[len(prompt) :]
 
 

@@ -1,0 +1,30 @@
+"""What every test starts from: no telemetry, no network, and a tiny model made once."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lmadapt.environment import prepare_environment
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+prepare_environment(offline=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a two-layer model; tests must not write into it."""
+    from tests.tiny import make_tiny_model
+
+    return make_tiny_model(tmp_path_factory.mktemp("tiny") / "base")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not any(item.get_closest_marker("gpu") for item in items):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))

@@ -82,10 +82,8 @@ def _fields_at(kind: type[Section], location: tuple[Any, ...]) -> list[str]:
     """Names allowed at a location inside a section, following nested sections."""
     for key in location:
         field = kind.model_fields.get(str(key))
-        nested = (
-            [a for a in _types_in(field.annotation) if isinstance(a, type) and issubclass(a, Section)] if field else []
-        )
-        kind = nested[0] if nested else kind
+        types = _types_in(field.annotation) if field else []
+        kind = next((t for t in types if isinstance(t, type) and issubclass(t, Section)), kind)
     return list(kind.model_fields)
 
 

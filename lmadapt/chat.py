@@ -62,11 +62,11 @@ def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
         context = _tokens(tokenizer, prompt[len(done) :])
         completion = _completion(tokenizer, messages[:turn], message["content"])
         said, _, rest = completion.partition(tokenizer.eos_token)
+        if not said.strip():
+            raise UserError(f"turn {turn + 1} of the assistant is empty: there is nothing to learn from it")
         spoken = [*_tokens(tokenizer, said), tokenizer.eos_token_id]
         input_ids += context + spoken
         labels += [IGNORED] * len(context) + spoken
-        if len(spoken) == 1:
-            raise UserError(f"turn {turn + 1} of the assistant is empty: there is nothing to learn from it")
         done = prompt + completion[: len(completion) - len(rest)]
     encoded = Encoded(input_ids, labels)
     if encoded.loss_tokens == 0:

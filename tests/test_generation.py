@@ -1,0 +1,37 @@
+from pathlib import Path
+
+from lmadapt.generation import generate_answers
+from lmadapt.models import load_bf16, load_tokenizer
+
+PROMPTS = ["What is the capital of France?", "Numbers", "Which weakness reads a buffer before checking its length?"]
+CONVERSATIONS = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
+
+
+def test_answers_stand_in_the_order_of_the_questions_whatever_the_batch(tiny_model: Path) -> None:
+    model, tokenizer = load_bf16(tiny_model).float(), load_tokenizer(tiny_model)
+    alone = [generate_answers(model, tokenizer, [c], max_new_tokens=6)[0] for c in CONVERSATIONS]
+    together = generate_answers(model, tokenizer, CONVERSATIONS, max_new_tokens=6, batch_size=2)
+    assert together == alone
+    assert len(set(together)) == len(PROMPTS)
+
+
+def test_sampling_depends_on_the_seed_and_greedy_decoding_does_not(tiny_model: Path) -> None:
+    model, tokenizer = load_bf16(tiny_model), load_tokenizer(tiny_model)
+
+    def answer(temperature: float, seed: int) -> str:
+        return generate_answers(
+            model, tokenizer, CONVERSATIONS[:1], max_new_tokens=8, temperature=temperature, seed=seed
+        )[0]
+
+    assert answer(0.0, 1) == answer(0.0, 2)
+    assert answer(1.5, 1) == answer(1.5, 1)
+    assert answer(1.5, 1) != answer(1.5, 2)
+
+
+def test_the_number_of_new_tokens_is_bounded(tiny_model: Path) -> None:
+    model, tokenizer = load_bf16(tiny_model), load_tokenizer(tiny_model)
+    done: list[int] = []
+    short = generate_answers(model, tokenizer, CONVERSATIONS, max_new_tokens=2, batch_size=2, on_batch=done.append)
+    long = generate_answers(model, tokenizer, CONVERSATIONS, max_new_tokens=20)
+    assert all(len(few) < len(many) for few, many in zip(short, long, strict=True))
+    assert done == [2, 1]

@@ -1,0 +1,129 @@
+"""What must agree between dvc.yaml, params.yaml, the stages and the modules they import."""
+
+import ast
+import importlib
+import inspect
+import shlex
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lmadapt.sections import Section
+
+ROOT = Path(__file__).parents[1]
+STAGES = ["fetch", "curate", "validate", "pretrain", "sft", "evaluate", "register"]
+GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+MODULES = [*(ROOT / "lmadapt").rglob("*.py"), *(ROOT / "stages").glob("*.py"), *(ROOT / "flows").glob("*.py")]
+
+
+def name_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {name_of(file): file for file in MODULES}
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Project modules that `module` names in an import, anywhere in its file."""
+    found = set()
+    for node in ast.walk(ast.parse(FILES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found & FILES.keys())
+
+
+def reachable(module: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        current = waiting.pop()
+        if current not in seen:
+            seen.add(current)
+            waiting += imports(current)
+    return seen
+
+
+def params_class(stage: str) -> type[Section]:
+    module = importlib.import_module(f"stages.{stage}")
+    kind = inspect.signature(getattr(module, stage)).parameters["params"].annotation
+    assert issubclass(kind, Section)
+    assert kind.__module__ == module.__name__
+    return kind
+
+
+def test_the_graph_has_the_seven_stages_in_order() -> None:
+    assert list(GRAPH) == STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_deps_of_a_stage_are_the_modules_it_imports(stage: str) -> None:
+    needed = {FILES[module].relative_to(ROOT).as_posix() for module in reachable(f"stages.{stage}")}
+    empty = {name for name in needed if name.endswith("__init__.py")}
+    declared = {dep for dep in GRAPH[stage]["deps"] if dep.endswith(".py")}
+    assert declared == needed - empty
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_path_of_a_command_is_a_declared_dep_or_out(stage: str) -> None:
+    words = shlex.split(GRAPH[stage]["cmd"])
+    paths = {value for flag, value in zip(words, words[1:], strict=False) if flag.startswith("--")}
+    declared = {*GRAPH[stage]["deps"], *GRAPH[stage].get("outs", []), *GRAPH[stage].get("plots", [])}
+    declared |= set(GRAPH[stage]["metrics"])
+    undeclared = {path for path in paths if not any(path == d or Path(d) in Path(path).parents for d in declared)}
+    # dvc.lock is what DVC itself writes while a stage runs: it cannot be a dep of one.
+    assert undeclared - {"dvc.lock"} == set()
+    assert {path for path in declared if not path.endswith((".py", ".j2"))} <= paths | ordering_only(stage)
+
+
+def ordering_only(stage: str) -> set[str]:
+    """Deps that are not read but must have passed first."""
+    return {"metrics/validate.json"} if stage in {"pretrain", "sft"} else set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_yaml_holds_exactly_the_keys_its_class_declares(stage: str) -> None:
+    section = yaml.safe_load((ROOT / "params.yaml").read_text())[stage]
+    assert params_class(stage).model_validate(section)
+    assert GRAPH[stage]["params"] == [stage]
+
+
+def test_params_yaml_has_a_section_for_each_stage_and_no_other() -> None:
+    assert list(yaml.safe_load((ROOT / "params.yaml").read_text())) == STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_key_of_a_section_is_read_by_its_stage(stage: str) -> None:
+    source = FILES[f"stages.{stage}"].read_text()
+    read = {node.attr for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)}
+    unread = set(params_class(stage).model_fields) - read
+    assert not unread or "params.model_dump()" in source
+
+
+def test_the_library_imports_neither_stages_nor_flows() -> None:
+    for module in FILES:
+        if module.startswith("lmadapt"):
+            assert not [name for name in imports(module) if name.startswith(("stages", "flows"))], module
+
+
+def test_no_stage_imports_a_stage_and_flows_import_neither() -> None:
+    for module in FILES:
+        if module.startswith(("stages.", "flows.")):
+            own = {"stages", "lmadapt"} if module.startswith("flows.") else {"stages"}
+            assert not [name for name in imports(module) if name.split(".")[0] in own - {"flows"}], module
+
+
+def test_imports_have_no_cycle() -> None:
+    for module in FILES:
+        for imported in imports(module):
+            assert module not in reachable(imported), f"{module} and {imported} import each other"
+
+
+def test_no_module_has_more_than_400_lines() -> None:
+    lengths = {name: len(file.read_text().splitlines()) for name, file in FILES.items()}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+    assert sum(lengths.values()) < 8000

@@ -49,7 +49,9 @@ def load_section(kind: type[AnySection], name: str, file: Path) -> AnySection:
     try:
         return kind.model_validate(plain(params[name]))
     except ValidationError as error:
-        problems = [_explain(problem, name, params, kind, file) for problem in error.errors()]
+        # Unknown keys first: a misspelt one explains why another is missing.
+        ordered = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        problems = [_explain(problem, name, params, kind, file) for problem in ordered]
         raise UserError("\n".join(problems)) from None
 
 

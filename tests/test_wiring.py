@@ -5,6 +5,7 @@ import importlib
 import inspect
 import shlex
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_the_deps_of_a_stage_are_the_modules_it_imports(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_path_of_a_command_is_a_declared_dep_or_out(stage: str) -> None:
     words = shlex.split(GRAPH[stage]["cmd"])
-    paths = {value for flag, value in zip(words, words[1:], strict=False) if flag.startswith("--")}
+    paths = {value for flag, value in pairwise(words) if flag.startswith("--")}
     declared = {*GRAPH[stage]["deps"], *GRAPH[stage].get("outs", []), *GRAPH[stage].get("plots", [])}
     declared |= set(GRAPH[stage]["metrics"])
     undeclared = {path for path in paths if not any(path == d or Path(d) in Path(path).parents for d in declared)}

@@ -1,0 +1,97 @@
+"""What a user may get wrong: one clear message, a failed exit, nothing half-written, and a next run that works."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.project import dvc, make_project, set_params
+
+TEMPLATE_WITHOUT_ANSWERS = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
+)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    return make_project(tmp_path_factory.mktemp("bad_input"), tiny_model)
+
+
+def misspelled_key(project: Path) -> None:
+    file = project / "params.yaml"
+    file.write_text(file.read_text().replace("chat_template:", "chat_templat:"))
+
+
+def missing_file(project: Path) -> None:
+    (project / "data/own/corpus.jsonl").unlink()
+
+
+def line_that_is_no_json(project: Path) -> None:
+    file = project / "data/own/corpus.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*lines[:2], "not json\n", *lines[2:]]))
+
+
+def empty_corpus(project: Path) -> None:
+    (project / "data/own/corpus.jsonl").write_text("")
+
+
+def wrong_sha256(project: Path) -> None:
+    (project / "data/own/weights.gguf").write_bytes(b"GGUF")
+    set_params(project, {"fetch": {"model": {"name_or_path": "data/own/weights.gguf", "sha256": "0" * 64}}})
+
+
+def unknown_model(project: Path) -> None:
+    set_params(project, {"fetch": {"model": {"name_or_path": "models/no-such-model"}}})
+
+
+def no_completions(project: Path) -> None:
+    (project / "data/own/instructions.jsonl").write_text('{"question": "Why?", "answer": ""}\n' * 3)
+
+
+def template_without_answers(project: Path) -> None:
+    (project / "answerless.jinja").write_text(TEMPLATE_WITHOUT_ANSWERS)
+    set_params(project, {"fetch": {"model": {"chat_template": "answerless.jinja"}}})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (misspelled_key, "fetch.model.chat_templat: unknown key; did you mean `chat_template`?"),
+        (missing_file, "data/own/corpus.jsonl"),
+        (line_that_is_no_json, "data/own/corpus.jsonl:3"),
+        (empty_corpus, "data/own/corpus.jsonl"),
+        (wrong_sha256, "0" * 64),
+        (unknown_model, "models/no-such-model"),
+        (no_completions, "data/own/instructions.jsonl"),
+        (template_without_answers, "answerless.jinja"),
+    ],
+)
+def test_bad_input_is_refused_by_name_and_leaves_nothing_behind(
+    project: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    sound = {file: file.read_bytes() for file in (project / "params.yaml", *(project / "data/own").iterdir())}
+    spoil(project)
+    try:
+        outcome = dvc(project, "repro", "fetch")
+    finally:
+        for file, content in sound.items():
+            file.write_bytes(content)
+    assert outcome.returncode != 0
+    told = [line for line in outcome.stdout.splitlines() if message in line]
+    assert told, outcome.stdout
+    assert "Traceback" not in outcome.stdout
+    assert not (project / "data/raw").exists()
+    assert not (project / "models/base").exists()
+    assert not list(project.rglob("*.tmp"))
+
+
+def test_the_next_run_after_a_refused_one_works(project: Path) -> None:
+    (project / "params.yaml").write_text((project / "params.yaml").read_text() + "\nnonsense: {}\n")
+    misspelled_key(project)
+    assert dvc(project, "repro", "fetch").returncode != 0
+    file = project / "params.yaml"
+    file.write_text(file.read_text().replace("chat_templat:", "chat_template:").replace("\nnonsense: {}\n", ""))
+    outcome = dvc(project, "repro", "fetch")
+    assert outcome.returncode == 0, outcome.stdout[-3000:]
+    assert (project / "data/raw/corpus.parquet").is_file()

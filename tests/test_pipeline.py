@@ -1,0 +1,108 @@
+"""The whole pipeline, through real `dvc repro`, on a two-layer model: what a user's run leaves behind."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.project import dvc, make_project, set_params
+
+STAGES = ["fetch", "curate", "validate", "pretrain", "sft", "evaluate", "register"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    folder = make_project(tmp_path_factory.mktemp("pipeline"), tiny_model)
+    outcome = dvc(folder, "repro")
+    assert outcome.returncode == 0, outcome.stdout[-6000:]
+    assert re.findall(r"Running stage '(\w+)'", outcome.stdout) == STAGES
+    return folder
+
+
+def metrics(project: Path, stage: str) -> dict:  # type: ignore[type-arg]
+    return json.loads((project / f"metrics/{stage}.json").read_text())  # type: ignore[no-any-return]
+
+
+def test_each_model_has_its_figures_with_n_and_interval(project: Path) -> None:
+    models = metrics(project, "evaluate")["models"]
+    assert list(models) == ["adapted", "base", "pretrained"]
+    for figures in models.values():
+        for accuracy in (figures["domain"], figures["general"], *figures["categories"].values()):
+            low, high = accuracy["interval"]
+            assert 0 <= low <= accuracy["accuracy"] <= high <= 1
+            assert accuracy["n"] >= 30
+        for text in figures["bits_per_byte"].values():
+            assert text["interval"][0] <= text["value"] <= text["interval"][1]
+
+
+def test_the_verdict_is_one_of_three_with_a_reason(project: Path) -> None:
+    verdict = metrics(project, "evaluate")["verdict"]
+    assert verdict["outcome"] in {"SHIP", "HOLD", "INCONCLUSIVE"}
+    assert verdict["reason"].endswith(".")
+
+
+def test_every_raw_row_has_one_decision(project: Path) -> None:
+    raw = [row for file in (project / "data/raw").glob("*.parquet") for row in pq.read_table(file)["id"].to_pylist()]
+    decided = pq.read_table(project / "data/curated/decisions.parquet")["id"].to_pylist()
+    assert sorted(decided) == sorted(raw)
+
+
+def test_the_report_stands_alone(project: Path) -> None:
+    report = (project / "reports/forgetting.html").read_text()
+    assert metrics(project, "evaluate")["verdict"]["outcome"] in report
+    assert not re.findall(r"""(?:src|href)=["']https?://""", report)
+
+
+def test_a_second_repro_runs_nothing(project: Path) -> None:
+    assert "Running stage" not in dvc(project, "repro").stdout
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "stale"),
+    [
+        ("evaluate", "margin", 0.5, ["evaluate"]),
+        ("sft", "learning_rate", 0.5, ["sft"]),
+        ("pretrain", "learning_rate", 0.5, ["pretrain"]),
+    ],
+)
+def test_a_changed_param_makes_its_own_stage_stale(
+    project: Path, section: str, key: str, value: float, stale: list[str]
+) -> None:
+    before = (project / "params.yaml").read_text()
+    set_params(project, {section: {key: value}})
+    try:
+        status = json.loads(dvc(project, "status", "--json").stdout)
+    finally:
+        (project / "params.yaml").write_text(before)
+    assert sorted(status) == stale
+
+
+def test_dvc_shows_metrics_and_plots(project: Path) -> None:
+    shown = json.loads(dvc(project, "metrics", "show", "--json").stdout)
+    assert "metrics/evaluate.json" in json.dumps(shown)
+    plots = dvc(project, "plots", "show", "-o", "shown")
+    assert plots.returncode == 0, plots.stdout
+    assert (project / "shown/index.html").is_file()
+
+
+def test_a_version_loads_in_a_process_that_knows_only_the_registry(project: Path, tmp_path: Path) -> None:
+    version = metrics(project, "register")
+    alias = version["aliases"][0]
+    program = (
+        "import mlflow; model = mlflow.pyfunc.load_model('models:/tiny@" + alias + "');"
+        "print('answers', len(model.predict(['What is a buffer?', 'And a token?'])))"
+    )
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db",
+    }
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "answers 2" in elsewhere.stdout, elsewhere.stderr[-3000:]

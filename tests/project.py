@@ -11,9 +11,25 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-WORDS = "buffer query token header cookie script path kernel socket thread memory packet cipher parser handler".split()
+WORDS = [
+    "buffer",
+    "query",
+    "token",
+    "header",
+    "cookie",
+    "script",
+    "path",
+    "kernel",
+    "socket",
+    "thread",
+    "memory",
+    "packet",
+    "cipher",
+    "parser",
+    "handler",
+]
 FAULTS = ["overflow", "injection", "leak", "race", "bypass", "confusion", "exhaustion", "traversal"]
-COLOURS = "red green blue black white amber violet orange crimson grey".split()
+COLOURS = ["red", "green", "blue", "black", "white", "amber", "violet", "orange", "crimson", "grey"]
 SMALL = {
     "curate": {"heldout_fraction": 0.2},
     "validate": {

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-WORDS = "buffer query token header cookie script path kernel socket thread memory packet cipher parser handler".split()  # noqa: SIM905
+WORDS = [
     "buffer",
     "query",
     "token",

@@ -3,7 +3,9 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
+
+from pydantic import Field
 
 from lmadapt.base_model import convert_gguf, copy_model, weights_sha256
 from lmadapt.demo import demo_rows
@@ -19,13 +21,16 @@ CACHE = Path(".lmadapt/packages")
 REQUIRED: tuple[Role, ...] = ("corpus", "instructions", "evaluation")
 
 
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class ModelParams(Section):
     """The base model: a hub id with revision, a folder, or a GGUF file inside packages."""
 
     name_or_path: str
     revision: str | None
-    packages: dict[str, str]
-    sha256: str | None
+    packages: dict[str, Sha256]  # NAME==VERSION: SHA-256 of the wheel; the parts are joined in this order
+    sha256: Sha256 | None  # of the joined file
     chat_template: str
     trust_remote_code: bool
 
@@ -44,7 +49,7 @@ class FetchParams(Section):
     """Section `fetch` of params.yaml."""
 
     model: ModelParams
-    packages: dict[str, str]
+    packages: dict[str, Sha256]
     sources: SourcesParams
 
 

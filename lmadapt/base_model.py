@@ -1,0 +1,241 @@
+"""The base model, from GGUF parts inside packages, from the hub or from a folder: safetensors, with a chat template."""
+
+import functools
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from jinja2 import TemplateError
+
+from lmadapt.chat import PLAIN_TEMPLATE, encode_conversation
+from lmadapt.errors import Unavailable, UserError
+from lmadapt.files import atomic_folder, file_sha256, read_json
+
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
+MODEL_FILES = (
+    *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "vocab.txt", "merges.txt", "*.model", "*.tiktoken", "chat_template.jinja"),
+)
+"""What is taken of a model: configuration, tokenizer and safetensors; no pickles, no code."""
+IGNORED_FILES = ("*/*", "consolidated*.safetensors")  # the same weights once more, in other formats
+TWO_TURNS = [
+    {"role": "user", "content": "First question?"},
+    {"role": "assistant", "content": "First answer."},
+    {"role": "user", "content": "Second question?"},
+    {"role": "assistant", "content": "Second answer."},
+]
+
+
+def convert_gguf(name: str, folders: Sequence[Path], *, sha256: str | None, chat_template: str, target: Path) -> None:
+    """Join the parts of GGUF file `name`, one from each folder in turn, and write them to `target` in bfloat16.
+
+    `sha256` is that of the joined file; None leaves it unchecked. Raises UserError when a part is missing, the
+    SHA-256 differs, or transformers cannot read the file.
+    """
+    with TemporaryDirectory() as work, atomic_folder(target) as temporary:
+        gguf = Path(work) / "model.gguf"
+        _join([_part(name, folder) for folder in folders], gguf)
+        found = file_sha256(gguf)
+        if sha256 not in (None, found):
+            raise UserError(f"fetch.model.sha256: {name}: expected {sha256}, got {found}")
+        try:
+            model, tokenizer = _load_gguf(gguf)
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"fetch.model.name_or_path: {name} is no GGUF file transformers can read: {error}"
+            ) from None
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        _settle_chat_template(tokenizer, chat_template, temporary)
+
+
+def copy_model(
+    name_or_path: str, *, revision: str | None, chat_template: str, trust_remote_code: bool, target: Path
+) -> None:
+    """Copy a model from a folder, or from the hub at commit `revision`, to `target`.
+
+    Configuration, tokenizer and safetensors only, with `trust_remote_code` the model's own code as well. Raises
+    UserError when there is no such model or it cannot be used, Unavailable when the hub does not answer.
+    """
+    patterns = [*MODEL_FILES, *(["*.py"] if trust_remote_code else [])]
+    source = Path(name_or_path)
+    if not source.is_dir():
+        source = _download(name_or_path, revision, patterns)
+    with atomic_folder(target) as temporary:
+        for pattern in patterns:
+            for file in sorted(source.glob(pattern)):
+                if not file.match(IGNORED_FILES[1]):
+                    _place(file, temporary / file.name, from_hub=not Path(name_or_path).is_dir())
+        _require_usable(temporary, source, name_or_path, trust_remote_code)
+        tokenizer = _load_tokenizer(temporary, name_or_path, trust_remote_code)
+        _settle_chat_template(tokenizer, chat_template, temporary)
+
+
+def weights_sha256(folder: Path) -> dict[str, str]:
+    """SHA-256 of each safetensors file of a model folder, by name."""
+    return {file.name: file_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
+
+
+def _part(name: str, folder: Path) -> Path:
+    found = sorted(folder.rglob(f"{name}*"))
+    if len(found) != 1:
+        raise UserError(
+            f"fetch.model.name_or_path: package {folder.name} holds {len(found)} files named {name}*, expected one"
+        )
+    return found[0]
+
+
+def _join(parts: Sequence[Path], target: Path) -> None:
+    with target.open("wb") as joined:
+        for part in parts:
+            with part.open("rb") as stream:
+                shutil.copyfileobj(stream, joined)
+
+
+def _load_gguf(file: Path) -> tuple[Any, Any]:
+    import gguf
+    import torch
+    from transformers import TOKENIZER_MAPPING, AutoConfig, AutoModelForCausalLM, GgufConfig
+
+    class ArrayReader(gguf.GGUFReader):
+        """Reads through a plain array: slicing a memmap is most of the cost of 262,144 token strings."""
+
+        @property
+        def data(self) -> Any:
+            return self.array
+
+        @data.setter
+        def data(self, mapped: Any) -> None:
+            self.array = mapped.view(np.ndarray)
+
+    # transformers parses the whole file anew for each of configuration and weights: once is enough.
+    with patch.object(gguf, "GGUFReader", functools.cache(ArrayReader)):
+        source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
+        config = AutoConfig.from_pretrained(file.parent, **source)
+        tokenizer = TOKENIZER_MAPPING[type(config)].from_pretrained(file.parent, **source)
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent,
+            config=config,
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+            **source,
+        )
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    return model, tokenizer
+
+
+def _download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    if not HUB_ID.fullmatch(hub_id):
+        raise UserError(
+            f"fetch.model.name_or_path: {hub_id!r} is no model; allowed: a hub model id such as Qwen/Qwen3-8B, "
+            "an existing folder, or with fetch.model.packages the name of a GGUF file inside them"
+        )
+    if revision is None:
+        raise UserError(
+            f"fetch.model.revision: hub model {hub_id} needs the commit to pin (Files, History on its page)"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(
+            snapshot_download(
+                hub_id, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(IGNORED_FILES)
+            )
+        )
+    except GatedRepoError:
+        raise UserError(f"{hub_id}: accept its terms on its hub page, then log in with `hf auth login`") from None
+    except RepositoryNotFoundError:
+        raise UserError(
+            f"fetch.model.name_or_path: neither a folder nor a hub model is called {hub_id!r}; allowed: a hub model "
+            "id such as Qwen/Qwen3-8B (private ones need `hf auth login`), or an existing folder"
+        ) from None
+    except RevisionNotFoundError:
+        raise UserError(f"fetch.model.revision: {hub_id} has no revision {revision!r}") from None
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+        raise Unavailable(
+            f"fetch.model.name_or_path: {hub_id!r} is no folder here, and the hub cannot be asked for it now: {error}"
+        ) from None
+
+
+def _place(file: Path, target: Path, *, from_hub: bool) -> None:
+    """Copy, or for weights in the hub's own cache link, so that large models take their space once."""
+    if from_hub and file.suffix == ".safetensors":
+        try:
+            os.link(file.resolve(), target)
+            return
+        except OSError:
+            pass
+    shutil.copyfile(file, target)
+
+
+def _require_usable(folder: Path, source: Path, name: str, trust_remote_code: bool) -> None:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"fetch.model.name_or_path: {name}: config.json is missing; expected a Hugging Face model")
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(file.name for suffix in ("*.bin", "*.pt", "*.pth") for file in source.glob(suffix))
+        found = (
+            f"only pickled weights ({', '.join(pickles)}), which can run code when read" if pickles else "no weights"
+        )
+        raise UserError(f"fetch.model.name_or_path: {name}: {found}; safetensors are needed")
+    for index in folder.glob("*.safetensors.index.json"):
+        missing = sorted({shard for shard in read_json(index)["weight_map"].values() if not (folder / shard).is_file()})
+        if missing:
+            raise UserError(
+                f"fetch.model.name_or_path: {name}: {', '.join(missing)} is missing, which {index.name} lists"
+            )
+    config = read_json(folder / "config.json")
+    if "quantization_config" in config:
+        raise UserError(f"fetch.model.name_or_path: {name} is quantised already; name the original, in 16 or 32 bits")
+    if "auto_map" in config and not trust_remote_code:
+        raise UserError(f"fetch.model.trust_remote_code: {name} runs code of its own; read it, then set this to true")
+
+
+def _load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error).replace(str(folder), name)
+        raise UserError(f"fetch.model.name_or_path: {name}: no usable tokenizer: {reason}") from None
+
+
+def _settle_chat_template(tokenizer: Any, setting: str, folder: Path) -> None:
+    """Write the template beside the tokenizer, in the file that overrides whatever its configuration says."""
+    if setting == "auto" and tokenizer.chat_template:
+        return
+    template = PLAIN_TEMPLATE if setting in ("auto", "plain") else _checked_template(tokenizer, Path(setting))
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+
+def _checked_template(tokenizer: Any, file: Path) -> str:
+    try:
+        tokenizer.chat_template = template = file.read_text(encoding="utf-8")
+        encoded = encode_conversation(tokenizer, TWO_TURNS)
+    except OSError as error:
+        raise UserError(
+            f"fetch.model.chat_template: {file}: {error.strerror}; allowed: auto, plain, or a Jinja template file"
+        ) from None
+    except (TemplateError, UserError, TypeError) as error:
+        raise UserError(f"fetch.model.chat_template: {file} cannot render a two-turn conversation: {error}") from None
+    rendered = tokenizer.decode(encoded.input_ids)
+    for message in TWO_TURNS:
+        if message["content"] not in rendered:
+            raise UserError(f"fetch.model.chat_template: {file} leaves out {message['content']!r} of a conversation")
+    return template

@@ -1,0 +1,107 @@
+"""Questions with known answers, as instructions and as four-way multiple choice."""
+
+import functools
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+CHOICES = 4
+NEAR_COPY = 0.5  # word-set Jaccard similarity from which two answers say the same
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One question and its answer; `relation` is the kind of question, `entity` what it is about."""
+
+    category: str
+    relation: str
+    entity: str
+    question: str
+    answer: str
+    also_true: tuple[str, ...] = ()  # other right answers, which cannot be distractors
+    relatives: frozenset[str] = frozenset()  # entities whose answers may be right here too
+    number: int = 0  # tells apart several questions of one relation on one entity
+
+    @property
+    def location(self) -> str:
+        """Unique within a set."""
+        return f"{self.relation}/{self.entity}/{self.number}"
+
+
+def fraction(key: str) -> float:
+    """A number in [0, 1) that depends on nothing but `key`: splits by it never change with other entries."""
+    return int(hashlib.sha256(key.encode()).hexdigest()[:12], 16) / 16**12
+
+
+def instruction(fact: Fact, wordings: Sequence[str] = ("{}",)) -> dict[str, Any]:
+    """The fact as question and answer, in one of the wordings of its question."""
+    question = wordings[int(fraction("wording " + fact.location) * len(wordings))].format(fact.question)
+    return {
+        "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": fact.answer}],
+        "category": fact.category,
+        "entity": fact.entity,
+        "location": fact.location,
+    }
+
+
+def choice_items(facts: Iterable[Fact], *, group: str, limit: int) -> Iterator[dict[str, Any]]:
+    """At most `limit` items of each category: the answer among three answers to the same question elsewhere.
+
+    A distractor is never right: not another true answer, not an answer of a relative, not a near-copy of either.
+    Facts without three such distractors are left out. The answer stands equally often in each place.
+    """
+    ordered = sorted(facts, key=lambda fact: fraction("item " + fact.location))
+    taken: dict[str, int] = {}
+    for fact in ordered:
+        place = taken.get(fact.category, 0)
+        if place == limit:
+            continue
+        distractors = _draw([other for other in ordered if other.relation == fact.relation], fact)
+        if len(distractors) == CHOICES - 1:
+            taken[fact.category] = place + 1
+            yield item(fact, distractors, place=place % CHOICES, group=group)
+
+
+def item(fact: Fact, distractors: Sequence[str], *, place: int, group: str) -> dict[str, Any]:
+    """The multiple-choice row of a fact, its answer at index `place`."""
+    return {
+        "group": group,
+        "category": fact.category,
+        "cluster": fact.entity,
+        "prompt": fact.question,
+        "choices": [*distractors[:place], fact.answer, *distractors[place:]],
+        "answer": place,
+        "check": "",
+        "severity": "",
+        "location": fact.location,
+    }
+
+
+def same(first: str, second: str) -> bool:
+    """Whether two answers are near-copies of each other, or one holds the other."""
+    one, two = words(first), words(second)
+    return one <= two or two <= one or len(one & two) >= NEAR_COPY * len(one | two)
+
+
+@functools.cache
+def words(text: str) -> frozenset[str]:
+    """The words of a text in lower case; a text without any is its own word."""
+    return frozenset(re.findall(r"\w+", text.lower())) or frozenset((text,))
+
+
+def _draw(pool: Sequence[Fact], fact: Fact) -> list[str]:
+    random = np.random.default_rng(int(fraction("distractors " + fact.location) * 2**48))
+    drawn: list[str] = []
+    for index in random.permutation(len(pool)):
+        other = pool[index]
+        if other.entity == fact.entity or other.entity in fact.relatives:
+            continue
+        if not any(same(other.answer, known) for known in (fact.answer, *fact.also_true, *drawn)):
+            drawn.append(other.answer)
+        if len(drawn) == CHOICES - 1:
+            break
+    return drawn

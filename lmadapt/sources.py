@@ -1,0 +1,305 @@
+"""Data sources named in params.yaml: files, folders and hub data sets, read row by row into the raw tables."""
+
+import csv
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import Field, model_validator
+
+from lmadapt.errors import Unavailable, UserError
+from lmadapt.sections import Section
+
+Role = Literal["corpus", "general_text", "instructions", "general_instructions", "evaluation"]
+Row = dict[str, Any]
+FORMATS = (".jsonl", ".csv", ".parquet")
+ALLOWED = "a .jsonl, .csv or .parquet file (also .gz), or a folder with .txt or .md files"
+GROUPS = ("domain", "general", "behaviour")
+
+
+class Columns(Section):
+    """What our fields are called in a file; a field that is not named has its own name there."""
+
+    text: str = "text"
+    messages: str = "messages"  # list of {role, content}, the last by the assistant
+    question: str = "question"
+    context: str = "context"  # appended to the question where present; Alpaca calls it input
+    answer: str = "answer"
+    prompt: str = "prompt"
+    choices: str = "choices"
+    check: str = "check"
+    severity: str = "severity"
+    category: str = "category"
+    entity: str = "entity"
+    group: str = "group"
+
+
+class Source(Section):
+    """Where rows come from: exactly one of `path`, `hub` and `demo`."""
+
+    path: str | None = None  # a file or folder, relative to the project
+    hub: str | None = None  # a data set id, with revision and split, and name where it has configurations
+    demo: str | None = None
+    revision: str | None = None
+    split: str | None = None
+    name: str | None = None
+    columns: Columns = Field(default_factory=Columns)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Source":
+        if sum(origin is not None for origin in (self.path, self.hub, self.demo)) != 1:
+            raise ValueError("give exactly one of path, hub and demo")
+        if self.hub and not (self.revision and self.split):
+            raise ValueError("a hub data set needs revision (the commit to pin) and split")
+        if not self.hub and (self.revision or self.split or self.name):
+            raise ValueError("revision, split and name belong to hub data sets only")
+        if self.demo and self.columns != Columns():
+            raise ValueError("demo sets have no columns to name")
+        return self
+
+    @property
+    def title(self) -> str:
+        """What rows call their source."""
+        return self.path or self.demo or ":".join(filter(None, (self.hub, self.name, self.split)))
+
+
+def read_source(source: Source, role: Role) -> Iterator[Row]:
+    """Rows of a file, folder or hub data set for `role`, as in records.RAW_TABLES.
+
+    Raises UserError naming file and line for whatever is wrong in it, also where no row of an instruction set has
+    a completion; single rows without one pass with an empty answer, for curation to drop. Raises Unavailable when
+    the hub does not answer.
+    """
+    convert = _CONVERT[role]
+    completions = rows = 0
+    for location, record in _records(source):
+        row = convert(record, source, f"{source.title}:{location}")
+        rows += 1
+        completions += "messages" not in row or bool(row["messages"][-1]["content"].strip())
+        yield {"id": f"{source.title}/{location}", **row, "source": source.title, "location": location}
+    if rows == 0:
+        raise UserError(f"{source.title}: empty, there are no rows for {role}")
+    if completions == 0:
+        raise UserError(f"{source.title}: no completions: the answer is empty in all {rows} rows")
+
+
+def _records(source: Source) -> Iterator[tuple[str, Row]]:
+    if source.hub:
+        return _hub_records(source)
+    path = Path(source.path or "")
+    if path.is_dir():
+        return _folder_records(path, source.columns.text)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file or folder; allowed: {ALLOWED}")
+    kind = Path(path.name.removesuffix(".gz")).suffix
+    if kind not in FORMATS:
+        raise UserError(f"{path}: cannot be read; allowed: {ALLOWED}")
+    return {".jsonl": _jsonl_records, ".csv": _csv_records, ".parquet": _parquet_records}[kind](path)
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _decoded_lines(path: Path) -> Iterator[str]:
+    try:
+        with _open(path) as stream:
+            for number, line in enumerate(stream, start=1):
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}:{number}: not UTF-8 text: {error.reason}") from None
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise UserError(f"{path}: not a whole gzip file: {error}") from None
+
+
+def _jsonl_records(path: Path) -> Iterator[tuple[str, Row]]:
+    for number, line in enumerate(_decoded_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{number}: no JSON: {error.msg} at column {error.colno}") from None
+        if not isinstance(record, dict):
+            raise UserError(f"{path}:{number}: expected a JSON object, got {line.strip()[:60]}")
+        yield str(number), record
+
+
+def _csv_records(path: Path) -> Iterator[tuple[str, Row]]:
+    reader = csv.DictReader(_decoded_lines(path), strict=True)
+    try:
+        for record in reader:
+            if None in record or None in record.values():
+                raise UserError(
+                    f"{path}:{reader.line_num}: expected {len(reader.fieldnames or ())} columns, as in line 1"
+                )
+            yield str(reader.line_num), record
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: no CSV: {error}") from None
+
+
+def _parquet_records(path: Path) -> Iterator[tuple[str, Row]]:
+    number = 0
+    try:
+        with _open(path) as stream:
+            for batch in pq.ParquetFile(stream).iter_batches(batch_size=1000):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield str(number), record
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: not a readable Parquet file: {error}") from None
+
+
+def _folder_records(folder: Path, column: str) -> Iterator[tuple[str, Row]]:
+    for file in sorted(file for suffix in ("*.txt", "*.md") for file in folder.rglob(suffix)):
+        location = file.relative_to(folder).as_posix()
+        yield location, {column: "".join(_decoded_lines(file)), "entity": location}
+
+
+def _hub_records(source: Source) -> Iterator[tuple[str, Row]]:
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(
+            source.hub, source.name, split=source.split, revision=source.revision, streaming=True
+        )
+        for number, record in enumerate(rows):
+            yield str(number), record
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise UserError(f"{source.title}: no such data set on the hub: {error}") from None
+    except ConnectionError as error:
+        raise Unavailable(f"{source.title}: the hub cannot be reached: {error}") from None
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(f"{source.title}: {error}") from None
+
+
+def _field(record: Mapping[str, Any], column: str, place: str) -> Any:
+    if column not in record:
+        raise UserError(f"{place}: column {column!r} is missing; present: {', '.join(map(str, record)) or 'none'}")
+    return record[column]
+
+
+def _text(record: Mapping[str, Any], column: str, place: str) -> str:
+    value = _field(record, column, place)
+    if not isinstance(value, str):
+        raise UserError(f"{place}: {column} must be text, got {value!r}")
+    return value
+
+
+def _optional(record: Mapping[str, Any], columns: Columns, field: str, default: str, place: str) -> str:
+    """A field that rows may leave out, unless `columns` names it."""
+    column: str = getattr(columns, field)
+    if field not in columns.model_fields_set and record.get(column) is None:
+        return default
+    return _text(record, column, place)
+
+
+def _document(record: Row, source: Source, place: str) -> Row:
+    return {
+        "text": _text(record, source.columns.text, place),
+        "entity": _optional(record, source.columns, "entity", "", place),
+    }
+
+
+def _instruction(record: Row, source: Source, place: str) -> Row:
+    columns = source.columns
+    if columns.messages in record or "messages" in columns.model_fields_set:
+        messages = _messages(_field(record, columns.messages, place), columns.messages, place)
+    else:
+        context = _optional(record, columns, "context", "", place)
+        question = "\n\n".join(filter(None, (_text(record, columns.question, place), context)))
+        answer = _text(record, columns.answer, place)
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {
+        "messages": messages,
+        "category": _optional(record, columns, "category", source.title, place),
+        "entity": _optional(record, columns, "entity", "", place),
+    }
+
+
+def _messages(value: Any, column: str, place: str) -> list[dict[str, str]]:
+    value = _parsed(value)
+    if not isinstance(value, list) or not value:
+        raise UserError(f"{place}: {column} must be a list of messages with role and content, got {value!r}")
+    messages = []
+    for turn, message in enumerate(value):
+        if not isinstance(message, dict):
+            raise UserError(f"{place}: {column}[{turn}] must have role and content, got {message!r}")
+        here = f"{place}: {column}[{turn}]"
+        role, content = _text(message, "role", here), _text(message, "content", here)
+        if role not in ("user", "assistant") and (role != "system" or turn):
+            raise UserError(f"{here}: role {role!r}; allowed: user, assistant, and in the first message system")
+        messages.append({"role": role, "content": content})
+    if messages[-1]["role"] != "assistant":
+        messages.append({"role": "assistant", "content": ""})
+    return messages
+
+
+def _parsed(value: Any) -> Any:
+    """A value that CSV can only hold as text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
+
+
+def _item(record: Row, source: Source, place: str) -> Row:
+    columns = source.columns
+    row = {
+        "prompt": _text(record, columns.prompt, place),
+        "category": _optional(record, columns, "category", source.title, place),
+        "cluster": _optional(record, columns, "entity", "", place),
+    }
+    if record.get(columns.check):
+        check = _parsed(record[columns.check])
+        if not isinstance(check, dict) or "kind" not in check:
+            raise UserError(f"{place}: {columns.check} must be a JSON object with a kind, got {check!r}")
+        severity = _optional(record, columns, "severity", "major", place)
+        scored: Row = {"choices": [], "answer": None, "check": json.dumps(check, sort_keys=True), "severity": severity}
+        return {**row, "group": "behaviour", **scored}
+    choices = _parsed(_field(record, columns.choices, place))
+    if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(choice, str) for choice in choices):
+        raise UserError(f"{place}: {columns.choices} must be a list of at least two texts, got {choices!r}")
+    group = _optional(record, columns, "group", "domain", place)
+    if group not in GROUPS:
+        raise UserError(f"{place}: {columns.group} is {group!r}; allowed: {', '.join(GROUPS)}")
+    answer = _answer(_field(record, columns.answer, place), choices, f"{place}: {columns.answer}")
+    return {**row, "group": group, "choices": choices, "answer": answer, "check": "", "severity": ""}
+
+
+def _answer(value: Any, choices: list[str], place: str) -> int:
+    """Index of the right choice, given as its text or its index from 0."""
+    if value in choices:
+        return choices.index(value)
+    index = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(choices):
+        return index
+    raise UserError(f"{place} is {value!r}, which is none of the choices {choices!r} nor an index into them")
+
+
+_CONVERT = {
+    "corpus": _document,
+    "general_text": _document,
+    "instructions": _instruction,
+    "general_instructions": _instruction,
+    "evaluation": _item,
+}
+
+
+def text_bytes(table: pa.Table) -> int:
+    """UTF-8 bytes of what is said in a raw table: documents, messages, or prompts with their choices."""
+    total = 0
+    for name in ("text", "messages", "prompt", "choices"):
+        if name in table.column_names:
+            column = table[name].combine_chunks()
+            while not pa.types.is_string(column.type):
+                column = column.field("content") if pa.types.is_struct(column.type) else column.flatten()
+            total += pc.sum(pc.binary_length(column)).as_py() or 0
+    return total

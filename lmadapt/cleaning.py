@@ -1,6 +1,5 @@
 """Repair of text that is kept: wrong encodings, control characters, composed Unicode."""
 
-import os
 import re
 import unicodedata
 from collections.abc import Callable
@@ -59,5 +58,6 @@ def _compose(text: str) -> str:
 
 def _difference(before: str, after: str) -> str:
     """The first place where two texts differ, with a little of what follows."""
-    start = len(os.path.commonprefix([before, after]))
+    length = min(len(before), len(after))
+    start = next((i for i in range(length) if before[i] != after[i]), length)
     return f"{before[start : start + 20]!r} became {after[start : start + 20]!r} at character {start}"

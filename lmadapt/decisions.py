@@ -37,8 +37,9 @@ class Row:
     def parts(self) -> list[str]:
         """The texts a reader would see apart: the document; each message but the system's; the item's prompt."""
         if self.role in INSTRUCTION_ROLES:
-            return [message["content"] for message in self.record["messages"] if message["role"] != "system"]
-        return [self.record["prompt" if self.role == "evaluation" else "text"]]
+            messages = self.record["messages"] or ()
+            return [message["content"] or "" for message in messages if message["role"] != "system"]
+        return [self.record["prompt" if self.role == "evaluation" else "text"] or ""]
 
     @property
     def text(self) -> str:

@@ -83,9 +83,10 @@ def split_words(texts: Sequence[str]) -> Words:
 
 def mix(values: np.ndarray) -> np.ndarray:
     """Spread 64-bit integers evenly over all 64 bits (the finaliser of MurmurHash3)."""
-    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    return values ^ (values >> np.uint64(33))
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        values = (values ^ (values >> np.uint64(33))) * np.uint64(factor)
+    spread: np.ndarray = values ^ (values >> np.uint64(33))
+    return spread
 
 
 def _hash_words(words: Any) -> np.ndarray:

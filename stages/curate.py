@@ -20,7 +20,7 @@ class CurateParams(Section):
     max_words: int = Field(ge=1)
     min_alphabetic_fraction: float = Field(ge=0, le=1)
     max_repeated_line_fraction: float = Field(ge=0, le=1)
-    near_duplicate_jaccard: float = Field(gt=0, le=1)
+    near_duplicate_jaccard: float = Field(ge=0.7, le=1)  # below, the bands of near_duplicates.py miss too many pairs
     decontaminate_ngram_words: int = Field(ge=3)
     heldout_fraction: float = Field(ge=0, lt=1)
 

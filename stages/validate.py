@@ -28,7 +28,7 @@ class ValidateParams(Section):
     min_supervised_fraction: float = Field(ge=0, le=1)
     max_document_tokens: int = Field(ge=1)
     max_failing_fraction: float = Field(ge=0, lt=1)
-    near_duplicate_jaccard: float = Field(gt=0, le=1)
+    near_duplicate_jaccard: float = Field(ge=0.7, le=1)
     decontaminate_ngram_words: int = Field(ge=3)
 
 

@@ -1,0 +1,63 @@
+"""Repair of text that is kept: wrong encodings, control characters, composed Unicode."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+import ftfy
+
+# Decoding mistakes only: ftfy would also unescape HTML and straighten quotes, which changes what a text says.
+MOJIBAKE = ftfy.TextFixerConfig(
+    unescape_html=False,
+    remove_terminal_escapes=False,
+    fix_latin_ligatures=False,
+    fix_character_width=False,
+    uncurl_quotes=False,
+    fix_line_breaks=False,
+    remove_control_chars=False,
+    normalization=None,
+)
+LINE_BREAKS = re.compile(r"\r\n?|[\u0085\u2028\u2029]")
+# Terminal escape sequences, C0 and C1 control characters but tab and line feed, and the byte-order mark.
+CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
+
+
+def clean(text: str) -> tuple[str, str, str]:
+    """The text as it is kept, the first rule that changed it, and the evidence of all; "" and "" when untouched.
+
+    Rules, in order: `mojibake` (ftfy; Speer 2019), `control_characters` (removed; line breaks become line feeds),
+    `unicode_nfc` (canonical composition, Unicode Annex 15), `surrounding_space`.
+    """
+    rule, evidence = "", []
+    steps: dict[str, Callable[[str], str]] = {
+        "mojibake": _fix_encoding,
+        "control_characters": _remove_control,
+        "unicode_nfc": _compose,
+        "surrounding_space": str.strip,
+    }
+    for name, step in steps.items():
+        changed = step(text)
+        if changed != text:
+            rule = rule or name
+            evidence.append(f"{name}: {_difference(text, changed)}")
+            text = changed
+    return text, rule, "; ".join(evidence)
+
+
+def _fix_encoding(text: str) -> str:
+    return text if text.isascii() else ftfy.fix_text(text, MOJIBAKE)
+
+
+def _remove_control(text: str) -> str:
+    return CONTROL.sub("", LINE_BREAKS.sub("\n", text))
+
+
+def _compose(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _difference(before: str, after: str) -> str:
+    """The first place where two texts differ, with a little of what follows."""
+    length = min(len(before), len(after))
+    start = next((i for i in range(length) if before[i] != after[i]), length)
+    return f"{before[start : start + 20]!r} became {after[start : start + 20]!r} at character {start}"

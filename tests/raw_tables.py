@@ -1,0 +1,99 @@
+"""Small raw and curated tables of prose that shares nothing by chance, for tests of curation and validation."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lmadapt.curation import Curated, curate_tables
+from lmadapt.records import CURATED_TABLES, RAW_TABLES, write_table
+
+Records = dict[str, list[dict[str, Any]]]
+FILTERS = {
+    "min_words": 3,
+    "max_words": 2000,
+    "min_alphabetic_fraction": 0.6,
+    "max_repeated_line_fraction": 0.3,
+}
+SETTINGS = {"near_duplicate_jaccard": 0.8, "decontaminate_ngram_words": 13, "heldout_fraction": 0.1, "seed": 0}
+
+
+def prose(seed: int, words: int = 60) -> str:
+    """Nonsense sentences, the same for the same seed."""
+    draw = random.Random(seed)
+    vocabulary = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(3, 9))) for _ in range(words)]
+    return " ".join(vocabulary).capitalize() + "."
+
+
+def document(name: str, text: str, entity: str = "") -> dict[str, Any]:
+    return {"id": name, "text": text, "entity": entity, "source": "tests", "location": f"at {name}"}
+
+
+def instruction(name: str, question: str, answer: str, entity: str = "") -> dict[str, Any]:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    row = {"id": name, "messages": messages, "category": "facts", "entity": entity}
+    return row | {"source": "tests", "location": f"at {name}"}
+
+
+def item(name: str, prompt: str, answer: str, group: str = "domain", cluster: str = "") -> dict[str, Any]:
+    choices = [f"none of {name}", answer]
+    row = {"id": name, "group": group, "category": f"{group} facts", "cluster": cluster, "prompt": prompt}
+    row |= {"choices": choices, "answer": 1, "check": "", "severity": ""}
+    return row | {"source": "tests", "location": f"at {name}"}
+
+
+def raw_records() -> Records:
+    """30 domain entities (the first ten with items, the others with instructions), 20 general ones."""
+    return {
+        "corpus": [document(f"corpus/{n}", prose(n), f"thing {n}") for n in range(30)],
+        "general_text": [document(f"text/{n}", prose(100 + n), f"topic {n}") for n in range(10)],
+        "instructions": [
+            instruction(f"ask/{n}", f"What does {prose(200 + n, 4)} mean?", prose(300 + n, 12), f"thing {n}")
+            for n in range(10, 30)
+        ],
+        "general_instructions": [
+            instruction(f"chat/{n}", f"Tell me about {prose(400 + n, 4)}", prose(500 + n, 8), f"fact {n}")
+            for n in range(10)
+        ],
+        "evaluation": [
+            *(
+                item(f"item/{n}", f"Which is {prose(600 + n, 6)}?", prose(700 + n, 5), "domain", f"thing {n}")
+                for n in range(10)
+            ),
+            *(
+                item(f"general/{n}", f"Who is {prose(800 + n, 5)}?", prose(900 + n, 3), "general", f"fact {n + 50}")
+                for n in range(10)
+            ),
+        ],
+    }
+
+
+def as_tables(records: Records) -> dict[str, pa.Table]:
+    return {role: pa.Table.from_pylist(records[role], schema=schema) for role, schema in RAW_TABLES.items()}
+
+
+def curate_records(records: Records, **settings: Any) -> Curated:
+    filters = FILTERS | {key: settings.pop(key) for key in list(settings) if key in FILTERS}
+    return curate_tables(as_tables(records), filters=filters, **(SETTINGS | settings))
+
+
+def decision(curated: Curated, name: str) -> dict[str, Any]:
+    (found,) = (row for row in curated.tables["decisions"] if row["id"] == name)
+    return found
+
+
+def ids(curated: Curated, table: str) -> set[str]:
+    return {row["id"] for row in curated.tables[table]}
+
+
+def write_raw(records: Records, folder: Path) -> Path:
+    for role, schema in RAW_TABLES.items():
+        write_table(records[role], schema, folder / f"{role}.parquet")
+    return folder
+
+
+def write_curated(tables: Records, folder: Path) -> Path:
+    for table, schema in CURATED_TABLES.items():
+        write_table(tables[table], schema, folder / f"{table}.parquet")
+    return folder

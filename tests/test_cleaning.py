@@ -1,0 +1,40 @@
+import pytest
+
+from lmadapt.cleaning import clean
+
+
+@pytest.mark.parametrize(
+    ("raw", "kept", "rule"),
+    [
+        ("schÃ¶n", "schön", "mojibake"),
+        ("nul\x00 and \x1b[31mred\x1b[0m bell\x07", "nul and red bell", "control_characters"),
+        ("two\r\nlines\rthree", "two\nlines\nthree", "control_characters"),
+        ("cafe\u0301", "café", "unicode_nfc"),
+        ("  around \n", "around", "surrounding_space"),
+    ],
+)
+def test_each_rule_repairs_and_is_named(raw: str, kept: str, rule: str) -> None:
+    text, named, evidence = clean(raw)
+    assert (text, named) == (kept, rule)
+    assert evidence.startswith(f"{rule}: ")
+
+
+@pytest.mark.parametrize("text", ["plain", "“curly” &lt;b&gt; ﬁ \uff21", "tab\tand\nline", "שלום नमस्ते 漢字", ""])
+def test_good_text_is_untouched(text: str) -> None:
+    assert clean(text) == (text, "", "")
+
+
+def test_the_first_of_several_rules_is_named_and_all_are_in_the_evidence() -> None:
+    text, rule, evidence = clean(" schÃ¶n\x00")
+    assert (text, rule) == ("schön", "mojibake")
+    assert [part.split(":")[0] for part in evidence.split("; ")] == [
+        "mojibake",
+        "control_characters",
+        "surrounding_space",
+    ]
+    assert "'Ã¶n\\x00' became 'ön\\x00'" in evidence
+
+
+def test_cleaning_twice_changes_nothing_more() -> None:
+    once = clean(" schÃ¶n\r\n\x00cafe\u0301 ")[0]
+    assert clean(once) == (once, "", "")

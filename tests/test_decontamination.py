@@ -1,0 +1,80 @@
+import pytest
+
+from lmadapt.decontamination import MAX_CLUSTERS, Leak, find_leaks
+from lmadapt.words import split_words
+from tests.raw_tables import item, prose
+
+LONG = "Which weakness lets an attacker of the system read every file outside of the web root folder"
+ANSWER = "Canonicalise the path and check that it still begins with the one folder that is allowed"
+SHORT = "What is the capital of France?"
+
+
+def leaks(text: str, *items: dict[str, object], ngram_words: int = 13, in_corpus: bool = False) -> list[Leak]:
+    return find_leaks(split_words([text]), items, ngram_words=ngram_words, in_corpus=in_corpus)
+
+
+def test_a_shared_run_of_the_question_is_a_leak_with_its_words_as_evidence() -> None:
+    (leak,) = leaks(f"Intro. {LONG[:75].upper()}... something else", item("i", LONG, "Path traversal"))
+    assert (leak.text, leak.item) == (0, 0)
+    assert leak.words == "which weakness lets an attacker of the system read every file outside of"
+
+
+def test_a_shared_run_of_the_answer_is_a_leak() -> None:
+    assert leaks(f"Remember to {ANSWER.lower()}, always.", item("i", "Which mitigation?", ANSWER))
+
+
+def test_one_word_less_than_the_run_is_none() -> None:
+    words = LONG.split()
+    assert leaks(" ".join(words[:13]), item("i", LONG, "x"))
+    assert not leaks(" ".join([*words[:12], "but", *words[13:]])[:90], item("i", LONG, "x"))
+
+
+@pytest.mark.parametrize(("ngram_words", "found"), [(6, True), (8, True), (13, False)])
+def test_the_length_of_the_run_is_a_setting(ngram_words: int, found: bool) -> None:
+    assert bool(leaks(" ".join(LONG.split()[2:10]), item("i", LONG, "x"), ngram_words=ngram_words)) is found
+
+
+def test_a_short_prompt_that_appears_whole_is_a_leak_at_word_borders_only() -> None:
+    paris = item("i", SHORT, "Paris")
+    assert leaks("Quiz: what is the capital of france, and of Spain?", paris)
+    assert not leaks("Now what is the capital of Francea?", paris)
+    assert not leaks("What is the capital?", paris)
+
+
+def test_a_short_answer_alone_is_no_leak() -> None:
+    assert not leaks("We met in Paris.", item("i", SHORT, "Paris"))
+    assert not leaks("Paris", item("i", SHORT, "Paris"))
+
+
+def test_a_very_short_prompt_counts_only_as_a_whole_text() -> None:
+    hello = item("i", "Hi there", "Hello")
+    assert leaks("hi there!", hello)
+    assert not leaks("And hi there to all of you", hello)
+
+
+def test_the_corpus_may_quote_domain_items_but_not_hold_their_whole_prompt() -> None:
+    domain, general = item("d", f"{LONG}?", ANSWER), item("g", f"{LONG}?", ANSWER, "general")
+    quoted = " ".join(LONG.split()[1:]) + " " + ANSWER
+    assert not leaks(quoted, domain, in_corpus=True)
+    assert leaks(f"Exam: {LONG}?", domain, in_corpus=True)[0].words.endswith("web root folder")
+    assert leaks(quoted, general, in_corpus=True)
+    assert leaks(quoted, domain, in_corpus=False)
+
+
+def test_a_template_of_many_items_is_no_leak_but_what_they_ask_is() -> None:
+    template = "Read the following description of a weakness carefully and then choose the one name that fits"
+    items = [item(f"i{n}", f"{template}: {prose(n, 20)}", "x", cluster=f"c{n}") for n in range(MAX_CLUSTERS + 1)]
+    assert not leaks(f"{template}: {prose(77, 20)}", *items)
+    assert leaks(f"{template}: {prose(3, 20)}", *items)[0].item == 3
+    assert leaks(f"{template}: {prose(77, 20)}", *items[:MAX_CLUSTERS])
+
+
+def test_each_text_is_reported_once_and_texts_without_words_never() -> None:
+    found = find_leaks(
+        split_words(["", SHORT, LONG, SHORT + LONG]),
+        [item("a", SHORT, "x"), item("b", LONG, "x")],
+        ngram_words=13,
+        in_corpus=False,
+    )
+    assert [(leak.text, leak.item) for leak in found] == [(1, 0), (2, 1), (3, 0)]
+    assert find_leaks(split_words(["text"]), [], ngram_words=13, in_corpus=False) == []

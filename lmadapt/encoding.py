@@ -1,0 +1,52 @@
+"""Tables to training examples: documents whole, instructions with loss on the assistant's turns only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmadapt.chat import Encoded, encode_conversation
+from lmadapt.errors import UserError
+from lmadapt.packing import split_document
+from lmadapt.replay import Document
+
+
+def encode_documents(tokenizer: Any, texts: Sequence[str], *, max_tokens: int) -> list[Document]:
+    """Each text between the tokenizer's begin and end tokens (where it has them), in pieces of at most `max_tokens`."""
+    if not texts:
+        return []
+    before = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+    after = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    documents = ([*before, *tokens, *after] for tokens in encoded)
+    return [split_document(Encoded(tokens, tokens), max_tokens=max_tokens) for tokens in documents]
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """Encoded conversations, and how many were too long to be trained on."""
+
+    documents: list[Document]
+    skipped_too_long: int
+
+
+def encode_instructions(tokenizer: Any, rows: Sequence[dict[str, Any]], *, max_tokens: int) -> Instructions:
+    """Encode rows of an instruction table; those of more than `max_tokens` tokens are left out and counted.
+
+    Raises UserError naming id, source and location of a row that cannot be encoded, and when all are too long.
+    """
+    encoded = [_encode(tokenizer, row) for row in rows]
+    fitting = [[example] for example in encoded if len(example.input_ids) <= max_tokens]
+    if rows and not fitting:
+        shortest = min(len(example.input_ids) for example in encoded)
+        raise UserError(
+            f"max_sequence_tokens is {max_tokens}, and every one of {len(rows)} instructions from "
+            f"{rows[0]['source']} is longer; it must be at least {shortest} for the shortest"
+        )
+    return Instructions(list(fitting), len(encoded) - len(fitting))
+
+
+def _encode(tokenizer: Any, row: dict[str, Any]) -> Encoded:
+    try:
+        return encode_conversation(tokenizer, row["messages"])
+    except UserError as error:
+        raise UserError(f"instruction {row['id']} ({row['source']}, {row['location']}): {error}") from None

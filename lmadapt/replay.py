@@ -1,0 +1,144 @@
+"""What is trained on: domain examples and replayed general ones, interleaved, within a budget of tokens."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from lmadapt.chat import Encoded
+from lmadapt.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Document = Sequence[Encoded]
+"""The pieces of one document, or the one conversation of an instruction."""
+
+TOLERANCE = 0.01  # of all loss-bearing tokens: a replay share met less closely than this is a shortfall
+
+
+@dataclass
+class Pool:
+    """What there is of one kind of data, and what was drawn from it."""
+
+    documents: Sequence[Document]
+    used_documents: set[int] = field(default_factory=set)
+    used_tokens: int = 0
+    used_loss_tokens: int = 0
+
+    def draw(self, document: int, example: Encoded) -> None:
+        """Count an example of a document as used."""
+        self.used_documents.add(document)
+        self.used_tokens += len(example.input_ids)
+        self.used_loss_tokens += example.loss_tokens
+
+    def counts(self) -> dict[str, int]:
+        """Documents, tokens and loss-bearing tokens: used, and available without repetition."""
+        examples = [example for document in self.documents for example in document]
+        return {
+            "documents_used": len(self.used_documents),
+            "documents_available": len(self.documents),
+            "tokens_used": self.used_tokens,
+            "tokens_available": sum(len(example.input_ids) for example in examples),
+            "loss_tokens_used": self.used_loss_tokens,
+            "loss_tokens_available": sum(example.loss_tokens for example in examples),
+        }
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Examples in order of training, and what they are made of."""
+
+    examples: list[Encoded]
+    domain: Pool
+    replay: Pool
+    fraction_asked: float
+
+    @property
+    def fraction_met(self) -> float:
+        """Share of replay in the loss-bearing tokens of the mixture."""
+        return self.replay.used_loss_tokens / (self.domain.used_loss_tokens + self.replay.used_loss_tokens)
+
+    def metrics(self) -> dict[str, Any]:
+        """Counts for a metrics file; `epochs` is domain tokens trained on over domain tokens available."""
+        domain = self.domain.counts()
+        return {
+            "domain": {**domain, "epochs": round(domain["tokens_used"] / domain["tokens_available"], 4)},
+            "replay": {
+                **self.replay.counts(),
+                "fraction_asked": self.fraction_asked,
+                "fraction_met": round(self.fraction_met, 4),
+            },
+        }
+
+
+def mix_replay(
+    domain: Sequence[Document], replay: Sequence[Document], *, fraction: float, max_tokens: int, seed: int
+) -> Mixture:
+    """Draw examples up to `max_tokens` tokens in all, of which replay carries `fraction` of the loss-bearing ones.
+
+    Both kinds are shuffled by document with the seed. Domain data repeats, reshuffled, until the budget is spent;
+    when it exceeds the budget, what is used is a random subset. Replay never repeats: where it runs out, the share
+    that it can have is spread evenly over the mixture, and the shortfall is logged as a warning and shows in the
+    metrics. Raises UserError when there is nothing to train on, or replay is asked for and there is none.
+    """
+    if not any(domain):
+        raise UserError("there is no domain data to train on: see metrics/curate.json for what was dropped, and why")
+    if fraction > 0 and not any(replay):
+        raise UserError(
+            f"replay_fraction is {fraction}, but there is no general data to replay; add some to fetch.sources "
+            "(general_text for pretrain, general_instructions for sft), or set replay_fraction to 0"
+        )
+    mixture, exhausted = _interleave(domain, replay, fraction, max_tokens, seed)
+    if not mixture.examples:
+        raise UserError(f"max_tokens is {max_tokens}: too few for the first example; allowed: as many as one needs")
+    if exhausted:
+        mixture, _ = _interleave(domain, replay, mixture.fraction_met, max_tokens, seed)
+        mixture = Mixture(mixture.examples, mixture.domain, mixture.replay, fraction)
+    if mixture.fraction_met < fraction - TOLERANCE:
+        log.warning(
+            "replay_fraction %s is not met: %.4f of the loss-bearing tokens are replay, all there is (%d tokens)",
+            fraction,
+            mixture.fraction_met,
+            mixture.replay.counts()["loss_tokens_available"],
+        )
+    return mixture
+
+
+def _interleave(
+    domain: Sequence[Document], replay: Sequence[Document], fraction: float, max_tokens: int, seed: int
+) -> tuple[Mixture, bool]:
+    """The mixture, and whether replay ran out before the budget did."""
+    mixture = Mixture([], Pool(domain), Pool(replay), fraction)
+    sources = {False: _epochs(domain, seed, kind=0), True: _epochs(replay, seed, kind=1, epochs=1)}
+    upcoming = {kind: next(source, None) for kind, source in sources.items()}
+    while True:
+        replayed = upcoming[True]
+        wanted = replayed is not None and _replay_is_due(mixture, replayed[1], fraction)
+        drawn = upcoming[wanted]
+        assert drawn is not None  # domain data never ends
+        pool = mixture.replay if wanted else mixture.domain
+        if mixture.domain.used_tokens + mixture.replay.used_tokens + len(drawn[1].input_ids) > max_tokens:
+            return mixture, fraction > 0 and replayed is None
+        pool.draw(*drawn)
+        mixture.examples.append(drawn[1])
+        upcoming[wanted] = next(sources[wanted], None)
+
+
+def _replay_is_due(mixture: Mixture, example: Encoded, fraction: float) -> bool:
+    """Whether the share comes nearer to `fraction` with this replay example than without (error diffusion)."""
+    total = mixture.domain.used_loss_tokens + mixture.replay.used_loss_tokens
+    deficit = fraction * total - mixture.replay.used_loss_tokens
+    return fraction > 0 and deficit >= (1 - fraction) * example.loss_tokens / 2
+
+
+def _epochs(
+    documents: Sequence[Document], seed: int, *, kind: int, epochs: int | None = None
+) -> Iterator[tuple[int, Encoded]]:
+    """Examples with the index of their document, document after document, shuffled anew in every epoch."""
+    for epoch in count() if epochs is None else range(epochs):
+        for document in np.random.default_rng([seed, kind, epoch]).permutation(len(documents)).tolist():
+            for example in documents[document]:
+                yield document, example

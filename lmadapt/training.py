@@ -1,0 +1,223 @@
+"""The one training loop of pretrain and sft: transformers' Trainer over packed rows, with our labelled head."""
+
+import functools
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import PeftModel
+from peft.helpers import disable_input_dtype_casting
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from lmadapt.callbacks import GradientCheck, Progress
+from lmadapt.chat import IGNORED
+from lmadapt.errors import UserError
+from lmadapt.files import atomic_folder, folder_sha256
+from lmadapt.labelled_head import labelled_head
+from lmadapt.packing import Row
+
+Schedule = Literal["cosine", "constant"]
+
+CHECKPOINTS = Path(".lmadapt/checkpoints")
+MAX_GRADIENT_NORM = 1.0
+SAMPLE_TOKENS = 64  # on which the labelled head is compared with the model's own
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training did; `steps` holds one record per optimiser step: step, learning_rate, gradient_norm, loss."""
+
+    tokens: int
+    loss_tokens: int
+    trainable_parameters: int
+    steps: list[dict[str, float]]
+
+    def metrics(self) -> dict[str, Any]:
+        """Counts, and the loss in nats per labelled token, meant over the first and the last tenth of the steps."""
+        losses = [step["loss"] for step in self.steps]
+        tenth = max(1, len(losses) // 10)
+        return {
+            "tokens": self.tokens,
+            "loss_tokens": self.loss_tokens,
+            "trainable_parameters": self.trainable_parameters,
+            "steps": len(losses),
+            "loss_first": round(sum(losses[:tenth]) / tenth, 4),
+            "loss_last": round(sum(losses[-tenth:]) / tenth, 4),
+        }
+
+    def write_curve(self, folder: Path) -> None:
+        """Write `loss.tsv` for `dvc plots`: a line per step, complete after a resumed run too."""
+        names = ["step", "learning_rate", "gradient_norm", "loss"]
+        lines = ["\t".join(names)] + ["\t".join(f"{step[name]:.6g}" for name in names) for step in self.steps]
+        with atomic_folder(folder) as temporary:
+            (temporary / "loss.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def rows_per_step(batch_tokens: int, max_sequence_tokens: int) -> int:
+    """How many rows of `max_sequence_tokens` an optimiser step of `batch_tokens` holds; UserError when none."""
+    if batch_tokens < max_sequence_tokens:
+        raise UserError(
+            f"batch_tokens is {batch_tokens}, less than one row: it must be at least max_sequence_tokens, "
+            f"{max_sequence_tokens}"
+        )
+    return batch_tokens // max_sequence_tokens
+
+
+def train(
+    model: Any,
+    rows: Sequence[Row],
+    *,
+    rows_per_step: int,
+    learning_rate: float,
+    lr_schedule: Schedule,
+    warmup_fraction: float,
+    weight_decay: float,
+    seed: int,
+    checkpoints: Path,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Outcome:
+    """Train what requires gradients in `model`, once over the rows in their order, one row a micro-batch.
+
+    The loss of a step is the mean over all labelled tokens of its `rows_per_step` rows. Matrix products are in bf16,
+    trainable parameters in their own type. Continues from the newest whole checkpoint in `checkpoints`. The same
+    arguments give the same model, bit by bit, on the same CPU, interrupted or not. Raises UserError naming the step
+    where the loss is not finite, and where a trainable tensor gets no gradient.
+    """
+    use_cache = model.config.use_cache
+    trainer = _Trainer(
+        model=model,
+        args=_arguments(checkpoints, rows_per_step, learning_rate, weight_decay, seed),
+        train_dataset=list(rows),
+        data_collator=_one_row,
+        callbacks=[GradientCheck(), Progress(rows, rows_per_step), *callbacks],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.lr_factor = functools.partial(lr_factor, schedule=lr_schedule, warmup_fraction=warmup_fraction)
+    sample = torch.tensor(rows[0]["input_ids"][:SAMPLE_TOKENS], device=model.device)
+    with _own_forward(model), labelled_head(_language_model(model), sample), _lean_casts(model):
+        trainer.train(resume_from_checkpoint=_newest_whole(checkpoints))
+    model.config.use_cache = use_cache
+    return Outcome(
+        tokens=sum(len(row["input_ids"]) for row in rows),
+        loss_tokens=sum(label != IGNORED for row in rows for label in row["labels"]),
+        trainable_parameters=sum(tensor.numel() for tensor in model.parameters() if tensor.requires_grad),
+        steps=[
+            {"gradient_norm": entry["grad_norm"], **{name: entry[name] for name in ("step", "learning_rate", "loss")}}
+            for entry in trainer.state.log_history
+            if "loss" in entry
+        ],
+    )
+
+
+def lr_factor(step: int, steps: int, *, schedule: Schedule, warmup_fraction: float) -> float:
+    """Share of the learning rate in step `step` (from 0) of `steps`: linear warm-up, then constant or cosine to 0.
+
+    Unlike transformers' schedules it starts above zero: with a dozen steps, a first step of rate 0 is a step lost.
+    """
+    warmup = math.ceil(steps * warmup_fraction)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+@contextmanager
+def checkpointing(stage: str, settings: Any, base: Path, rows: Sequence[Row]) -> Iterator[Path]:
+    """A folder for checkpoints that belongs to these settings, base weights and rows; removed when the block succeeds.
+
+    Checkpoints of other settings of the stage are removed with it.
+    """
+    digest = hashlib.sha256(json.dumps([settings, folder_sha256(base), torch.__version__]).encode())
+    for row in rows:
+        digest.update(repr(list(row.items())).encode())
+    yield CHECKPOINTS / f"{stage}-{digest.hexdigest()[:16]}"
+    for folder in CHECKPOINTS.glob(f"{stage}-*"):
+        shutil.rmtree(folder)
+
+
+class _Trainer(Trainer):
+    """transformers' Trainer with our learning-rate schedule; the loss is computed inside the model's forward."""
+
+    lr_factor: Callable[[int, int], float]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: self.lr_factor(step, num_training_steps))
+        return self.lr_scheduler
+
+
+def _arguments(
+    checkpoints: Path, rows_per_step: int, learning_rate: float, weight_decay: float, seed: int
+) -> TrainingArguments:
+    gpu = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        seed=seed,
+        use_cpu=not gpu,
+        bf16=True,
+        optim="paged_adamw_8bit" if gpu else "adamw_torch",
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        max_grad_norm=MAX_GRADIENT_NORM,
+        num_train_epochs=1,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=rows_per_step,
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        dataloader_pin_memory=gpu,
+        activation_checkpointing=gpu,  # trades a third more computing for the memory a GPU is short of
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",  # Progress asks for checkpoints, by time
+        save_total_limit=1,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _one_row(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    """A micro-batch of one row: no padding, and transformers finds the examples in it by their positions."""
+    (row,) = rows
+    return {name: torch.tensor([values]) for name, values in row.items()}
+
+
+def _newest_whole(checkpoints: Path) -> str | None:
+    """The newest checkpoint whose trainer_state.json, written last, is there and whole."""
+    for folder in sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name[11:]), reverse=True):
+        try:
+            json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            shutil.rmtree(folder)
+        else:
+            return str(folder)
+    return None
+
+
+def _language_model(model: Any) -> Any:
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def _lean_casts(model: Any) -> AbstractContextManager[None]:
+    """Spare LoRA layers the cast of their input to fp32, which autocast would cast back (a tenth of a CPU step)."""
+    return disable_input_dtype_casting(model) if isinstance(model, PeftModel) else nullcontext()
+
+
+@contextmanager
+def _own_forward(model: Any) -> Iterator[None]:
+    """Take off what accelerate wraps around `model.forward` for mixed precision."""
+    forward = model.__dict__.get("forward")
+    try:
+        yield
+    finally:
+        for name in ("forward", "_original_forward"):
+            model.__dict__.pop(name, None)
+        if forward is not None:
+            model.forward = forward

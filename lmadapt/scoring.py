@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from os.path import commonprefix
 from typing import Any
 
 import numpy as np
@@ -123,7 +122,8 @@ def _rows(questions: Sequence[Question], limit: int) -> list[_Row]:
     before: list[int] = []
     for index in sorted(range(len(questions)), key=lambda index: questions[index].context):
         context, continuations = questions[index].context, questions[index].continuations
-        shared = len(commonprefix([before, context]))
+        pairs = enumerate(zip(before, context, strict=False))
+        shared = next((place for place, (old, new) in pairs if old != new), min(len(before), len(context)))
         if rows[-1].tokens and len(rows[-1].tokens) + len(context) - shared + sum(map(len, continuations)) > limit:
             rows.append(_Row())
         row, before = rows[-1], context

@@ -129,7 +129,8 @@ def judge(comparison: Comparison, critical_lost: Sequence[str], *, significance:
     if comparison.domain_worse_p_adjusted <= significance:
         harms.append(f"the domain became worse by {_points(-comparison.domain.difference)}")
     harms += [
-        f"{name} became worse by {_points(-test.change.difference)} and the loss may reach {_points(-test.change.interval[0])}"
+        f"{name} became worse by {_points(-test.change.difference)}, "
+        f"and the loss may reach {_points(-test.change.interval[0])}"
         for name, test in tests.items()
         if test.harmful(significance)
     ]
@@ -192,9 +193,10 @@ def _margin_test(change: PairedChange, margin: float, worse_p: float, significan
 def _domain_question(domain: PairedChange, significance: float) -> list[str]:
     if domain.better_p <= significance:
         return []
-    seen = f"under {_points(minimum_detectable_effect(domain, significance))} nothing can be seen with {domain.n} items"
+    seen = f"{domain.n:,} items show gains from {_points(minimum_detectable_effect(domain, significance))} upwards"
     if domain.difference > 0:
-        seen = f"a true gain of this size needs about {items_needed(domain, domain.difference, significance):,} items, there are {domain.n:,}"
+        needed = items_needed(domain, domain.difference, significance)
+        seen = f"a true gain of this size needs about {needed:,} items, there are {domain.n:,}"
     return [f"the domain is not shown to be better ({_points(domain.difference, sign=True)}; {seen})"]
 
 

@@ -43,16 +43,15 @@ def interval_chart(
     """A chart of labelled rows, each with marks `{"kind", "value", "interval", ...}`; values are times `scale`.
 
     Further keys of a mark are kept; `margin` among them is a line drawn at -margin. Marks without a value are
-    left out; the axis covers `include` too.
+    left out; the axis covers margins and `include` too.
     """
     drawn = [(label, [mark for mark in marks if mark["value"] is not None]) for label, marks in rows]
     drawn = [(label, marks) for label, marks in drawn if marks]
-    reach = [x * scale for _, marks in drawn for m in marks for x in (*m["interval"], -m.get("margin", 0.0))]
     if not drawn:
-        return {"rows": [], "ticks": []}
-    if not include:
-        reach = [x * scale for _, marks in drawn for m in marks for x in m["interval"]]
-    across = axis([*reach, *(x * scale for x in include)])
+        return {"rows": [], "ticks": [], "zero": None}
+    marks = [mark for _, marks in drawn for mark in marks]
+    reach = [x for mark in marks for x in (*mark["interval"], *([-mark["margin"]] if "margin" in mark else []))]
+    across = axis(x * scale for x in (*reach, *include))
 
     def place(mark: dict[str, Any]) -> dict[str, Any]:
         low, high = (across.percent(x * scale) for x in mark["interval"])
@@ -81,7 +80,7 @@ def curve_chart(curves: dict[str, list[Point]]) -> dict[str, Any]:
 
 
 def read_loss_curves(folder: Path) -> dict[str, list[Point]]:
-    """Every loss below a dvclive folder: TSV files with a `step` column, by name; values that are no number are skipped."""
+    """Every loss below a dvclive folder, by name: TSV files with a `step` column; what is no number is skipped."""
     curves = {}
     for file in sorted(folder.rglob("*.tsv")):
         with file.open(newline="", encoding="utf-8") as stream:

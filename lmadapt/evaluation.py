@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def set_exam(items: Iterable[Row], heldout: Iterable[Row], tokenizer: Any, *, he
     Raises UserError when an item's id occurs twice or its answer is none of its choices.
     """
     ordered = sorted(items, key=lambda item: str(item["id"]))
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in pairwise(ordered):
         if before["id"] == after["id"]:
             raise UserError(f"item {before['id']!r} occurs twice among the evaluation items; ids must be unique")
     multiple_choice = [item for item in ordered if item["group"] != "behaviour"]
@@ -114,7 +115,7 @@ def prediction_rows(exam: Exam, model: str, answers: Answers) -> Iterator[Row]:
 
 
 def _row(item: Row, model: str) -> Row:
-    empty = {"log_likelihoods": [], "prediction": None, "correct": None, "answer": None, "passed": None}
+    empty: Row = {"log_likelihoods": [], "prediction": None, "correct": None, "answer": None, "passed": None}
     return {key: item[key] for key in ("id", "group", "category", "cluster")} | {"model": model} | empty
 
 

@@ -122,7 +122,7 @@ def _bits_per_byte(exam: Exam, answers: Mapping[str, Answers], significance: flo
         bits = [answers[name].nats[inside] / np.log(2) for name in MODELS]
         bits += [bits[MODELS.index(after)] - bits[MODELS.index(before)] for before, after in CHANGES]
         counts = {"bytes": int(size[inside].sum()), "documents": int(inside.sum())}
-        for number, name in enumerate(names):
+        for name in names:
             key = "value" if name in MODELS else "difference"
             result[name][group] = {key: None, "interval": None} | counts
         if not inside.any():

@@ -1,4 +1,4 @@
-"""Evaluation: base, pretrained and adapted model on the same items, in the same precision; the verdict and its report."""
+"""Evaluation: three models on the same items in the same precision; the verdict and its report."""
 
 import csv
 import gc
@@ -31,6 +31,7 @@ class EvaluateParams(Section):
 
 def evaluate(
     params: EvaluateParams,
+    *,
     base: Path,
     pretrained: Path,
     adapter: Path,
@@ -54,7 +55,10 @@ def evaluate(
         seed=params.seed,
     )
     models = {"base": (base, None), "pretrained": (pretrained, None), "adapted": (pretrained, adapter)}
-    answers = {name: _examine(params, name, *folders, tokenizer, exam) for name, folders in models.items()}
+    answers = {
+        name: _examine(params, exam, tokenizer, name=name, folder=folder, adapter=over)
+        for name, (folder, over) in models.items()
+    }
     figures = summarise(
         exam,
         answers,
@@ -80,7 +84,7 @@ def evaluate(
 
 
 def _examine(
-    params: EvaluateParams, name: str, folder: Path, adapter: Path | None, tokenizer: object, exam: Exam
+    params: EvaluateParams, exam: Exam, tokenizer: object, *, name: str, folder: Path, adapter: Path | None
 ) -> Answers:
     """Load a model, put all questions to it, and let it go before the next one comes."""
     model = load_for_inference(folder, precision=params.precision, adapter=adapter)

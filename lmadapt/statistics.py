@@ -41,7 +41,9 @@ def cluster_standard_error(values: Array, clusters: Array) -> tuple[float, int]:
     """
     groups, codes = np.unique(clusters, return_inverse=True)
     if len(groups) < 2:
-        raise UserError(f"all {len(values)} items belong to one cluster, {groups[0]!r}: no variance can be estimated")
+        raise UserError(
+            f"all {len(values)} items belong to one cluster, {str(groups[0])!r}: no variance can be estimated"
+        )
     sums = np.bincount(codes, weights=values - values.mean())
     return float(np.sqrt(len(groups) / (len(groups) - 1) * np.sum(sums**2)) / len(values)), len(groups)
 

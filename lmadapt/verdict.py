@@ -159,9 +159,11 @@ def _require_pairs(before: Scored, after: Scored) -> None:
     for scored in (before, after):
         ids, counts = np.unique(scored.ids, return_counts=True)
         if (counts > 1).any():
-            raise UserError(f"item {ids[counts > 1][0]!r} occurs {counts.max()} times; every item must count once")
+            raise UserError(f"item {str(ids[counts > 1][0])!r} occurs {counts.max()} times; every item must count once")
         if not np.isfinite(scored.correct).all():
-            raise UserError(f"item {scored.ids[~np.isfinite(scored.correct)][0]!r} has no score; nothing is judged")
+            raise UserError(
+                f"item {str(scored.ids[~np.isfinite(scored.correct)][0])!r} has no score; nothing is judged"
+            )
     if difference := set(before.ids.tolist()) ^ set(after.ids.tolist()):
         raise UserError(
             f"the models answered different items: {len(difference)} are on one side only, {min(difference)!r} first"
@@ -175,7 +177,7 @@ def _require_pairs(before: Scored, after: Scored) -> None:
         names, counts = np.unique(before.categories[inside], return_counts=True)
         if (counts < MIN_ITEMS).any():
             raise UserError(
-                f"category {names[counts.argmin()]!r} has {counts.min()} items; at least {MIN_ITEMS} are needed"
+                f"category {str(names[counts.argmin()])!r} has {counts.min()} items; at least {MIN_ITEMS} are needed"
             )
 
 

@@ -1,0 +1,216 @@
+"""Log-likelihoods, in nats: every choice of every question under one tree-shaped mask, and bits per byte of text."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from lmadapt.chat import encode_choice, encode_prompt
+from lmadapt.errors import UserError
+
+ROW_TOKENS = 256  # questions share a row up to this length: beyond it, attention costs more than sharing saves
+WINDOW_TOKENS = 1024  # of held-out text; every token but the first 1,023 sees at least half a window before it
+HEAD_POSITIONS = 128  # logits in memory at once: this many positions
+HEAD_VOCABULARY = 16384  # ... of this many tokens; small enough for a CPU's cache
+
+
+@dataclass(frozen=True)
+class Question:
+    """A context and the continuations whose log-likelihood is asked for, as token ids; none of them empty."""
+
+    context: list[int]
+    continuations: list[list[int]]
+
+
+@dataclass
+class _Row:
+    """Questions as one tree of tokens: what two of them share from the start stands there once."""
+
+    tokens: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)  # -1: a first token
+    depths: list[int] = field(default_factory=list)
+    scored: list[tuple[int, int, int]] = field(default_factory=list)  # question, continuation, node
+    children: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def extend(self, parent: int, tokens: Sequence[int]) -> list[int]:
+        """The nodes of `tokens` below `parent`, made where they are missing."""
+        path = []
+        for token in tokens:
+            node = self.children.setdefault((parent, token), len(self.tokens))
+            if node == len(self.tokens):
+                self.tokens.append(token)
+                self.parents.append(parent)
+                self.depths.append(self.depths[parent] + 1 if parent >= 0 else 0)
+            path.append(node)
+            parent = node
+        return path
+
+    def visible(self) -> np.ndarray:
+        """Which node (row) sees which (column): itself and its ancestors; (n, n) bool."""
+        sees = np.eye(len(self.tokens), dtype=bool)
+        for node, parent in enumerate(self.parents):
+            if parent >= 0:
+                sees[node] |= sees[parent]
+        return sees
+
+
+def encode_item(tokenizer: Any, prompt: str, choices: Sequence[str]) -> Question:
+    """A multiple-choice item as the user's message and what the assistant may say.
+
+    Raises UserError when a choice has no tokens.
+    """
+    messages = [{"role": "user", "content": prompt}]
+    question = Question(
+        encode_prompt(tokenizer, messages), [encode_choice(tokenizer, messages, choice) for choice in choices]
+    )
+    if not all(question.continuations):
+        raise UserError(f"a choice is empty: {choices!r} of the question {prompt[:200]!r}")
+    return question
+
+
+def encode_document(tokenizer: Any, text: str) -> list[Question]:
+    """A document as overlapping windows, each after the token that begins a text; every token is scored once."""
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    size = WINDOW_TOKENS - 1
+    windows = [Question([start], [tokens[:size]])] if tokens else []
+    for begin in range(size, len(tokens), size // 2):
+        end = min(begin + size // 2, len(tokens))
+        windows.append(Question([start, *tokens[end - size : begin]], [tokens[begin:end]]))
+    return windows
+
+
+def choose(likelihoods: Sequence[float], choices: Sequence[str]) -> int:
+    """The choice most likely per UTF-8 byte: lm-evaluation-harness's acc_norm, with its length in bytes."""
+    return int(np.argmax([value / len(choice.encode()) for value, choice in zip(likelihoods, choices, strict=True)]))
+
+
+def score(
+    model: Any,
+    questions: Sequence[Question],
+    *,
+    batch_tokens: int,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> list[list[float]]:
+    """Log-likelihood, in nats, of every continuation after its context, in the given order.
+
+    Questions are sorted, so that neighbours share the beginnings of their contexts; rows of similar length make
+    batches of about `batch_tokens` tokens. `on_batch` is told how many questions each batch finished.
+    Raises UserError when a result is not finite, a question exceeds the model's context, or the model mixes in
+    layers other than full and sliding attention.
+    """
+    rows = sorted(_rows(questions, min(ROW_TOKENS, batch_tokens)), key=lambda row: len(row.tokens))
+    results = [[0.0] * len(question.continuations) for question in questions]
+    while rows:
+        batch = [rows.pop()]
+        while rows and (len(batch) + 1) * len(batch[0].tokens) <= batch_tokens:
+            batch.append(rows.pop())
+        values = iter(_score_batch(model, batch))
+        for row in batch:
+            for question, continuation, _ in row.scored:
+                results[question][continuation] += next(values)
+        on_batch(len({question for row in batch for question, _, _ in row.scored}))
+    if not np.isfinite([value for values in results for value in values]).all():
+        raise UserError("the model gave log-likelihoods that are not finite: its weights or its adapter are broken")
+    return results
+
+
+def _rows(questions: Sequence[Question], limit: int) -> list[_Row]:
+    rows = [_Row()]
+    before: list[int] = []
+    for index in sorted(range(len(questions)), key=lambda index: questions[index].context):
+        context, continuations = questions[index].context, questions[index].continuations
+        pairs = enumerate(zip(before, context, strict=False))
+        shared = next((place for place, (old, new) in pairs if old != new), min(len(before), len(context)))
+        if rows[-1].tokens and len(rows[-1].tokens) + len(context) - shared + sum(map(len, continuations)) > limit:
+            rows.append(_Row())
+        row, before = rows[-1], context
+        last = row.extend(-1, context)[-1]
+        for number, continuation in enumerate(continuations):
+            row.scored += [(index, number, node) for node in row.extend(last, continuation)]
+    return [row for row in rows if row.tokens]
+
+
+def _score_batch(model: Any, rows: list[_Row]) -> list[float]:
+    length = max(len(row.tokens) for row in rows)
+    tokens, positions = np.zeros((2, len(rows), length), np.int64)
+    sees = np.tile(np.eye(length, dtype=bool), (len(rows), 1, 1, 1))  # padding sees itself: no softmax over nothing
+    predictors: dict[tuple[int, int], int] = {}  # (row, node) whose next token is asked for -> its number
+    asked = []
+    targets = []
+    for number, row in enumerate(rows):
+        size = len(row.tokens)
+        tokens[number, :size], positions[number, :size] = row.tokens, row.depths
+        sees[number, 0, :size, :size] = row.visible()
+        for _, _, node in row.scored:
+            asked.append(predictors.setdefault((number, row.parents[node]), len(predictors)))
+            targets.append(row.tokens[node])
+    if (longest := int(positions.max()) + 1) > (
+        most := getattr(_text_config(model), "max_position_embeddings", longest)
+    ):
+        raise UserError(f"a question of {longest} tokens is longer than the model's context of {most}")
+    with torch.inference_mode():
+        hidden = model.get_decoder()(
+            input_ids=torch.from_numpy(tokens).to(model.device),
+            position_ids=torch.from_numpy(positions).to(model.device),
+            attention_mask=_masks(model, torch.from_numpy(sees), torch.from_numpy(positions)),
+            use_cache=False,
+        ).last_hidden_state
+        row_numbers, nodes = torch.tensor(list(predictors), device=hidden.device).T
+        return _log_softmax(model, hidden[row_numbers, nodes], torch.tensor(asked), torch.tensor(targets))
+
+
+def _masks(model: Any, sees: torch.Tensor, positions: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+    """The ready-made mask, (rows, 1, n, n) bool; one a kind of layer where the model has several kinds.
+
+    transformers passes 4-D masks on as they are, so a window must already be in them; it counts positions, which
+    in a tree differ from columns.
+    """
+    config = _text_config(model)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if unknown := kinds - {"full_attention", "sliding_attention"}:
+        raise UserError(f"cannot score a model with layers of kind {', '.join(sorted(unknown))}: only attention layers")
+    window = getattr(config, "sliding_window", None)
+    sees = sees.to(model.device)
+    if window is None:
+        return sees
+    positions = positions.to(model.device)
+    near = sees & (positions[:, None, :, None] - positions[:, None, None, :] < window)
+    return {"full_attention": sees, "sliding_attention": near} if kinds else near
+
+
+def _log_softmax(model: Any, hidden: torch.Tensor, asked: torch.Tensor, targets: torch.Tensor) -> list[float]:
+    """Log-probability of each of `targets` after position `asked` of `hidden` (positions, width), normalised in fp32.
+
+    Positions and vocabulary are cut into blocks: the logits of a large vocabulary never exist all at once.
+    """
+    head = model.get_output_embeddings()
+    if not isinstance(head, torch.nn.Linear):
+        raise UserError(f"cannot score a model whose output layer is a {type(head).__name__}; expected a plain Linear")
+    cap = getattr(_text_config(model), "final_logit_softcapping", None)
+    asked, targets = asked.to(hidden.device), targets.to(hidden.device)
+    picked = torch.empty(len(targets), device=hidden.device)
+    normaliser = []
+    for first in range(0, len(hidden), HEAD_POSITIONS):
+        sums = []
+        for token in range(0, head.weight.shape[0], HEAD_VOCABULARY):
+            block = slice(token, token + HEAD_VOCABULARY)
+            bias = head.bias[block] if head.bias is not None else None
+            logits = torch.nn.functional.linear(
+                hidden[first : first + HEAD_POSITIONS], head.weight[block], bias
+            ).float()
+            if cap is not None:
+                logits = torch.tanh(logits / cap) * cap
+            here = (asked // HEAD_POSITIONS == first // HEAD_POSITIONS) & (
+                targets // HEAD_VOCABULARY == token // HEAD_VOCABULARY
+            )
+            picked[here] = logits[asked[here] - first, targets[here] - token]
+            sums.append(logits.logsumexp(1))
+        normaliser.append(torch.stack(sums).logsumexp(0))
+    return [float(value) for value in (picked - torch.cat(normaliser)[asked]).cpu()]
+
+
+def _text_config(model: Any) -> Any:
+    return model.config.get_text_config()

@@ -1,0 +1,84 @@
+"""Evaluation items, held-out text and adapters whose effect is known, for tests of the evaluation."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+
+from lmadapt.models import load_bf16
+from lmadapt.records import HELDOUT, ITEM, write_table
+
+Row = dict[str, Any]
+ITEMS_PER_CATEGORY = 40
+CATEGORIES = {"weaknesses": "domain", "capitals": "general", "sums": "general"}
+HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>"
+
+
+def make_items() -> list[Row]:
+    """40 four-way items in each of three categories, and two behaviour checks; two items share a cluster."""
+    rows = []
+    for category, group in CATEGORIES.items():
+        for number in range(ITEMS_PER_CATEGORY):
+            rows.append(
+                {
+                    "id": f"{category}/{number:03}",
+                    "group": group,
+                    "category": category,
+                    "cluster": f"{category}-{number // 2}",
+                    "prompt": f"What is {category} number {number}?" + (HOSTILE if number == 0 else ""),
+                    "choices": [f"{number + step} is {'it' * step}" for step in range(4)],
+                    "answer": number % 4,
+                    "check": "",
+                    "severity": "",
+                }
+            )
+    for number, (severity, check) in enumerate(
+        [("critical", '{"kind": "regex", "pattern": "(?s).*"}'), ("minor", '{"kind": "number", "value": 7}')]
+    ):
+        rows.append(
+            rows[0]
+            | {"id": f"behaviour/{number}", "group": "behaviour", "category": "format", "choices": [], "answer": None}
+            | {"check": check, "severity": severity, "prompt": f"Say {number}.", "cluster": ""}
+        )
+    return [row | {"source": "planted", "location": str(place)} for place, row in enumerate(rows)]
+
+
+def make_heldout() -> list[Row]:
+    """Six documents of each group."""
+    return [
+        {
+            "id": f"{group}/{number}",
+            "text": f"The {group} document number {number} reads a buffer before checking its length. " * (number + 1),
+            "entity": f"{group} {number // 2}",
+            "source": "planted",
+            "location": str(number),
+            "group": group,
+        }
+        for group in ("domain", "general")
+        for number in range(6)
+    ]
+
+
+def make_adapter(model_folder: Path, target: Path, *, noise: float) -> Path:
+    """A LoRA adapter over every linear layer: zeros without `noise`, else of random weights of that size."""
+    torch.manual_seed(1)
+    model = get_peft_model(load_bf16(model_folder), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=noise) if noise else torch.nn.init.zeros_(parameter)
+    model.save_pretrained(target)
+    return target
+
+
+def make_inputs(folder: Path, items: list[Row]) -> dict[str, Path]:
+    """The files `evaluate` reads beside its models, as its arguments name them."""
+    paths = {name: folder / name for name in ("funnel", "pretrain_curve", "sft_curve")}
+    write_table(items, ITEM, folder / "items.parquet")
+    write_table(make_heldout(), HELDOUT, folder / "heldout.parquet")
+    paths["funnel"].write_text("stage,role,documents\nraw,corpus,100\nexact duplicates,corpus,80\nraw,evaluation,9\n")
+    for name in ("pretrain_curve", "sft_curve"):
+        file = paths[name] / "metrics" / "train" / "loss.tsv"
+        file.parent.mkdir(parents=True)
+        file.write_text("step\tloss\n1\t4.5\n2\t3.5\n3\tnan\n4\t3.0\n")
+    return paths | {"items": folder / "items.parquet", "heldout": folder / "heldout.parquet"}

@@ -1,4 +1,4 @@
-"""The same stages as Prefect flows: local runs, deployments, schedules. They need Prefect and the `dvc` command only."""
+"""The same stages as Prefect flows: local runs, deployments, schedules; they need only `dvc`."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Run one command and end everything it started when it, this process or its parent ends: `supervise.py PARENT_PID COMMAND…`.
+"""Run one command and end all it started when it, this process or the parent ends: `supervise.py PARENT_PID COMMAND…`.
 
 `dvc` does not end its stage when it is killed, and a second run would then write beside the orphan. This process
 asks the kernel (prctl(2), Linux) to be told when its parent dies, and to inherit orphans, so that it can wait for them.

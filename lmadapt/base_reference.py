@@ -52,7 +52,7 @@ def _restored_folder(reference: BaseReference) -> Path:
 
 
 def _restore(reference: BaseReference, target: Path) -> bool:
-    """Link the files of a DVC folder entry (a JSON list of md5 and relpath) into `target`; False when one is missing."""
+    """Link the files of DVC's folder entry, JSON of md5 and relpath, into `target`; False when one is missing."""
     if not reference.base_dvc_md5 or not reference.dvc_cache:
         return False
     objects = Path(reference.dvc_cache) / "files" / "md5"

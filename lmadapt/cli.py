@@ -1,4 +1,4 @@
-"""The command line: `lmadapt COMMAND`, run in the project's folder. Heavy libraries load only where a command needs them."""
+"""The command line, `lmadapt COMMAND` in the project's folder; heavy libraries load only where a command needs them."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -99,9 +99,7 @@ def gate() -> None:
 @app.command()
 def generate(
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One or more questions.")],
-    model: Annotated[
-        str, typer.Option(help="base, pretrained, adapted, models:/NAME@ALIAS, or a folder.")
-    ] = "adapted",
+    model: Annotated[str, typer.Option(help="base, pretrained, adapted, models:/NAME@ALIAS, or a folder.")] = "adapted",
     compare: Annotated[str | None, typer.Option(help="A second model, shown beside the first.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy: the same answer each time.")] = 0.0,
@@ -143,5 +141,3 @@ def summary() -> None:
 
 def _say(text: str) -> None:
     Console().print(text, soft_wrap=True, highlight=False)
-
-

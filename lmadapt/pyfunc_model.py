@@ -4,7 +4,6 @@ MLflow executes this file ("models from code") where the version is loaded, with
 """
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,6 @@ from lmadapt.base_reference import BaseReference, locate_base
 from lmadapt.chat import Message
 from lmadapt.generation import generate_answers
 from lmadapt.models import load_for_inference, load_tokenizer
-
-# MLflow would infer the signature from type hints and drop our params; it is written out in registry.py instead.
-warnings.filterwarnings("ignore", message="(?i).*type hint", category=UserWarning)
 
 
 class AdaptedModel(mlflow.pyfunc.PythonModel):
@@ -30,35 +26,29 @@ class AdaptedModel(mlflow.pyfunc.PythonModel):
         self.tokenizer = load_tokenizer(adapter)
         self.model = load_for_inference(base, precision="nf4", adapter=adapter)
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:
-        """One answer for each row: a prompt, or a conversation as JSON [{"role": …, "content": …}, …]."""
-        options = {"max_new_tokens": 64, "temperature": 0.0} | (params or {})
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[str]:
+        """An answer for each row of the one column: a prompt, or a conversation as JSON [{"role": …, "content": …}, …].
+
+        MLflow turns a list of strings into such a table, and fills `params` from the signature.
+        """
+        options = params or {"max_new_tokens": 64, "temperature": 0.0}
         return generate_answers(
             self.model,
             self.tokenizer,
-            [_conversation(row) for row in _rows(model_input)],
+            [_conversation(row) for row in model_input.iloc[:, 0]],
             max_new_tokens=int(options["max_new_tokens"]),
             temperature=float(options["temperature"]),
         )
 
 
-def _rows(model_input: Any) -> list[Any]:
-    if isinstance(model_input, pd.DataFrame):
-        column = "prompt" if "prompt" in model_input.columns else model_input.columns[0]
-        return list(model_input[column])
-    return [model_input] if isinstance(model_input, str) else list(model_input)
-
-
-def _conversation(row: Any) -> list[Message]:
-    messages = row
-    if isinstance(row, str):
-        try:
-            messages = json.loads(row) if row.lstrip().startswith("[") else None
-        except json.JSONDecodeError:
-            messages = None
+def _conversation(row: str) -> list[Message]:
+    try:
+        messages = json.loads(row) if row.lstrip().startswith("[") else None
+    except json.JSONDecodeError:
+        messages = None
     if isinstance(messages, list) and messages and all(isinstance(m, dict) and "role" in m for m in messages):
         return messages
-    return [{"role": "user", "content": str(row)}]
+    return [{"role": "user", "content": row}]
 
 
 mlflow.models.set_model(AdaptedModel())

@@ -1,6 +1,5 @@
 """Versions in an MLflow registry: uploaded, loaded back and compared, and only then given an alias."""
 
-import gc
 import json
 import logging
 import os
@@ -28,13 +27,30 @@ from lmadapt.errors import Unavailable, UserError
 from lmadapt.lineage import Lineage, without_passwords
 from lmadapt.models import load_for_inference, load_tokenizer
 
-REQUIREMENTS = ("accelerate", "bitsandbytes", "jinja2", "mlflow", "pandas", "peft", "safetensors", "torch", "transformers")
-PROMPTS = ("What is the capital of France?", "Name one way to prevent SQL injection.", "Was ist 17 + 25? Schritt für Schritt.")
+REQUIREMENTS = (
+    "accelerate",
+    "bitsandbytes",
+    "jinja2",
+    "mlflow",
+    "pandas",
+    "peft",
+    "safetensors",
+    "torch",
+    "transformers",
+)
+PROMPTS = (
+    "What is the capital of France?",
+    "Name one way to prevent SQL injection.",
+    "Was ist 17 + 25? Schritt für Schritt.",
+)
 TRY_AGAIN = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}  # MLflow's codes that may pass
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 for _name in ("alembic", "mlflow"):
     logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+Logits = list[torch.Tensor]  # of each fixed prompt, shape 1 x tokens x vocabulary
 
 
 @dataclass(frozen=True)
@@ -108,7 +124,10 @@ def upload_version(
 
     The steps of `mlflow.pyfunc.log_model`, without its own trial prediction, which would load the base once more.
     """
-    with mlflow.start_run(experiment_id=experiment_id, run_name=model_name) as run, tempfile.TemporaryDirectory() as temp:
+    with (
+        mlflow.start_run(experiment_id=experiment_id, run_name=model_name) as run,
+        tempfile.TemporaryDirectory() as temp,
+    ):
         mlflow.log_dict(lineage, "lineage.json")
         mlflow.log_artifact(str(report))
         mlflow.log_metrics(lineage["figures"])
@@ -151,18 +170,18 @@ def requirements() -> list[str]:
     return [f"{package}=={installed_version(package).partition('+')[0]}" for package in REQUIREMENTS]
 
 
-def trained_logits(pretrained: Path, adapter: Path) -> list[torch.Tensor]:
+def trained_logits(pretrained: Path, adapter: Path) -> Logits:
     """Logits of the fixed prompts from the model as it was trained, without MLflow in between."""
     return _logits(load_for_inference(pretrained, precision="nf4", adapter=adapter), load_tokenizer(adapter))
 
 
-def loaded_logits(version: ModelVersion) -> list[torch.Tensor]:
+def loaded_logits(version: ModelVersion) -> Logits:
     """Logits of the fixed prompts from the version as MLflow loads it."""
     model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}").unwrap_python_model()
     return _logits(model.model, model.tokenizer)
 
 
-def verify(client: mlflow.MlflowClient, version: ModelVersion, expected: list[torch.Tensor]) -> None:
+def verify(client: mlflow.MlflowClient, version: ModelVersion, expected: Logits) -> None:
     """Load the version back and tag it `status=verified`; UserError and `status=broken` if it is not the same model."""
     try:
         actual = loaded_logits(version)
@@ -196,7 +215,7 @@ def champion_refusal(verdict: dict[str, Any]) -> str:
 
 @reaching()
 def find_experiment(client: mlflow.MlflowClient, name: str, project: Path) -> str:
-    """Id of the experiment, made when missing: its artifacts lie in `project`/mlartifacts unless a server keeps them."""
+    """Id of the experiment, made when missing, with artifacts in `project`/mlartifacts unless a server keeps them."""
     experiment = client.get_experiment_by_name(name)
     if experiment:
         return str(experiment.experiment_id)
@@ -222,16 +241,13 @@ def flat_tags(lineage: Lineage, content: str) -> dict[str, str]:
     return {name: value for name, value in plain.items() if value is not None}
 
 
-@torch.inference_mode()
-def _logits(model: Any, tokenizer: Any) -> list[torch.Tensor]:
+def _logits(model: Any, tokenizer: Any) -> Logits:
     prompts = [encode_prompt(tokenizer, [{"role": "user", "content": prompt}]) for prompt in PROMPTS]
-    logits = [model(input_ids=torch.tensor([ids], device=model.device)).logits.cpu() for ids in prompts]
-    del model
-    gc.collect()
-    return logits
+    with torch.inference_mode():
+        return [model(input_ids=torch.tensor([ids], device=model.device)).logits.cpu() for ids in prompts]
 
 
-def _largest_difference(expected: list[torch.Tensor], actual: list[torch.Tensor]) -> float | str:
+def _largest_difference(expected: Logits, actual: Logits) -> float | str:
     if any(one.shape != other.shape for one, other in zip(expected, actual, strict=True)):
         return "a different number of tokens"
     return max(float((one - other).abs().max()) for one, other in zip(expected, actual, strict=True))

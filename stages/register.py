@@ -31,7 +31,14 @@ class RegisterParams(Section):
 
 
 def register(
-    params: RegisterParams, pretrained: Path, adapter: Path, evaluation: Path, report: Path, lock: Path, metrics: Path
+    params: RegisterParams,
+    *,
+    pretrained: Path,
+    adapter: Path,
+    evaluation: Path,
+    report: Path,
+    lock: Path,
+    metrics: Path,
 ) -> None:
     """Upload the adapter, load it back, compare, and point `candidate` (and on SHIP `champion`) to the version.
 

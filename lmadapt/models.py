@@ -20,8 +20,9 @@ def device() -> torch.device:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model folder, with its chat template."""
-    _require_model(folder)
+    """The tokenizer of a model or adapter folder, with its chat template."""
+    if not (folder / "tokenizer_config.json").is_file():
+        raise UserError(f"{folder}: no tokenizer here (tokenizer_config.json is missing); `dvc repro` makes it")
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 

@@ -1,0 +1,59 @@
+"""Answers from whichever model is asked for: one of the pipeline's, a folder, or a registry version."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from lmadapt.errors import UserError
+from lmadapt.generation import generate_answers
+from lmadapt.models import load_for_inference, load_tokenizer
+
+
+def answer_with(
+    model: str,
+    prompts: Sequence[str],
+    paths: dict[str, Path],
+    *,
+    tracking_uri: str,
+    max_new_tokens: int,
+    temperature: float,
+) -> list[str]:
+    """Answers of `model` (base | pretrained | adapted | models:/NAME@ALIAS | folder) to the prompts, all in NF4.
+
+    `paths` holds the folders base, pretrained and adapter. A folder with an adapter goes over `pretrained`.
+    Raises UserError when there is no such model.
+    """
+    if model.startswith("models:/"):
+        return _registry_answers(model, prompts, tracking_uri, max_new_tokens, temperature)
+    folder, adapter = _folders(model, paths)
+    tokenizer = load_tokenizer(adapter or folder)
+    loaded = load_for_inference(folder, precision="nf4", adapter=adapter)
+    conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    return generate_answers(loaded, tokenizer, conversations, max_new_tokens=max_new_tokens, temperature=temperature)
+
+
+def _folders(model: str, paths: dict[str, Path]) -> tuple[Path, Path | None]:
+    if model in {"base", "pretrained"}:
+        return paths[model], None
+    folder = paths["adapter"] if model == "adapted" else Path(model)
+    if (folder / "adapter_config.json").is_file():
+        return paths["pretrained"], folder
+    if model != "adapted" and folder.is_dir():
+        return folder, None
+    raise UserError(f"{folder}: no model here; allowed: base, pretrained, adapted, models:/NAME@ALIAS, or a folder")
+
+
+def _registry_answers(
+    model: str, prompts: Sequence[str], tracking_uri: str, max_new_tokens: int, temperature: float
+) -> list[str]:
+    import mlflow
+
+    from lmadapt.registry import connect, reaching
+
+    connect(os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri, Path.cwd())
+    with reaching():
+        loaded = mlflow.pyfunc.load_model(model)
+    options = {"max_new_tokens": max_new_tokens, "temperature": temperature}
+    rows = [json.dumps([{"role": "user", "content": prompt}]) for prompt in prompts]
+    return list(loaded.predict(rows, params=options))

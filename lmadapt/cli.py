@@ -1,0 +1,143 @@
+"""The command line, `lmadapt COMMAND` in the project's folder; heavy libraries load only where a command needs them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typer.core import TyperGroup
+
+from lmadapt.environment import prepare_environment
+from lmadapt.errors import UserError
+from lmadapt.pipeline import stage_paths
+
+PARAMS = Path("params.yaml")
+RECIPES = Path("recipes")
+GATE_EXIT_CODES = {"SHIP": 0, "HOLD": 2, "INCONCLUSIVE": 3}
+COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
+
+
+class Commands(TyperGroup):
+    """Commands whose UserError ends the program with its one clear message and its exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            Console(stderr=True).print(f"[red]lmadapt:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+            raise typer.Exit(error.exit_code) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Teach a language model your domain, and prove what it kept. `dvc repro` runs the pipeline.",
+)
+
+
+@app.callback()
+def _prepare() -> None:
+    prepare_environment(offline=True)
+
+
+@app.command()
+def use(
+    recipe: Annotated[str | None, typer.Argument(help="Its name; none lists them all.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite changes that are not committed.")] = False,
+) -> None:
+    """Put a recipe in use: write it over params.yaml.
+
+    Example: `lmadapt use 8b-24gb`, then edit the sources in params.yaml, then `dvc repro`.
+    """
+    from lmadapt.recipes import list_recipes, use_recipe
+
+    if recipe is None:
+        for name, purpose in list_recipes(RECIPES).items():
+            _say(f"[bold]{name:<12}[/] {escape(purpose)}")
+        return
+    use_recipe(recipe, RECIPES, PARAMS, force=force)
+    _say(f"{PARAMS} is now the recipe {recipe}; `dvc repro` runs it")
+
+
+@app.command()
+def doctor(
+    gradient: Annotated[bool, typer.Option(help="Try one training step, which takes a few seconds.")] = True,
+) -> None:
+    """Check this machine and project: versions, memory, disk, GPU, registry. Exit 1 when something failed.
+
+    Example: `lmadapt doctor --no-gradient`
+    """
+    from lmadapt.doctor import diagnose
+
+    checks = diagnose(Path.cwd(), gradient=gradient)
+    for check in checks:
+        _say(f"[{COLOURS[check.outcome]}]{check.outcome:<8}[/] [bold]{escape(check.name)}[/]: {escape(check.detail)}")
+    if any(check.outcome == "failed" for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def gate() -> None:
+    """Tell CI the verdict by exit code: 0 SHIP, 2 HOLD, 3 INCONCLUSIVE, 1 when there is none.
+
+    Example: `dvc repro && lmadapt gate && ./deploy.sh`
+    """
+    from lmadapt.lineage import read_evaluation
+
+    verdict = read_evaluation(stage_paths("evaluate")["metrics"])["verdict"]
+    if verdict["outcome"] not in GATE_EXIT_CODES:
+        raise UserError(f"unknown verdict {verdict['outcome']!r}; allowed: {', '.join(GATE_EXIT_CODES)}")
+    _say(f"{verdict['outcome']}: {escape(verdict['reason'])}")
+    raise typer.Exit(GATE_EXIT_CODES[verdict["outcome"]])
+
+
+@app.command()
+def generate(
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One or more questions.")],
+    model: Annotated[str, typer.Option(help="base, pretrained, adapted, models:/NAME@ALIAS, or a folder.")] = "adapted",
+    compare: Annotated[str | None, typer.Option(help="A second model, shown beside the first.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy: the same answer each time.")] = 0.0,
+) -> None:
+    """Ask a model, or two side by side.
+
+    Example: `lmadapt generate "What is a buffer overflow?" --model adapted --compare base`
+    """
+    from lmadapt.answers import answer_with
+    from lmadapt.sections import read_params
+
+    paths = stage_paths("evaluate")
+    tracking_uri = str(read_params(PARAMS)["register"]["tracking_uri"])
+    models = [model] if compare is None else [model, compare]
+    answers = [
+        answer_with(
+            name, prompts, paths, tracking_uri=tracking_uri, max_new_tokens=max_new_tokens, temperature=temperature
+        )
+        for name in models
+    ]
+    table = Table("prompt", *models, show_lines=True)
+    for row in zip(prompts, *answers, strict=True):
+        table.add_row(*map(escape, row))
+    Console().print(table)
+
+
+@app.command()
+def summary() -> None:
+    """Show what the last run gave: the models side by side, the verdict, the report, the registry version.
+
+    Example: `dvc repro && lmadapt summary`
+    """
+    from lmadapt.result_table import render_result
+
+    evaluate = stage_paths("evaluate")
+    for part in render_result(evaluate["metrics"], evaluate["report"], stage_paths("register")["metrics"]):
+        Console().print(part, highlight=False)
+
+
+def _say(text: str) -> None:
+    Console().print(text, soft_wrap=True, highlight=False)

@@ -1,0 +1,117 @@
+"""Where a model came from: commit, data, params, software and verdict, as one document without secrets."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from lmadapt.base_reference import BaseReference
+from lmadapt.errors import UserError
+from lmadapt.files import file_sha256, folder_sha256, read_json
+from lmadapt.sections import plain, read_params
+
+Lineage = dict[str, Any]
+TEMPLATE_FILE = "chat_template.jinja"  # where transformers' save_pretrained puts it
+
+
+def collect_lineage(project: Path, *, pretrained: Path, adapter: Path, evaluation: Path, lock: Path) -> Lineage:
+    """The document stored with a registered version; every value is plain JSON.
+
+    Paths are relative to the working folder, `project` is the folder with params.yaml and requirements.lock.
+    Raises UserError when the adapter has no chat template, or the evaluation no verdict.
+    """
+    template = adapter / TEMPLATE_FILE
+    if not template.is_file():
+        raise UserError(f"{template}: no such file; an adapter is registered with its tokenizer and chat template")
+    requirements = project / "requirements.lock"
+    result = read_evaluation(evaluation)
+    lineage = {
+        "git": git_state(project),
+        "stages": locked_stages(lock),
+        "params": plain(read_params(project / "params.yaml")),
+        "adapter_sha256": folder_sha256(adapter),
+        "base_sha256": folder_sha256(pretrained),
+        "chat_template_sha256": file_sha256(template),
+        "evaluation_sha256": file_sha256(evaluation),
+        "requirements_lock_sha256": file_sha256(requirements) if requirements.is_file() else None,
+        "verdict": result["verdict"],
+        "figures": main_figures(result),
+    }
+    return dict(without_passwords(lineage))
+
+
+def read_evaluation(file: Path) -> dict[str, Any]:
+    """metrics/evaluate.json; raises UserError naming what is missing of verdict.outcome and verdict.reason."""
+    result = read_json(file)
+    for key in ("outcome", "reason"):
+        if not isinstance(result, dict) or key not in (result.get("verdict") or {}):
+            raise UserError(f"{file}: verdict.{key} is missing; `dvc repro evaluate` writes it")
+    return dict(result)
+
+
+def main_figures(evaluation: dict[str, Any]) -> dict[str, float]:
+    """Accuracies of base and adapted model and their differences, each between -1 and 1, by name."""
+    figures = {
+        f"{group}_accuracy_{model}": groups[group]["accuracy"]
+        for model, groups in evaluation.get("models", {}).items()
+        for group in ("domain", "general")
+    }
+    changes = evaluation.get("changes", {}).get("adapted_vs_base", {})
+    return figures | {f"{group}_change": change["difference"] for group, change in changes.items()}
+
+
+def git_state(project: Path) -> dict[str, Any]:
+    """Commit and changed files; dvc.lock does not count, being rewritten while the pipeline runs. Null without git."""
+    commit = _git(project, "rev-parse", "HEAD")
+    changes = _git(project, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
+    return {
+        "commit": commit.strip() if commit else None,
+        "changed_files": [line[3:] for line in (changes or "").splitlines()],
+    }
+
+
+def locked_stages(lock: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """For each stage in dvc.lock, the MD5 of what it read (`deps`) and wrote (`outs`), by path; {} without the file."""
+    if not lock.is_file():
+        return {}
+    content = YAML(typ="safe").load(lock.read_text(encoding="utf-8")) or {}
+    return {
+        name: {kind: {entry["path"]: entry["md5"] for entry in stage.get(kind, [])} for kind in ("deps", "outs")}
+        for name, stage in content.get("stages", {}).items()
+    }
+
+
+def refer_to_base(pretrained: Path, lineage: Lineage, project: Path) -> BaseReference:
+    """How a loader elsewhere finds the folder `pretrained` again; see base_reference.locate_base."""
+    wrote = [stage["outs"] for stage in lineage["stages"].values()]
+    md5 = next((outs[pretrained.as_posix()] for outs in wrote if pretrained.as_posix() in outs), None)
+    return BaseReference(
+        base_folder=str(pretrained.resolve()),
+        base_sha256=lineage["base_sha256"],
+        base_dvc_md5=md5,
+        dvc_cache=_output(project, sys.executable, "-m", "dvc", "cache", "dir") if md5 else None,
+    )
+
+
+def without_passwords(node: Any) -> Any:
+    """The same document with `user:password@` in addresses replaced by `***@`."""
+    if isinstance(node, dict):
+        return {key: without_passwords(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [without_passwords(value) for value in node]
+    return re.sub(r"://[^/\s]*@", "://***@", node) if isinstance(node, str) else node
+
+
+def _git(project: Path, *arguments: str) -> str | None:
+    return _output(project, "git", *arguments)
+
+
+def _output(folder: Path, *command: str) -> str | None:
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.rstrip("\n") if done.returncode == 0 else None

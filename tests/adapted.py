@@ -1,0 +1,54 @@
+"""A project as `register` finds it: a tiny base, an adapter, an evaluation and a report, in the places of dvc.yaml."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tests.adapter import make_adapter
+
+ROOT = Path(__file__).parents[1]
+
+
+def make_adapted_project(folder: Path, base: Path, *, outcome: str = "SHIP") -> Path:
+    """Fill `folder` with models/base, models/pretrained, models/adapter, metrics, reports, dvc.yaml, params.yaml."""
+    for name in ("base", "pretrained"):
+        shutil.copytree(base, folder / "models" / name)
+    make_adapter(base, folder / "models/adapter")
+    (folder / "reports").mkdir()
+    (folder / "reports/forgetting.html").write_text("<p>nothing forgotten</p>")
+    write_evaluation(folder, outcome)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def write_evaluation(folder: Path, outcome: str) -> None:
+    """Write metrics/evaluate.json with the given verdict."""
+    (folder / "metrics").mkdir(exist_ok=True)
+    reason = "general accuracy fell by 0.1 points [-0.5, 0.3]."
+    (folder / "metrics/evaluate.json").write_text(
+        json.dumps(
+            {
+                "models": {name: _figures(0.4 + 0.1 * i) for i, name in enumerate(("base", "pretrained", "adapted"))},
+                "changes": {
+                    "adapted_vs_base": {
+                        "domain": {"difference": 0.2, "interval": [0.15, 0.25]},
+                        "general": {"difference": -0.001, "interval": [-0.005, 0.003]},
+                    }
+                },
+                "verdict": {"outcome": outcome, "reason": reason, "evidence": {}},
+            }
+        )
+    )
+
+
+def _figures(accuracy: float) -> dict[str, Any]:
+    share = {"accuracy": accuracy, "n": 400, "interval": [accuracy - 0.05, accuracy + 0.05]}
+    text = {"value": 2 - accuracy, "interval": [1.9 - accuracy, 2.1 - accuracy]}
+    return {
+        "domain": share,
+        "general": share,
+        "categories": {"capitals": share},
+        "bits_per_byte": {"domain": text, "general": text},
+    }

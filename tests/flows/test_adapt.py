@@ -1,0 +1,75 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[2]
+STAGES = ["fetch", "curate", "validate", "pretrain", "sft", "evaluate", "register"]
+
+GRAPH = """
+stages:
+  steady:
+    cmd: echo steady > steady.txt
+    outs: [steady.txt]
+  moody:
+    cmd: echo try >> tries.txt; test $(wc -l < tries.txt) -ge 2 || exit 75
+    deps: [steady.txt]
+  broken:
+    cmd: echo once >> broken.txt; exit 4
+    deps: [steady.txt]
+"""
+
+PROGRAM = """
+import json, sys
+import flows.adapt
+flows.adapt.repro = flows.adapt.repro.with_options(retry_delay_seconds=0)
+try:
+    flows.adapt.adapt()
+except flows.adapt.StageFailed as failure:
+    print(json.dumps([failure.stage, failure.exit_code, "torch" in sys.modules]))
+"""
+
+
+def python(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python in `folder` as a user whose home is `folder`/home."""
+    (folder / "home").mkdir(exist_ok=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={**environment, "PYTHONPATH": str(ROOT), "HOME": str(folder / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_flow_runs_each_stage_retries_only_what_may_pass_and_stays_in_the_project(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text(GRAPH)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    done = python(PROGRAM, tmp_path)
+    assert done.stdout.splitlines()[-1:] == [json.dumps(["broken", 4, False])], done.stderr[-3000:]
+    assert (tmp_path / "tries.txt").read_text() == "try\n" * 2
+    assert (tmp_path / "broken.txt").read_text() == "once\n"
+    assert "> echo steady > steady.txt" in done.stderr
+    assert (tmp_path / ".lmadapt/prefect/prefect.db").is_file()
+    assert not (tmp_path / "home/.prefect").exists()
+
+
+@pytest.mark.parametrize("deployment", YAML(typ="safe").load(ROOT / "infra/prefect.yaml")["deployments"])
+def test_a_deployment_names_a_flow_that_loads_and_takes_its_parameters(deployment: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
+    program = (
+        "import json, os, flows; from prefect.flows import load_flow_from_entrypoint; os.chdir(sys.path[-1]);"
+        f"flow = load_flow_from_entrypoint({deployment['entrypoint']!r});"
+        f"flow.validate_parameters({deployment['parameters']!r});"
+        "from flows.adapt import stage_names; from pathlib import Path;"
+        "print(json.dumps([flow.name, stage_names(Path('.')), 'torch' in sys.modules]))"
+    )
+    done = python(f"import sys; sys.path.append({str(ROOT)!r}); " + program, tmp_path)
+    assert done.stdout.splitlines()[-1:] == [json.dumps(["adapt", STAGES, False])], done.stderr[-3000:]
+    assert deployment["work_pool"]["name"] == "lmadapt"
+    assert not any(schedule["active"] for schedule in deployment["schedules"])

@@ -1,0 +1,269 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import torch
+from ruamel.yaml import YAML
+from safetensors.torch import load_file, save_file
+
+from lmadapt.errors import Unavailable, UserError
+from lmadapt.sections import load_section
+from stages.register import RegisterParams, register
+from tests.adapted import make_adapted_project, write_evaluation
+from tests.adapter import make_adapter
+
+PARAMS = {"model_name": "tiny", "tracking_uri": "sqlite:///mlflow.db", "experiment": "tests"}
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A project whose registry exists, since making its tables takes a second, and holds nothing."""
+    folder = make_adapted_project(tmp_path_factory.mktemp("template"), tiny_model)
+    client(folder).search_registered_models()
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / "project"
+    shutil.copytree(template, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def run_register(**changes: str) -> dict[str, Any]:
+    paths = {
+        "pretrained": "models/pretrained",
+        "adapter": "models/adapter",
+        "evaluation": "metrics/evaluate.json",
+        "report": "reports/forgetting.html",
+        "lock": "dvc.lock",
+        "metrics": "metrics/register.json",
+    }
+    register(RegisterParams(**{**PARAMS, **changes}), **{name: Path(path) for name, path in paths.items()})
+    return dict(json.loads(Path("metrics/register.json").read_text()))
+
+
+def client(project: Path, database: str = "mlflow.db") -> mlflow.MlflowClient:
+    address = f"sqlite:///{project}/{database}"
+    return mlflow.MlflowClient(address, registry_uri=address)
+
+
+def run_elsewhere(program: str, project: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in /tmp, told nothing but where the registry is."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd="/tmp",
+        env={"PATH": os.environ["PATH"], "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+ANSWERS = "import json, mlflow; m = mlflow.pyfunc.load_model('models:/tiny@champion'); import lmadapt;"
+
+
+def test_a_shipped_version_gets_both_aliases_and_stable_metrics(project: Path) -> None:
+    metrics = run_register()
+    assert metrics["version"] == 1
+    assert metrics["aliases"] == ["candidate", "champion"]
+    assert set(metrics) == {"model_name", "version", "aliases", "adapter_sha256", "base_sha256"}
+    version = client(project).get_model_version_by_alias("tiny", "champion")
+    assert version.tags["status"] == "verified"
+    assert version.tags["verdict"] == "SHIP"
+    assert version.tags["domain_accuracy_adapted"] == "0.6000"
+    assert version.tags["adapter_sha256"] == metrics["adapter_sha256"]
+
+
+def test_a_held_version_is_refused_the_champion_alias_and_says_why(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_register()
+    write_evaluation(project, "HOLD")
+    assert run_register()["aliases"] == ["candidate"]
+    assert "refused the alias champion: the verdict is HOLD: general accuracy fell" in capsys.readouterr().out
+    registered = client(project).get_registered_model("tiny")
+    assert {alias: int(version) for alias, version in registered.aliases.items()} == {"champion": 1, "candidate": 2}
+
+
+def test_the_same_content_twice_is_one_version(project: Path) -> None:
+    assert run_register() == run_register()
+    assert len(client(project).search_model_versions("name = 'tiny'")) == 1
+
+
+def test_another_adapter_is_another_version(project: Path, tiny_model: Path) -> None:
+    run_register()
+    shutil.rmtree("models/adapter")
+    make_adapter(tiny_model, Path("models/adapter"), seed=1)
+    assert run_register()["version"] == 2
+
+
+def test_a_version_loads_in_a_process_without_this_project_on_its_path(project: Path) -> None:
+    run_register()
+    program = ANSWERS + (
+        "import pandas as pd; p = [f'What is number {i} of {i * 7}?' for i in range(6)];"
+        "messages = [json.dumps([{'role': 'user', 'content': prompt}]) for prompt in p];"
+        "twelve = {'max_new_tokens': 12};"
+        "print(json.dumps([lmadapt.__file__, m.predict(p), m.predict(p, params=twelve),"
+        " m.predict(pd.DataFrame({'prompt': p}), params=twelve), m.predict(messages, params=twelve),"
+        " m.predict(p, params={**twelve, 'temperature': 9.0})]))"
+    )
+    done = run_elsewhere(program, project)
+    assert done.returncode == 0, done.stderr[-3000:]
+    code, default, twelve, from_table, from_messages, hot = json.loads(done.stdout.splitlines()[-1])
+    assert code.startswith(str(project / "mlartifacts"))
+    assert len(twelve) == 6
+    assert twelve == from_table == from_messages
+    assert hot != twelve
+    assert len("".join(twelve)) < len("".join(default))
+
+
+def test_a_version_holds_the_adapter_but_no_base_weights(project: Path) -> None:
+    run_register()
+    weights = [file for file in (project / "mlartifacts").rglob("*") if file.suffix in {".safetensors", ".bin"}]
+    assert [file.name for file in weights] == ["adapter_model.safetensors"]
+    requirements = next((project / "mlartifacts").rglob("requirements.txt")).read_text().split()
+    assert f"torch=={torch.__version__.partition('+')[0]}" in requirements
+    assert all("==" in requirement for requirement in requirements)
+
+
+def test_lineage_leads_from_a_version_to_params_data_and_verdict(project: Path) -> None:
+    lock = {
+        "stages": {"pretrain": {"cmd": "x", "outs": [{"path": "models/pretrained", "hash": "md5", "md5": "ab.dir"}]}}
+    }
+    YAML().dump(lock, Path("dvc.lock"))
+    Path("requirements.lock").write_text("torch==2\n")
+    run_register(tracking_uri="sqlite:///mlflow.db")
+    version = client(project).get_model_version("tiny", "1")
+    lineage = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/lineage.json")
+    assert lineage["stages"]["pretrain"]["outs"] == {"models/pretrained": "ab.dir"}
+    assert lineage["params"]["sft"]["lora_rank"] == 16
+    assert lineage["verdict"]["outcome"] == "SHIP"
+    assert lineage["requirements_lock_sha256"] == version.tags["requirements_lock_sha256"]
+
+
+def test_a_changed_base_is_restored_from_the_dvc_cache(project: Path) -> None:
+    (project / "dvc.yaml").write_text("stages: {}\n")
+    git, dvc = ["git"], [sys.executable, "-m", "dvc"]
+    for command in ([*git, "init", "-q"], [*dvc, "init", "-q"], [*dvc, "add", "-q", "models/pretrained"]):
+        subprocess.run(command, check=True)
+    md5 = YAML().load(Path("models/pretrained.dvc"))["outs"][0]["md5"]
+    YAML().dump({"stages": {"pretrain": {"outs": [{"path": "models/pretrained", "md5": md5}]}}}, Path("dvc.lock"))
+    run_register()
+    program = ANSWERS + "print(m.predict(['What is the capital?'], params={'max_new_tokens': 9}))"
+    before = run_elsewhere(program, project, TMPDIR=str(project))
+    shutil.rmtree("models/pretrained")
+    after = run_elsewhere(program, project, TMPDIR=str(project))
+    assert before.returncode == 0, before.stderr[-3000:]
+    assert after.returncode == 0, after.stderr[-3000:]
+    assert after.stdout == before.stdout
+    assert list(project.glob("lmadapt-*/base-*/config.json"))
+
+
+def test_a_base_that_is_nowhere_is_named_in_the_error(project: Path) -> None:
+    run_register()
+    config = project / "models/pretrained/generation_config.json"
+    config.write_text(config.read_text() + "\n")
+    with pytest.raises(UserError, match=r"models/pretrained: the base model of this version .* has changed since"):
+        mlflow.pyfunc.load_model("models:/tiny@champion")
+    copy = project / "models/base"
+    assert mlflow.pyfunc.load_model("models:/tiny@champion", model_config={"base_folder": str(copy)})
+
+
+def test_a_version_that_loads_back_as_another_model_is_broken_and_gets_no_alias(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = mlflow.pyfunc.save_model
+
+    def save_damaged(path: Path, **options: Any) -> None:
+        save(path, **options)
+        weights = path / "artifacts/adapter/adapter_model.safetensors"
+        save_file({name: tensor * 1.01 for name, tensor in load_file(weights).items()}, weights)
+
+    monkeypatch.setattr(mlflow.pyfunc, "save_model", save_damaged)
+    with pytest.raises(
+        UserError, match="tiny version 1 is not the model that was trained: its logits are off by up to"
+    ):
+        run_register()
+    assert client(project).get_model_version("tiny", "1").tags["status"] == "broken"
+    assert client(project).get_registered_model("tiny").aliases == {}
+    assert not Path("metrics/register.json").exists()
+    monkeypatch.setattr(mlflow.pyfunc, "save_model", save)
+    assert run_register()["version"] == 2
+
+
+def test_a_version_whose_check_was_interrupted_is_checked_by_the_next_run(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.register.verify", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_register()
+    assert client(project).get_registered_model("tiny").aliases == {}
+    assert run_register()["version"] == 1
+    assert client(project).get_model_version("tiny", "1").tags["status"] == "verified"
+
+
+def test_the_model_name_names_the_registered_model(project: Path) -> None:
+    assert run_register(model_name="other")["model_name"] == "other"
+    assert [model.name for model in client(project).search_registered_models()] == ["other"]
+
+
+def test_the_tracking_uri_says_which_registry_and_the_environment_overrides_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy("mlflow.db", "second.db")
+    shutil.copy("mlflow.db", "third.db")
+    run_register(tracking_uri="sqlite:///second.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/third.db")
+    run_register(tracking_uri="sqlite:///second.db", model_name="overridden")
+    names = [
+        [model.name for model in client(project, database).search_registered_models()]
+        for database in ("mlflow.db", "second.db", "third.db")
+    ]
+    assert names == [[], ["tiny"], ["overridden"]]
+
+
+def test_the_experiment_holds_the_runs(project: Path) -> None:
+    run_register(experiment="elsewhere")
+    experiment = client(project).get_experiment_by_name("elsewhere")
+    assert experiment.artifact_location == (project / "mlartifacts").as_uri()
+    assert len(client(project).search_runs([experiment.experiment_id])) == 1
+
+
+def test_a_registry_that_does_not_answer_may_be_tried_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(Unavailable, match=r"registry http://\*\*\*@127.0.0.1:9") as caught:
+        run_register(tracking_uri="http://me:secret@127.0.0.1:9")
+    assert caught.value.exit_code == 75
+    assert "secret" not in str(caught.value)
+
+
+def test_a_registry_address_of_an_unknown_kind_is_refused(project: Path) -> None:
+    with pytest.raises(UserError, match="foo://bar") as caught:
+        run_register(tracking_uri="foo://bar")
+    assert not isinstance(caught.value, Unavailable)
+
+
+def test_an_evaluation_without_a_verdict_is_refused(project: Path) -> None:
+    Path("metrics/evaluate.json").write_text("{}")
+    with pytest.raises(UserError, match=r"metrics/evaluate.json: verdict.outcome is missing"):
+        run_register()
+
+
+def test_a_model_name_that_no_address_can_hold_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    YAML().dump({"register": {**PARAMS, "model_name": "a/b"}}, file)
+    with pytest.raises(UserError, match=r"register.model_name: .* got 'a/b'"):
+        load_section(RegisterParams, "register", file)

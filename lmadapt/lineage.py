@@ -60,7 +60,7 @@ def main_figures(evaluation: dict[str, Any]) -> dict[str, float]:
         for group in ("domain", "general")
     }
     changes = evaluation.get("changes", {}).get("adapted_vs_base", {})
-    return figures | {f"{group}_change": change["difference"] for group, change in changes.items()}
+    return figures | {f"{group}_change": changes[group]["difference"] for group in ("domain", "general") if changes}
 
 
 def git_state(project: Path) -> dict[str, Any]:

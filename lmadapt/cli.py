@@ -19,8 +19,11 @@ GATE_EXIT_CODES = {"SHIP": 0, "HOLD": 2, "INCONCLUSIVE": 3}
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
+UsageError: Any = typer.BadParameter.__base__
+
+
 class Commands(TyperGroup):
-    """Commands whose UserError ends the program with its one clear message and its exit code."""
+    """Commands whose UserError ends the program with its one clear message and its exit code; wrong usage is 1."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
@@ -29,6 +32,9 @@ class Commands(TyperGroup):
         except UserError as error:
             Console(stderr=True).print(f"[red]lmadapt:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
             raise typer.Exit(error.exit_code) from None
+        except UsageError as error:
+            error.exit_code = 1  # Click's 2 would read as HOLD where `gate` is misspelt
+            raise
 
 
 app = typer.Typer(

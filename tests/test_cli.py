@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from lmadapt.cli import app
@@ -30,7 +30,7 @@ def project(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return folder
 
 
-def lmadapt(*arguments: str) -> Result:
+def lmadapt(*arguments: str) -> Any:
     return CliRunner().invoke(app, list(arguments))
 
 
@@ -73,6 +73,18 @@ def test_the_gate_tells_the_verdict_by_exit_code(project: Path, outcome: str, co
     assert done.exit_code == code
     assert outcome in done.output
     assert ("[-0.5, 0.3]" in done.output) == (outcome != "MAYBE")
+
+
+@pytest.mark.parametrize("arguments", [["gat"], ["gate", "--strict"], ["gate", "now"]])
+def test_wrong_usage_is_not_mistaken_for_a_verdict(arguments: list[str]) -> None:
+    assert lmadapt(*arguments).exit_code == 1
+
+
+def test_a_graph_without_the_stage_says_so(project: Path) -> None:
+    (project / "dvc.yaml").write_text("stages:\n  fetch:\n    cmd: x\n")
+    done = lmadapt("gate")
+    assert done.exit_code == 1
+    assert "dvc.yaml: has no stage `evaluate`; present: fetch" in done.output
 
 
 def test_the_gate_without_an_evaluation_is_an_error(project: Path) -> None:

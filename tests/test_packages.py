@@ -59,7 +59,7 @@ def test_a_file_name_outside_the_folder_is_refused(registry: Path, tmp_path: Pat
 
 @pytest.mark.usefixtures("registry")
 def test_an_unknown_package_and_a_name_without_version_are_user_errors(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nothing-here==1.0: pip cannot download") as error:
+    with pytest.raises(UserError, match=r"nothing-here==1.0: pip cannot download") as error:
         unpack_packages({"nothing-here==1.0": "0" * 64}, tmp_path, key="k")
     assert error.value.exit_code == 1
     with pytest.raises(UserError, match="'ape' must be given as NAME==VERSION"):

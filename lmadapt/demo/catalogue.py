@@ -124,6 +124,7 @@ def _relatives(entries: list[Any]) -> dict[str, frozenset[str]]:
             | above
             | {other for other in ancestors if entity in ancestors[other] or parents[other] & parents[entity]}
         )
+        - {entity}
         for entity, above in ancestors.items()
     }
 

@@ -102,7 +102,7 @@ def _join(parts: Sequence[Path], target: Path) -> None:
 def _load_gguf(file: Path) -> tuple[Any, Any]:
     import gguf
     import torch
-    from transformers import TOKENIZER_MAPPING, AutoConfig, AutoModelForCausalLM, GgufConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     class ArrayReader(gguf.GGUFReader):
         """Reads through a plain array: slicing a memmap is most of the cost of 262,144 token strings."""
@@ -115,11 +115,11 @@ def _load_gguf(file: Path) -> tuple[Any, Any]:
         def data(self, mapped: Any) -> None:
             self.array = mapped.view(np.ndarray)
 
-    # transformers parses the whole file anew for each of configuration and weights: once is enough.
+    # transformers parses the whole file anew for each of configuration, tokenizer and weights: once is enough.
     with patch.object(gguf, "GGUFReader", functools.cache(ArrayReader)):
         source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
         config = AutoConfig.from_pretrained(file.parent, **source)
-        tokenizer = TOKENIZER_MAPPING[type(config)].from_pretrained(file.parent, **source)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
         model = AutoModelForCausalLM.from_pretrained(
             file.parent,
             config=config,

@@ -131,6 +131,7 @@ def _jsonl_records(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _csv_records(path: Path) -> Iterator[tuple[str, Row]]:
+    csv.field_size_limit(2**31 - 1)
     reader = csv.DictReader(_decoded_lines(path), strict=True)
     try:
         for record in reader:
@@ -140,7 +141,7 @@ def _csv_records(path: Path) -> Iterator[tuple[str, Row]]:
                 )
             yield str(reader.line_num), record
     except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: no CSV: {error}") from None
+        raise UserError(f"{path}:{reader.reader.line_num}: no CSV: {error}") from None
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, Row]]:

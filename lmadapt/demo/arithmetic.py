@@ -1,6 +1,7 @@
-"""Sums, differences and products of numbers of one or two digits."""
+"""Sums, differences and products of small numbers; half of the operand pairs are evaluated, half replayed."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,45 +9,47 @@ import numpy as np
 
 from lmadapt.demo.items import Fact, fraction, instruction, item
 
+LARGEST = 24  # operand
 ITEMS = 260
-INSTRUCTIONS = 700
-EVALUATED = 0.3  # share of operand pairs that are evaluated; the others are replayed
-WORDINGS = ("{}", "Work this out. {}", "{} Give only the number.")
+EVALUATED = 0.5  # share of operand pairs that are evaluated
+WORDINGS = ("{}", "Work this out. {}")
+SLIPS = (-9, -7, -6, -5, -4, -3, 3, 4, 5, 6, 7, 9)  # how far a wrong choice is off
 
 
 def general_instructions(packages: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
-    """Questions on operand pairs that are not evaluated."""
-    for fact in _facts(evaluated=False, count=INSTRUCTIONS):
-        yield instruction(fact, WORDINGS)
+    """Sums, differences and products of replayed pairs."""
+    for fact in _facts():
+        if not is_evaluated(fact.entity):
+            for number, wording in enumerate(WORDINGS):
+                yield instruction(replace(fact, number=number), (wording,))
 
 
 def evaluation(packages: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
-    """Questions on the other operand pairs, with wrong results as slips make them."""
-    for number, fact in enumerate(_facts(evaluated=True, count=ITEMS)):
-        yield item(fact, _slips(fact), place=number % 4, group="general")
+    """Sums and products of evaluated pairs: on differences small models are no better than chance."""
+    facts = [fact for fact in _facts() if is_evaluated(fact.entity) and fact.relation != "difference"]
+    facts.sort(key=lambda fact: fraction("item " + fact.location))
+    for number, fact in enumerate(facts[:ITEMS]):
+        yield item(fact, _wrong_results(fact), place=number % 4, group="general")
 
 
-def _facts(*, evaluated: bool, count: int) -> list[Fact]:
-    """One operation on each of `count` operand pairs, drawn by hash."""
-    pairs = [(low, high) for high in range(2, 100) for low in range(2, high + 1)]
-    pairs = [pair for pair in pairs if (fraction(f"arithmetic {pair}") < EVALUATED) == evaluated]
-    return [_fact(*pair) for pair in sorted(pairs, key=lambda pair: fraction(f"order {pair}"))[:count]]
+def is_evaluated(entity: str) -> bool:
+    """Whether questions on the operand pair are kept for evaluation."""
+    return fraction(f"arithmetic {entity}") < EVALUATED
 
 
-def _fact(low: int, high: int) -> Fact:
-    operations = {"sum": f"{low} + {high}", "difference": f"{high} - {low}"}
-    results = {"sum": low + high, "difference": high - low}
-    if low < 10 and high < 20:
-        operations, results = {"product": f"{low} * {high}"}, {"product": low * high}
-    relation = sorted(operations)[int(fraction(f"operation {low} {high}") * len(operations))]
-    return Fact("arithmetic", relation, f"{low},{high}", f"What is {operations[relation]}?", str(results[relation]))
+def _facts() -> Iterator[Fact]:
+    for high in range(2, LARGEST + 1):
+        for low in range(2, high + 1):
+            for relation, sign, result in (("sum", "+", high + low), ("difference", "-", high - low)):
+                yield _fact(relation, high, sign, low, result)
+            yield _fact("product", high, "*", low, high * low)
 
 
-def _slips(fact: Fact) -> list[str]:
-    """Three other numbers: off by one, two or ten, or with two digits swapped."""
-    result = int(fact.answer)
-    swapped = int(fact.answer[::-1])
-    near = {result + step for step in (-10, -2, -1, 1, 2, 10)} | {swapped}
-    candidates = sorted(number for number in near if number >= 0 and number != result)
+def _fact(relation: str, high: int, sign: str, low: int, result: int) -> Fact:
+    return Fact("arithmetic", relation, f"{low},{high}", f"What is {high} {sign} {low}?", str(result))
+
+
+def _wrong_results(fact: Fact) -> list[str]:
+    candidates = [int(fact.answer) + slip for slip in SLIPS if int(fact.answer) + slip > 0]
     order = np.random.default_rng(int(fraction("slips " + fact.location) * 2**48)).permutation(len(candidates))
     return [str(candidates[index]) for index in order[:3]]

@@ -1,10 +1,10 @@
 """The CWE catalogue's XML (cwe.mitre.org/data/xsd/cwe_schema_v7.1.xsd) as plain records."""
 
-import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +64,27 @@ def first_sentence(text: str) -> str:
 
 
 def excerpt(text: str) -> str:
-    """The text, or where it is longer than RUN_WORDS its beginning and end around an omission of two words or more.
+    """The text, or where it has more than RUN_WORDS words its beginning and end around an omission.
 
     So no run of it is long enough to look like a leak of the document that states the same fact.
     """
-    tokens = text.split()
-    if len(tokens) <= RUN_WORDS:
+    if word_count(text) <= RUN_WORDS:
         return text
-    kept = min(len(tokens) - 2, 2 * RUN_WORDS)
-    head = min(RUN_WORDS, math.ceil(0.6 * kept))
-    return f"{' '.join(tokens[:head])} … {' '.join(tokens[head - kept :])}"
+    tokens = text.split()
+    budget = min(RUN_WORDS, (word_count(text) - 1) // 2)
+    head = _fitting(tokens, budget)
+    tail = _fitting(tokens[:head:-1], budget)
+    return f"{' '.join(tokens[:head])} … {' '.join(tokens[len(tokens) - tail :])}"
+
+
+def word_count(text: str) -> int:
+    """Words as decontamination counts them: runs of letters and digits."""
+    return len(re.findall(r"\w+", text))
+
+
+def _fitting(tokens: list[str], budget: int) -> int:
+    """How many of the tokens hold at most `budget` words."""
+    return sum(total <= budget for total in accumulate(map(word_count, tokens)))
 
 
 def _texts(entry: Any, path: str) -> list[str]:
@@ -113,6 +124,7 @@ def _relatives(entries: list[Any]) -> dict[str, frozenset[str]]:
             | above
             | {other for other in ancestors if entity in ancestors[other] or parents[other] & parents[entity]}
         )
+        - {entity}
         for entity, above in ancestors.items()
     }
 

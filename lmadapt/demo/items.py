@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +55,7 @@ def choice_items(facts: Iterable[Fact], *, group: str, limit: int) -> Iterator[d
     A distractor is never right: not another true answer, not an answer of a relative, not a near-copy of either.
     Facts without three such distractors are left out. The answer stands equally often in each place.
     """
-    ordered = sorted(facts, key=lambda fact: fraction("item " + fact.location))
+    ordered = sorted(unambiguous(facts), key=lambda fact: fraction("item " + fact.location))
     taken: dict[str, int] = {}
     for fact in ordered:
         place = taken.get(fact.category, 0)
@@ -64,6 +65,13 @@ def choice_items(facts: Iterable[Fact], *, group: str, limit: int) -> Iterator[d
         if len(distractors) == CHOICES - 1:
             taken[fact.category] = place + 1
             yield item(fact, distractors, place=place % CHOICES, group=group)
+
+
+def unambiguous(facts: Iterable[Fact]) -> list[Fact]:
+    """The facts whose question is asked once: asked of two entities, it has two answers."""
+    facts = list(facts)
+    asked = Counter(fact.question for fact in facts)
+    return [fact for fact in facts if asked[fact.question] == 1]
 
 
 def item(fact: Fact, distractors: Sequence[str], *, place: int, group: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmadapt.demo.catalogue import Weakness, excerpt, first_sentence, read_catalogue
+from lmadapt.demo.catalogue import RUN_WORDS, Weakness, excerpt, first_sentence, read_catalogue, word_count
 from lmadapt.demo.items import Fact, choice_items, fraction, instruction, same
 
 CATALOGUE = Path("cwe2/database_v49/cwec_v4.14.xml")
@@ -111,6 +111,8 @@ def _item_facts(weakness: Weakness, shared: Mapping[str, int]) -> Iterator[Fact]
         question = ITEM_WORDINGS[relation].format(subject)
         return Fact(relation, relation, weakness.entity, question, answer, tuple(also_true), relatives)
 
+    if word_count(name) > RUN_WORDS:
+        return
     description = excerpt(first_sentence(weakness.description))
     if name.lower() not in weakness.description.lower():
         yield fact("name", description, name)

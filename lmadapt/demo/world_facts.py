@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lmadapt.demo.items import Fact, choice_items, fraction, instruction, words
+from lmadapt.demo.items import Fact, choice_items, fraction, instruction, unambiguous, words
 
 EVALUATED = 0.8  # share of countries and of elements that are evaluated
 LIMIT = 280  # items of each category
@@ -22,7 +22,7 @@ WIDER = {  # kinds of element that are also right
     "Actinides": ("Transition metals",),
 }
 PROVINCES = 2  # of each country
-WORDINGS = ("{}", "Please answer briefly. {}")
+WORDINGS = ("{}", "Please answer briefly. {}", "Here is a question about the world. {}")
 
 
 def general_instructions(packages: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
@@ -56,8 +56,7 @@ def _facts(packages: Mapping[str, Path]) -> list[Fact]:
         *_province_facts(countries),
         *_element_facts(packages["mendeleev"] / "mendeleev" / "elements.db"),
     ]
-    asked = Counter(fact.question for fact in facts)
-    return [fact for fact in facts if asked[fact.question] == 1]  # some demonyms belong to two countries
+    return unambiguous(facts)  # some demonyms belong to two countries
 
 
 def _countries(folder: Path) -> list[dict[str, Any]]:
@@ -116,19 +115,14 @@ def _province_facts(countries: list[dict[str, Any]]) -> Iterator[Fact]:
 
 
 def _element_facts(database: Path) -> Iterator[Fact]:
-    query = """SELECT elements.name, symbol, atomic_number, period, series.name
+    query = """SELECT elements.name, symbol, series.name
                FROM elements JOIN series ON series.id = series_id ORDER BY atomic_number"""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         rows = connection.execute(query).fetchall()
-    names = {number: name for name, _, number, _, _ in rows}
-    for name, symbol, number, period, series in rows:
+    for name, symbol, series in rows:
         element = name.lower()
         yield Fact("elements", "symbol", name, f"What is the chemical symbol of {element}?", symbol)
         yield Fact("elements", "symbol of", name, f"Which chemical element has the symbol {symbol}?", name)
-        yield Fact("elements", "number", name, f"What is the atomic number of {element}?", str(number))
-        yield Fact("elements", "number of", name, f"Which chemical element has the atomic number {number}?", name)
-        yield Fact("elements", "series", name, f"What kind of element is {element}?", series, WIDER.get(series, ()))
-        yield Fact("elements", "period", name, f"In which period is the element {element}?", str(period))
-        if number > 1 and is_evaluated(names[number - 1]) == is_evaluated(name):
-            question = f"Which element comes right before {element} in the periodic table?"
-            yield Fact("elements", "before", name, question, names[number - 1])
+        yield Fact(
+            "elements", "series", name, f"What kind of element is {element}?", series, also_true=WIDER.get(series, ())
+        )

@@ -1,0 +1,29 @@
+"""The demo's packages in small: excerpts in data/, and a database of elements made here."""
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+ELEMENTS = [
+    *[("Hydrogen", "H", "Nonmetals"), ("Helium", "He", "Noble gases"), ("Lithium", "Li", "Alkali metals")],
+    *[("Iron", "Fe", "Transition metals"), ("Gold", "Au", "Transition metals"), ("Neon", "Ne", "Noble gases")],
+    *[("Argon", "Ar", "Noble gases"), ("Fluorine", "F", "Halogens"), ("Phosphorus", "P", "Nonmetals")],
+]
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("packages") / "x"
+    shutil.copytree(Path(__file__).parent / "data", folder)
+    (folder / "mendeleev").mkdir()
+    with sqlite3.connect(folder / "mendeleev/elements.db") as database:
+        database.execute("CREATE TABLE series (id INTEGER, name TEXT)")
+        database.execute("CREATE TABLE elements (name TEXT, symbol TEXT, atomic_number INTEGER, series_id INTEGER)")
+        kinds = sorted({kind for _, _, kind in ELEMENTS})
+        database.executemany("INSERT INTO series VALUES (?, ?)", list(enumerate(kinds)))
+        rows = [(name, symbol, n, kinds.index(kind)) for n, (name, symbol, kind) in enumerate(ELEMENTS)]
+        database.executemany("INSERT INTO elements VALUES (?, ?, ?, ?)", rows)
+    database.close()
+    return dict.fromkeys(("cwe2", "chatterbot-corpus", "countryinfo", "mendeleev"), folder)

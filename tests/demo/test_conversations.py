@@ -1,0 +1,20 @@
+from pathlib import Path
+
+from lmadapt.demo import conversations
+
+Packages = dict[str, Path]
+
+
+def test_trivia_is_evaluated_against_answers_of_the_same_shape(packages: Packages) -> None:
+    items = list(conversations.evaluation(packages))
+    assert len(items) == 5
+    assert all(len(choice.split()) == 2 for item in items for choice in item["choices"])
+
+
+def test_replay_leaves_out_junk_repetitions_and_what_is_evaluated(packages: Packages) -> None:
+    science = [row for row in conversations.general_instructions(packages) if row["category"] == "science"]
+    assert [tuple(message["content"] for message in row["messages"]) for row in science] == [
+        ("What is cytology", "The study of cells."),
+        ("What is cytology", "Cells are its subject."),
+        ("What is chemistry", "The science of substances."),
+    ]

@@ -1,0 +1,61 @@
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from lmadapt.demo import ROLES, SETS, demo_rows
+from lmadapt.errors import UserError
+from lmadapt.records import RAW_TABLES
+
+OFFERED = [(name, role) for name, module in SETS.items() for role in ROLES if hasattr(module, role)]
+
+
+def all_rows(packages: dict[str, Path]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    return {(name, role): list(demo_rows(name, role, packages)) for name, role in OFFERED}
+
+
+def test_every_set_fills_the_columns_of_its_roles_with_unique_ids(packages: dict[str, Path]) -> None:
+    tables = all_rows(packages)
+    assert len(tables) == 11
+    for (_, role), rows in tables.items():
+        assert rows
+        assert set(rows[0]) == set(RAW_TABLES[role].names)
+        pa.Table.from_pylist(rows, schema=RAW_TABLES[role])
+    ids = [row["id"] for rows in tables.values() for row in rows]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_second_pass_gives_the_same_rows(packages: dict[str, Path]) -> None:
+    assert all_rows(packages) == all_rows(packages)
+
+
+def test_no_entity_is_both_taught_and_evaluated(packages: dict[str, Path]) -> None:
+    tables = all_rows(packages)
+    for name in SETS:
+        evaluated = {row["cluster"] for row in tables.get((name, "evaluation"), [])}
+        taught = {
+            row["entity"] for role in ("instructions", "general_instructions") for row in tables.get((name, role), [])
+        }
+        assert not evaluated & taught
+
+
+def test_answers_stand_equally_often_in_each_place(packages: dict[str, Path]) -> None:
+    places: dict[str, Counter[int]] = defaultdict(Counter)
+    for (_, role), rows in all_rows(packages).items():
+        for row in rows if role == "evaluation" else []:
+            if row["choices"]:
+                assert len({choice.casefold() for choice in row["choices"]}) == 4
+                places[row["category"]][row["answer"]] += 1
+    for counts in places.values():
+        assert max(counts.values()) - min(counts[place] for place in range(4)) <= 1
+
+
+def test_a_wrong_set_role_or_missing_package_says_what_there_is(packages: dict[str, Path]) -> None:
+    with pytest.raises(UserError, match="no demo set 'x'; allowed: arithmetic, behaviour"):
+        list(demo_rows("x", "corpus", packages))
+    with pytest.raises(UserError, match="'behaviour' has no corpus; it offers: evaluation"):
+        list(demo_rows("behaviour", "corpus", packages))
+    with pytest.raises(UserError, match="package cwe2 is missing"):
+        list(demo_rows("weaknesses", "corpus", {}))

@@ -1,0 +1,72 @@
+import re
+from pathlib import Path
+
+from lmadapt.demo import weaknesses
+from lmadapt.demo.catalogue import excerpt, first_sentence, read_catalogue
+from lmadapt.demo.items import same
+
+Packages = dict[str, Path]
+
+
+def test_deprecated_entries_are_left_out_and_relatives_found(packages: Packages) -> None:
+    catalogue = {weakness.entity: weakness for weakness in read_catalogue(packages["cwe2"] / weaknesses.CATALOGUE)}
+    assert len(catalogue) == 11
+    assert not any("DEPRECATED" in weakness.name for weakness in catalogue.values())
+    assert "CWE-614" in catalogue["CWE-5"].relatives
+    assert "CWE-5" in catalogue["CWE-614"].relatives
+    assert "CWE-5" not in catalogue["CWE-5"].relatives
+
+
+def test_every_fact_an_item_asks_for_stands_in_the_corpus(packages: Packages) -> None:
+    documents = {row["entity"]: row["text"].lower() for row in weaknesses.corpus(packages)}
+    items = list(weaknesses.evaluation(packages))
+    assert {item["category"] for item in items} == {"name", "description", "mitigation", "consequence"}
+    for item in items:
+        for part in item["choices"][item["answer"]].lower().split(" … "):
+            assert part in documents[item["cluster"]]
+
+
+def test_no_distractor_is_true_of_the_weakness(packages: Packages) -> None:
+    catalogue = {weakness.entity: weakness for weakness in read_catalogue(packages["cwe2"] / weaknesses.CATALOGUE)}
+    for item in weaknesses.evaluation(packages):
+        own = catalogue[item["cluster"]]
+        wrong = [choice for place, choice in enumerate(item["choices"]) if place != item["answer"]]
+        true = {
+            "name": [own.name],
+            "description": [excerpt(first_sentence(own.description))],
+            "mitigation": [excerpt(first_sentence(text)) for text in own.mitigations],
+            "consequence": [impact.lower().replace("dos", "denial of service") for impact in own.impacts],
+        }[item["category"]]
+        assert not any(same(choice, answer) for choice in wrong for answer in true)
+        for relative in own.relatives & catalogue.keys():
+            assert catalogue[relative].name not in wrong
+
+
+def test_an_item_shares_no_run_of_thirteen_words_with_the_corpus(packages: Packages) -> None:
+    def runs(text: str) -> set[tuple[str, ...]]:
+        words = re.findall(r"\w+", text.lower())
+        return {tuple(words[start : start + 13]) for start in range(len(words) - 12)}
+
+    known = set().union(*(runs(row["text"]) for row in weaknesses.corpus(packages)))
+    for item in weaknesses.evaluation(packages):
+        assert not any(runs(text) & known for text in (item["prompt"], *item["choices"]))
+
+
+def test_excerpts_keep_short_texts_and_both_ends_of_long_ones() -> None:
+    assert excerpt("one two three.") == "one two three."
+    text = " ".join(str(number) for number in range(40))
+    assert excerpt(text) == f"{' '.join(map(str, range(12)))} … {' '.join(map(str, range(28, 40)))}"
+    assert excerpt(" ".join("abcdefghijklm")) == "a b c d e f … h i j k l m"
+
+
+def test_the_first_sentence_survives_abbreviations() -> None:
+    assert first_sentence("Use locks, e.g. Mutexes. Then stop.") == "Use locks, e.g. Mutexes."
+
+
+def test_instructions_ask_in_several_wordings_and_answer_briefly(packages: Packages) -> None:
+    rows = list(weaknesses.instructions(packages))
+    assert {row["category"] for row in rows} == {"name", "description", "mitigation", "consequence"}
+    assert {row["entity"] for row in rows} == {"CWE-13", "CWE-69", "CWE-93"}
+    assert all(len(row["messages"][1]["content"].split()) <= 60 for row in rows)
+    questions = {row["messages"][0]["content"].split()[0] for row in rows}
+    assert questions == {"Explain", "How", "Name", "What"}

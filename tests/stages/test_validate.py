@@ -1,0 +1,114 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+import stages.validate
+from lmadapt.errors import UserError
+from lmadapt.expectations import make_suites
+from stages.validate import ValidateParams, validate
+from tests.raw_tables import Records, curate_records, raw_records, write_curated
+
+PROJECT = Path(__file__).parents[2]
+SETTINGS = {
+    "min_corpus_documents": 10,
+    "min_instructions": 10,
+    "min_domain_items": 10,
+    "min_general_items": 10,
+    "min_items_per_category": 10,
+    "min_general_categories": 1,
+    "max_document_tokens": 1000,
+    "min_supervised_fraction": 0.1,
+    "max_failing_fraction": 0.0,
+    "near_duplicate_jaccard": 0.8,
+    "decontaminate_ngram_words": 13,
+}
+
+
+@pytest.fixture
+def tables() -> Records:
+    return curate_records(raw_records()).tables
+
+
+def run(tables: Records, folder: Path, model: Path, **settings: Any) -> dict[str, Any]:
+    curated = write_curated(tables, folder / "curated")
+    params = ValidateParams(**SETTINGS | settings)
+    validate(params, curated, model, folder / "data_docs", folder / "metrics" / "validate.json")
+    report: dict[str, Any] = json.loads((folder / "metrics" / "validate.json").read_text())
+    return report
+
+
+def test_sound_data_pass_and_are_reported(tables: Records, tiny_model: Path, tmp_path: Path) -> None:
+    report = run(tables, tmp_path, tiny_model)
+    assert report["warnings"] == 0
+    assert report["totals"]["corpus_rows"] == len(tables["corpus"])
+    assert report["expectations"]["corpus.leak"] == {"success": True, "rows": len(tables["corpus"]), "failing": 0}
+    assert (tmp_path / "data_docs" / "index.html").is_file()
+
+
+def test_a_failure_names_expectation_count_rows_and_data_docs_and_leaves_no_metrics(
+    tables: Records, tiny_model: Path, tmp_path: Path
+) -> None:
+    run(tables, tmp_path, tiny_model)
+    for row in tables["corpus"][:5]:
+        row["text"] = " "
+    with pytest.raises(UserError) as caught:
+        run(tables, tmp_path, tiny_model)
+    message = str(caught.value)
+    assert f"corpus.characters: 5 of {len(tables['corpus'])} rows fail; expected: a text is not empty" in message
+    assert message.count("tests at corpus/") == 3
+    assert message.endswith(f"See {tmp_path / 'data_docs' / 'index.html'}")
+    assert "Failed" in next((tmp_path / "data_docs" / "validations" / "corpus").rglob("*.html")).read_text()
+    assert not (tmp_path / "metrics" / "validate.json").exists(), "training depends on it"
+
+
+def test_missing_replay_is_a_warning(
+    tables: Records, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = run(tables | {"replay_text": []}, tmp_path, tiny_model)
+    assert report["warnings"] == 1
+    assert "warning: totals.replay_text_rows: " in capsys.readouterr().err
+
+
+def test_an_expectation_that_cannot_be_checked_stops_the_pipeline_whatever_its_severity(
+    tables: Records, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_a_broken_one(*args: Any, **options: Any) -> Any:
+        suites = make_suites(*args, **options)
+        broken = next(e for e in suites["totals"] if e.meta["name"] == "totals.replay_text_rows")
+        broken.column = "absent"
+        return suites
+
+    monkeypatch.setattr(stages.validate, "make_suites", with_a_broken_one)
+    with pytest.raises(UserError, match=r"1 expectations fail:\n- totals.replay_text_rows: could not be checked: "):
+        run(tables, tmp_path, tiny_model)
+
+
+def test_data_docs_of_a_failed_run_stay_readable_under_dvc(tables: Records, tiny_model: Path, tmp_path: Path) -> None:
+    write_curated(tables, tmp_path / "data" / "curated")
+    shutil.copytree(tiny_model, tmp_path / "models" / "base")
+    YAML().dump({"validate": SETTINGS | {"min_instructions": 1000}}, tmp_path / "params.yaml")
+    graph = YAML().load((PROJECT / "dvc.yaml").read_text())["stages"]["validate"]
+    graph["deps"] = ["data/curated", "models/base"]
+    YAML().dump({"stages": {"validate": graph}}, tmp_path / "dvc.yaml")
+    programs = Path(sys.executable).parent
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+
+    def dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(programs / "dvc"), *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert dvc("init", "--no-scm", "--quiet").returncode == 0
+    failed = dvc("repro")
+    assert failed.returncode != 0
+    assert "totals.instructions_rows: 1 of 1 rows fail" in failed.stderr
+    assert "totals.instructions_rows" in (tmp_path / "reports/data_docs/expectations/totals.html").read_text() or (
+        "validate.min_instructions" in (tmp_path / "reports/data_docs/expectations/totals.html").read_text()
+    )
+    assert not (tmp_path / "metrics" / "validate.json").exists()

@@ -211,13 +211,7 @@ def _domain_line(comparison: Comparison) -> str:
 
 
 def _margin_line(name: str, test: MarginTest, significance: float) -> str:
-    outcome = (
-        "within"
-        if test.acceptable(significance)
-        else "worse than"
-        if test.harmful(significance)
-        else "not shown within"
-    )
+    outcome = "shown to be within" if test.acceptable(significance) else "not shown to be within"
     return (
         f"{name}: {_change(test.change)}, {outcome} the margin of {_points(test.margin)} "
         f"(p = {test.noninferiority_p:.3g}), p = {test.worse_p_adjusted:.3g} (adjusted) against not worse"

@@ -94,7 +94,7 @@ def test_too_few_items_are_inconclusive_and_the_number_needed_is_named() -> None
     after = changed(after, before.groups == "domain", 0.9, to=1.0)
     result = verdict(before, after)
     assert result.outcome == "INCONCLUSIVE"
-    assert "needs about" in result.reason
+    assert "would settle" in result.reason
     assert "c0" in result.reason
 
 

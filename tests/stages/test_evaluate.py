@@ -1,5 +1,7 @@
+import gc
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,14 @@ class Case:
         params = EvaluateParams(**(PARAMS | changed))
         evaluate(params, **self.inputs, adapter=adapter or self.zeros, **outputs)
         return {name: path.read_bytes() for name, path in outputs.items()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_heap() -> Iterator[None]:
+    """The stage collects garbage after each model: half a second with all that pytest has imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def write_report(
         flipped=flipped[:MAX_FLIPPED_ROWS],
         flipped_total=len(flipped),
         behaviour=_behaviour(exam, answers),
-        differences=_difference_chart(figures),
+        differences=_difference_chart(figures, significance),
         accuracies=_accuracy_charts(figures),
         bits=_bits_charts(figures),
         funnel=read_funnel(funnel),
@@ -74,15 +74,16 @@ def write_report(
         temporary.write_text(page, encoding="utf-8")
 
 
-def _difference_chart(figures: Mapping[str, Any]) -> dict[str, Any]:
+def _difference_chart(figures: Mapping[str, Any], significance: float) -> dict[str, Any]:
     change = figures["changes"]["adapted_vs_base"]
     named = {"domain": change["domain"], "general": change["general"], **change["categories"]["general"]}
     rows = []
     for name, entry in named.items():
-        kind = "better" if entry["better_p"] < entry["worse_p"] else "worse"
+        good = entry["noninferiority_p"] if "margin" in entry else entry["better_p"]
+        bad = entry["worse_p_adjusted"]
+        kind = "good" if good <= significance else "bad" if bad <= significance else "open"
         margin = {"margin": entry["margin"]} if "margin" in entry else {}
-        mark = {"kind": kind, "value": entry["difference"], "interval": entry["interval"]} | margin
-        rows.append((name, [mark]))
+        rows.append((name, [{"kind": kind, "value": entry["difference"], "interval": entry["interval"]} | margin]))
     return interval_chart(rows, include=(0.0,), scale=100)
 
 

@@ -136,9 +136,10 @@ def judge(comparison: Comparison, critical_lost: Sequence[str], *, significance:
     ]
     if harms:
         return Verdict("HOLD", _sentence(harms), evidence)
+    families = [QUESTIONS] + [QUESTIONS * len(comparison.categories)] * len(comparison.categories)
     open_questions = _domain_question(comparison.domain, significance) + [
-        f"{name} is not shown to have lost less than {_points(test.margin)} ({_items(test)})"
-        for name, test in tests.items()
+        f"{name} is not shown to have lost less than {_points(test.margin)} ({_to_settle(test, significance, family)})"
+        for (name, test), family in zip(tests.items(), families, strict=True)
         if not test.acceptable(significance)
     ]
     if open_questions:
@@ -211,13 +212,7 @@ def _domain_line(comparison: Comparison) -> str:
 
 
 def _margin_line(name: str, test: MarginTest, significance: float) -> str:
-    outcome = (
-        "within"
-        if test.acceptable(significance)
-        else "worse than"
-        if test.harmful(significance)
-        else "not shown within"
-    )
+    outcome = "shown to be within" if test.acceptable(significance) else "not shown to be within"
     return (
         f"{name}: {_change(test.change)}, {outcome} the margin of {_points(test.margin)} "
         f"(p = {test.noninferiority_p:.3g}), p = {test.worse_p_adjusted:.3g} (adjusted) against not worse"
@@ -232,10 +227,18 @@ def _change(change: PairedChange) -> str:
     )
 
 
-def _items(test: MarginTest) -> str:
-    if test.items_needed > test.change.n:
-        return f"needs about {test.items_needed:,} items, there are {test.change.n:,}"
-    return f"{_points(test.change.difference, sign=True)} on {test.change.n:,} items, enough if nothing were lost"
+def _to_settle(test: MarginTest, significance: float, family: int) -> str:
+    """How many items would show the loss acceptable or harmful, whichever takes fewer, if it is as large as seen."""
+    change, loss = test.change, max(0.0, -test.change.difference)
+    needed = []
+    if loss < test.margin:
+        needed.append(items_needed(change, test.margin - loss, significance))
+    if loss > 0:
+        needed.append(items_needed(change, loss, significance / family))
+    return (
+        f"{_points(change.difference, sign=True)} on {change.n:,} items; "
+        f"about {max(min(needed), change.n + 1):,} would settle a change of that size"
+    )
 
 
 def _points(share: float, *, sign: bool = False) -> str:

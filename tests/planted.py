@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 
@@ -11,13 +12,14 @@ from lmadapt.records import HELDOUT, ITEM, write_table
 
 Row = dict[str, Any]
 ITEMS_PER_CATEGORY = 40
+LETTERS = list("bdfghjkmpqvxz")  # choices of four letters: a random model prefers none by length
 CATEGORIES = {"weaknesses": "domain", "capitals": "general", "sums": "general"}
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>"
 
 
 def make_items() -> list[Row]:
     """40 four-way items in each of three categories, and two behaviour checks; two items share a cluster."""
-    rows = []
+    rows, draw = [], np.random.default_rng(0)
     for category, group in CATEGORIES.items():
         for number in range(ITEMS_PER_CATEGORY):
             rows.append(
@@ -26,8 +28,8 @@ def make_items() -> list[Row]:
                     "group": group,
                     "category": category,
                     "cluster": f"{category}-{number // 2}",
-                    "prompt": f"What is {category} number {number}?" + (HOSTILE if number == 0 else ""),
-                    "choices": [f"{number + step} is {'it' * step}" for step in range(4)],
+                    "prompt": f"What is {category} number {number}?" + (HOSTILE if number < 8 else ""),
+                    "choices": ["".join(draw.choice(LETTERS, 4)) for _ in range(4)],
                     "answer": number % 4,
                     "check": "",
                     "severity": "",

@@ -84,12 +84,17 @@ def _merge(into: dict[str, Any], changes: dict[str, Any]) -> None:
 
 
 def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run dvc in the project as a user would, offline; output and errors together in `stdout`."""
+    """Run dvc in the project as a user would, offline; output and errors together in `stdout`.
+
+    pip finds packages in the project's folder `wheels` and nowhere else.
+    """
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(folder),
         "HF_HUB_OFFLINE": "1",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(folder / "wheels"),
     }
     environment.pop("MLFLOW_TRACKING_URI", None)
     return subprocess.run(

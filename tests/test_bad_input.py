@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.project import dvc, make_project, set_params
+from tests.test_packages import make_wheel
 
 TEMPLATE_WITHOUT_ANSWERS = (
     "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
@@ -37,8 +38,9 @@ def empty_corpus(project: Path) -> None:
 
 
 def wrong_sha256(project: Path) -> None:
-    (project / "data/own/weights.gguf").write_bytes(b"GGUF")
-    set_params(project, {"fetch": {"model": {"name_or_path": "data/own/weights.gguf", "sha256": "0" * 64}}})
+    (project / "wheels").mkdir(exist_ok=True)
+    requirement, _ = make_wheel(project / "wheels", "terms", {"terms.txt": "buffer"})
+    set_params(project, {"fetch": {"packages": {requirement: "0" * 64}}})
 
 
 def unknown_model(project: Path) -> None:

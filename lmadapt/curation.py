@@ -109,7 +109,7 @@ def filter_rows(rows: Sequence[Row], filters: Mapping[str, float]) -> None:
     counts = split_words([row.text for row in rows]).counts.tolist()
     seen: dict[tuple[Any, ...], Row] = {}
     for row, words in _progress(list(zip(rows, counts, strict=True)), "Filtering"):
-        problem = None
+        row.words, problem = words, None
         if row.role == "evaluation":
             if sentence := item_problem(row.record):
                 problem = ("broken_item", sentence)
@@ -236,7 +236,7 @@ def _metrics(
     sizes = {
         table: {
             "rows": len(mine),
-            "words": int(split_words([row.text for row in mine]).counts.sum()),
+            "words": sum(row.words for row in mine),
             "characters": sum(len(row.text) for row in mine),
         }
         for table, mine in kept.items()

@@ -22,6 +22,7 @@ class Row:
     evidence: str = ""
     duplicate_of: "Row | None" = None
     split: str = ""
+    words: int = 0  # of `text`, counted once it is clean
 
     @property
     def id(self) -> str:

@@ -104,20 +104,37 @@ def near_duplicates(shingles: Shingles, priority: Sequence[int], min_jaccard: fl
 
 
 def overlaps(shingles: Shingles, probes: Sequence[int], others: Sequence[int], min_jaccard: float) -> list[Match]:
-    """For each of `others` that is at least `min_jaccard` similar to a probe: the pair, exactly, without banding.
+    """For each of `others` that is at least `min_jaccard` similar to a probe: its best match. Exact, without banding.
 
-    The cost is that of one pass over the shared shingles for each probe: for few probes, such as held-out text.
+    Two sets that similar share one of their rarest elements, however few of those are looked at beyond the share
+    that may differ (prefix filtering, Chaudhuri et al. 2006): only documents that do are compared.
     """
-    probed = np.unique(np.concatenate([shingles.of(probe) for probe in probes] or [np.empty(0, np.uint64)]))
+    rare, document = _rarest(shingles, min_jaccard)
+    probing = np.isin(document, np.asarray(probes, np.int64))
+    asked = np.isin(document, np.asarray(others, np.int64)) & np.isin(rare, rare[probing])
+    probes_of: dict[int, list[int]] = {}
+    for element, probe in zip(rare[probing].tolist(), document[probing].tolist(), strict=True):
+        probes_of.setdefault(element, []).append(probe)
+    pairs = {
+        (other, probe)
+        for element, other in zip(rare[asked].tolist(), document[asked].tolist(), strict=True)
+        for probe in probes_of[element]
+    }
+    best: dict[int, Match] = {}
+    for other, probe in sorted(pairs):
+        jaccard = shingles.jaccard(other, probe)
+        if jaccard >= min_jaccard and (other not in best or jaccard > best[other].jaccard):
+            best[other] = Match(other, probe, jaccard)
+    return list(best.values())
+
+
+def _rarest(shingles: Shingles, min_jaccard: float) -> tuple[np.ndarray, np.ndarray]:
+    """The rarest n - ceil(min_jaccard x n) + 1 of the n shingles of each document, and their documents."""
+    _, number, counts = np.unique(shingles.hashes, return_inverse=True, return_counts=True)
     sizes = np.diff(shingles.offsets)
     document = np.repeat(np.arange(len(sizes)), sizes)
-    wanted = np.isin(document, np.asarray(others, np.int64)) & np.isin(shingles.hashes, probed)
-    hash_, document = shingles.hashes[wanted], document[wanted]
-    best: dict[int, Match] = {}
-    for probe in probes:
-        shared = np.bincount(document[np.isin(hash_, shingles.of(probe))], minlength=len(sizes))
-        jaccard = shared / np.maximum(1, sizes + sizes[probe] - shared)
-        for other in np.flatnonzero(jaccard >= min_jaccard).tolist():
-            if other not in best or jaccard[other] > best[other].jaccard:
-                best[other] = Match(other, probe, float(jaccard[other]))
-    return [best[other] for other in sorted(best)]
+    number = number[np.lexsort((number, counts[number], document))]
+    place = np.arange(len(number)) - shingles.offsets[document]
+    # Rounding must not shorten a prefix: 0.8 x 5 may come out as 4.000000000000001.
+    wanted = place <= (sizes - np.ceil(min_jaccard * sizes - 1e-9))[document]
+    return number[wanted], document[wanted]

@@ -55,10 +55,6 @@ def first_text(rows: list[dict[str, Any]], change: Callable[[str], str]) -> None
         row[key] = change(row[key])
 
 
-def text_of(row: dict[str, Any]) -> str:
-    return str(row["text"] if "text" in row else "\n".join(message["content"] for message in row["messages"]))
-
-
 def repeat_id(table: str) -> Callable[[Records], None]:
     return lambda t: t[table][0].update(id=t[table][1]["id"])
 

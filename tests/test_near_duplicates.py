@@ -1,4 +1,5 @@
 import random
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,13 +16,14 @@ def variants(text: str, changes: int, seed: int) -> str:
     return " ".join(words)
 
 
-def brute_force_jaccard(one: str, other: str) -> float:
-    def runs(text: str) -> set[tuple[str, ...]]:
-        words = split_words([text]).texts[0].split()
-        return {tuple(words[start : start + 5]) for start in range(max(1, len(words) - 4))}
+@cache
+def runs(text: str) -> set[tuple[str, ...]]:
+    words = split_words([text]).texts[0].split()
+    return {tuple(words[start : start + 5]) for start in range(max(1, len(words) - 4))}
 
-    a, b = runs(one), runs(other)
-    return len(a & b) / len(a | b)
+
+def brute_force_jaccard(one: str, other: str) -> float:
+    return len(runs(one) & runs(other)) / len(runs(one) | runs(other))
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,11 @@ import json
 from pathlib import Path
 
 from lmadapt.records import CURATED_TABLES, read_table
+from lmadapt.sections import load_section
 from stages.curate import CurateParams, curate
 from tests.raw_tables import FILTERS, SETTINGS, raw_records, write_raw
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
 
 
 def run(folder: Path, raw: Path) -> Path:
@@ -27,3 +30,7 @@ def test_curate_writes_every_table_the_funnel_and_equal_files_each_time(tmp_path
     assert metrics["rows"]["corpus"]["raw"] == 30
     for file in sorted(path for path in first.rglob("*") if path.is_file()):
         assert file.read_bytes() == (second / file.relative_to(first)).read_bytes()
+
+
+def test_the_demo_has_every_setting() -> None:
+    assert load_section(CurateParams, "curate", PARAMS).near_duplicate_jaccard == 0.8

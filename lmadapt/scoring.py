@@ -12,8 +12,8 @@ from lmadapt.errors import UserError
 
 ROW_TOKENS = 256  # questions share a row up to this length: beyond it, attention costs more than sharing saves
 WINDOW_TOKENS = 1024  # of held-out text; every token but the first 1,023 sees at least half a window before it
-HEAD_POSITIONS = 128  # logits in memory at once: this many positions
-HEAD_VOCABULARY = 16384  # ... of this many tokens; small enough for a CPU's cache
+HEAD_POSITIONS = 512  # logits in memory at once: this many positions
+HEAD_VOCABULARY = 4096  # ... of this many tokens, whose part of the output layer stays in a CPU's cache meanwhile
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,8 @@ def _masks(model: Any, sees: torch.Tensor, positions: torch.Tensor) -> torch.Ten
 def _log_softmax(model: Any, hidden: torch.Tensor, asked: torch.Tensor, targets: torch.Tensor) -> list[float]:
     """Log-probability of each of `targets` after position `asked` of `hidden` (positions, width), normalised in fp32.
 
-    Positions and vocabulary are cut into blocks: the logits of a large vocabulary never exist all at once.
+    Vocabulary and positions are cut into blocks: the logits of a large vocabulary never exist all at once, and its
+    weights are read once a batch.
     """
     head = model.get_output_embeddings()
     if not isinstance(head, torch.nn.Linear):
@@ -192,15 +193,13 @@ def _log_softmax(model: Any, hidden: torch.Tensor, asked: torch.Tensor, targets:
     cap = getattr(_text_config(model), "final_logit_softcapping", None)
     asked, targets = asked.to(hidden.device), targets.to(hidden.device)
     picked = torch.empty(len(targets), device=hidden.device)
-    normaliser = []
-    for first in range(0, len(hidden), HEAD_POSITIONS):
+    normalisers = []
+    for token in range(0, head.weight.shape[0], HEAD_VOCABULARY):
+        weight = head.weight[token : token + HEAD_VOCABULARY]
+        bias = head.bias[token : token + HEAD_VOCABULARY] if head.bias is not None else None
         sums = []
-        for token in range(0, head.weight.shape[0], HEAD_VOCABULARY):
-            block = slice(token, token + HEAD_VOCABULARY)
-            bias = head.bias[block] if head.bias is not None else None
-            logits = torch.nn.functional.linear(
-                hidden[first : first + HEAD_POSITIONS], head.weight[block], bias
-            ).float()
+        for first in range(0, len(hidden), HEAD_POSITIONS):
+            logits = torch.nn.functional.linear(hidden[first : first + HEAD_POSITIONS], weight, bias).float()
             if cap is not None:
                 logits = torch.tanh(logits / cap) * cap
             here = (asked // HEAD_POSITIONS == first // HEAD_POSITIONS) & (
@@ -208,8 +207,8 @@ def _log_softmax(model: Any, hidden: torch.Tensor, asked: torch.Tensor, targets:
             )
             picked[here] = logits[asked[here] - first, targets[here] - token]
             sums.append(logits.logsumexp(1))
-        normaliser.append(torch.stack(sums).logsumexp(0))
-    return [float(value) for value in (picked - torch.cat(normaliser)[asked]).cpu()]
+        normalisers.append(torch.cat(sums))
+    return [float(value) for value in (picked - torch.stack(normalisers).logsumexp(0)[asked]).cpu()]
 
 
 def _text_config(model: Any) -> Any:

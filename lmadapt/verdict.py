@@ -20,6 +20,7 @@ from lmadapt.statistics import (
 Outcome = Literal["SHIP", "HOLD", "INCONCLUSIVE"]
 
 MIN_ITEMS = 30  # a category with fewer says next to nothing: with none changed, its margin is 0.09 at best
+MAX_REASONS = 3  # in the sentence; all stand in the evidence
 QUESTIONS = 3  # domain, general as a whole, its categories: the level of "shown worse" is shared between them
 
 
@@ -246,5 +247,6 @@ def _points(share: float, *, sign: bool = False) -> str:
 
 
 def _sentence(parts: Sequence[str]) -> str:
-    text = "; ".join(parts)
+    more = [f"and {len(parts) - MAX_REASONS} more like it, among the evidence"] if len(parts) > MAX_REASONS else []
+    text = "; ".join([*parts[:MAX_REASONS], *more])
     return f"{text[0].upper()}{text[1:]}."

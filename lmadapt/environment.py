@@ -1,6 +1,8 @@
 """Settings every process of ours starts with: no telemetry, and no surprise downloads."""
 
+import logging
 import os
+import warnings
 
 QUIET = {
     "DO_NOT_TRACK": "true",
@@ -14,11 +16,14 @@ QUIET = {
 
 
 def prepare_environment(*, offline: bool) -> None:
-    """Switch off the telemetry of every library; with `offline`, forbid hub access as well.
+    """Switch off the telemetry of every library, and warnings no user can act on; with `offline`, forbid hub access.
 
     Call it before the libraries are imported. A variable the user has set stays as it is.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    # It advises to install a package that would download kernels from a hub.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     if offline:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -81,6 +81,10 @@ def load_for_inference(folder: Path, *, precision: Precision, adapter: Path | No
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
+        # What autocast does in training; in fp32 the adapter would also cost a third more time on a CPU.
+        for name, tensor in model.named_parameters():
+            if "lora_" in name:
+                tensor.data = tensor.data.to(torch.bfloat16)
     return model.eval()
 
 

@@ -32,7 +32,7 @@ def test_each_model_has_its_figures_with_n_and_interval(project: Path) -> None:
     models = metrics(project, "evaluate")["models"]
     assert list(models) == ["adapted", "base", "pretrained"]
     for figures in models.values():
-        for accuracy in (figures["domain"], figures["general"], *figures["categories"].values()):
+        for accuracy in (figures["domain"], figures["general"], *figures["categories"]["general"].values()):
             low, high = accuracy["interval"]
             assert 0 <= low <= accuracy["accuracy"] <= high <= 1
             assert accuracy["n"] >= 30

@@ -17,7 +17,7 @@ run: .venv/installed  ## run every stage that is not up to date, then show the r
 	lmadapt summary
 
 test: .venv/installed  ## run the tests
-	python -m pytest
+	python -m pytest -n 2
 
 check: .venv/installed  ## lint, formatting and types
 	ruff check .

@@ -60,7 +60,9 @@ def main_figures(evaluation: dict[str, Any]) -> dict[str, float]:
         for group in ("domain", "general")
     }
     changes = evaluation.get("changes", {}).get("adapted_vs_base", {})
-    return figures | {f"{group}_change": changes[group]["difference"] for group in ("domain", "general") if changes}
+    return figures | {
+        f"{group}_change": changes[group]["difference"] for group in ("domain", "general") if group in changes
+    }
 
 
 def git_state(project: Path) -> dict[str, Any]:

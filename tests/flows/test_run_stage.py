@@ -56,7 +56,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> bool:
 def running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

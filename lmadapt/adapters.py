@@ -13,6 +13,7 @@ from lmadapt.errors import UserError
 
 Targets = Literal["all-linear", "retain"]
 MLP_NAMES = {"mlp", "feed_forward", "ffn"}  # what the models of transformers call the block after attention
+MERGE_SAMPLE_TOKENS = 128  # their logits are held several times over
 MAX_MERGE_KL_NATS = 0.01  # rounding to bf16 moves next-token distributions less than this, a wrong merge much more
 
 
@@ -50,9 +51,10 @@ def save_adapter(model: Any, folder: Path, *, base_name: str) -> None:
 def merge(model: Any, sample: torch.Tensor) -> tuple[Any, dict[str, float]]:
     """Merge the adapter into its bf16 base; returns the merged model and how far its predictions moved.
 
-    sample: [L] token ids, on which both are compared: mean absolute difference of logits, and mean KL divergence
-    from unmerged to merged in nats per token. Raises UserError where the merge is not the model that was trained.
+    sample: [L] token ids; on the first MERGE_SAMPLE_TOKENS of them both are compared: mean absolute difference of
+    logits, and mean KL divergence of merged from unmerged in nats per token. Raises UserError where the merge is not the model that was trained.
     """
+    sample = sample[:MERGE_SAMPLE_TOKENS]
     before = _logits(model, sample)
     merged = model.merge_and_unload()
     after = _logits(merged, sample)

@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 from lmadapt.errors import UserError
 from lmadapt.packing import Row
 
-GRADIENT_CHECK_STEPS = 3  # LoRA's B starts at zero, so its A has no gradient before the second step
+GRADIENT_CHECK_STEPS = 3
 CHECKPOINT_SECONDS = 300.0  # between two checkpoints; a run shorter than this writes none
 
 
@@ -25,20 +25,26 @@ class GradientCheck(TrainerCallback):
 
     def __init__(self) -> None:
         self.waiting: set[str] | None = None
+        self.steps = 0
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
-        """Look at every trainable tensor in the first steps of this run."""
+        """Look at every trainable tensor in the first steps of this run.
+
+        LoRA's A may wait: its gradient is zero as long as B is, which starts at zero. All else may not: from the
+        second step on, gradients that pass through the adapters alone would hide a layer that passes none.
+        """
         if self.waiting is None:
-            self.first = state.global_step
             self.waiting = {name for name, tensor in model.named_parameters() if tensor.requires_grad}
-        if state.global_step >= self.first + GRADIENT_CHECK_STEPS:
+        if not self.waiting or self.steps == GRADIENT_CHECK_STEPS:
             return
+        self.steps += 1
         self.waiting -= tensors_with_gradient(model, self.waiting, step=state.global_step + 1)
-        if self.waiting and state.global_step + 1 == self.first + GRADIENT_CHECK_STEPS:
+        last = self.steps == GRADIENT_CHECK_STEPS
+        missing = sorted(name for name in self.waiting if last or ".lora_A." not in name)
+        if missing:
             raise UserError(
-                f"no gradient reaches {len(self.waiting)} trainable tensors after {GRADIENT_CHECK_STEPS} steps, "
-                f"such as {', '.join(sorted(self.waiting)[:3])}: they would stay as they are; `lmadapt doctor` looks "
-                "for the cause"
+                f"no gradient reaches {len(missing)} trainable tensors in step {state.global_step + 1}, such as "
+                f"{', '.join(missing[:3])}: they would stay as they are; `lmadapt doctor` looks for the cause"
             )
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **others: Any) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -107,9 +108,10 @@ def _versioning(project: Path) -> Check:
     for program in ("git", "dvc"):
         if shutil.which(program) is None:
             return Check("git and dvc", "failed", f"`{program}` is not on the PATH")
-    for folder, command in ((".git", "git init"), (".dvc", "dvc init")):
-        if not (project / folder).exists():
-            return Check("git and dvc", "failed", f"{project / folder} is missing; `{command}` makes it")
+    inside = subprocess.run(["git", "rev-parse"], cwd=project, capture_output=True, check=False).returncode == 0
+    for there, command in ((inside, "git init"), ((project / ".dvc").is_dir(), "dvc init")):
+        if not there:
+            return Check("git and dvc", "failed", f"{project} is not set up; `{command}` does it")
     return Check("git and dvc", "ok", "both installed and initialised")
 
 
@@ -178,22 +180,29 @@ def _gradient_flow(model: Path, project: Path) -> str:
     import torch
 
     from lmadapt.adapters import add_lora
-    from lmadapt.callbacks import tensors_with_gradient
-    from lmadapt.models import load_nf4, load_tokenizer
+    from lmadapt.callbacks import GRADIENT_CHECK_STEPS
+    from lmadapt.models import load_tokenizer, load_unpacked_nf4
+    from lmadapt.packing import pack
+    from lmadapt.training import train
 
     tokenizer = load_tokenizer(model)
-    network = add_lora(load_nf4(model), rank=4, alpha=8, seed=0)
-    trainable = {name for name, tensor in network.named_parameters() if tensor.requires_grad}
+    encoded = [encode_conversation(tokenizer, conversation) for conversation in _conversations(project)]
+    shortest = min(encoded, key=lambda example: len(example.input_ids))
+    rows = pack([shortest] * GRADIENT_CHECK_STEPS, max_tokens=len(shortest.input_ids), rows_per_step=1)
+    network = add_lora(load_unpacked_nf4(model), rank=4, alpha=8, seed=0)
     with torch.no_grad():
-        for name, tensor in network.named_parameters():
-            if name in trainable:
-                tensor.fill_(0.01)  # at its start LoRA's B is zero, which leaves A without a gradient
-    encoded = encode_conversation(tokenizer, _conversations(project)[0])
-    batch = {"input_ids": encoded.input_ids[:256], "labels": encoded.labels[:256]}
-    tensors = {name: torch.tensor([values], device=network.device) for name, values in batch.items()}
-    network.train()
-    network(**tensors, use_cache=False).loss.backward()
-    without = trainable - tensors_with_gradient(network, trainable, step=1)
-    if without:
-        raise UserError(f"no gradient reaches {len(without)} of {len(trainable)} tensors, such as {min(without)}")
-    return f"one NF4 batch: all {len(trainable)} trainable tensors get a finite gradient"
+        network(input_ids=torch.tensor([shortest.input_ids], device=network.device))  # in evaluation mode, first
+    with tempfile.TemporaryDirectory() as checkpoints:
+        outcome = train(
+            network,
+            rows,
+            rows_per_step=1,
+            learning_rate=1e-3,
+            lr_schedule="constant",
+            warmup_fraction=0.0,
+            weight_decay=0.0,
+            seed=0,
+            checkpoints=Path(checkpoints),
+        )
+    losses = " -> ".join(f"{step['loss']:.2f}" for step in outcome.steps)
+    return f"every trainable tensor gets a finite gradient in {len(rows)} steps of QLoRA; loss {losses}"

@@ -1,0 +1,146 @@
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from lmadapt.errors import UserError
+from lmadapt.files import folder_sha256
+from lmadapt.models import load_bf16
+from lmadapt.records import DOCUMENT, write_table
+from stages.pretrain import PretrainParams, pretrain
+from tests.tables import write_texts
+
+PARAMS: dict[str, Any] = {
+    "seed": 0,
+    "method": "lora",
+    "lora_rank": 2,
+    "lora_alpha": 4,
+    "learning_rate": 3e-3,
+    "lr_schedule": "cosine",
+    "warmup_fraction": 0.1,
+    "weight_decay": 0.0,
+    "max_tokens": 1500,
+    "max_sequence_tokens": 128,
+    "batch_tokens": 256,
+    "replay_fraction": 0.1,
+}
+CHANGED: dict[str, Any] = {
+    "seed": 1,
+    "method": "full",
+    "lora_rank": 4,
+    "lora_alpha": 16,
+    "learning_rate": 1e-2,
+    "lr_schedule": "constant",
+    "warmup_fraction": 0.5,
+    "weight_decay": 10.0,
+    "max_tokens": 900,
+    "max_sequence_tokens": 64,
+    "batch_tokens": 512,
+    "replay_fraction": 0.3,
+}
+
+
+def _run(base: Path, folder: Path, **changed: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    return _pretrain(base, folder, *write_texts(folder), **changed)
+
+
+def _pretrain(base: Path, folder: Path, corpus: Path, replay: Path, **changed: Any) -> Path:
+    pretrain(
+        PretrainParams(**PARAMS | changed),
+        base=base,
+        corpus=corpus,
+        replay=replay,
+        pretrained=folder / "pretrained",
+        curve=folder / "curve",
+        metrics=folder / "pretrain.json",
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return _run(tiny_model, folder)
+
+
+def test_the_stage_writes_a_model_with_tokenizer_and_template_and_no_path(tiny_model: Path, plain: Path) -> None:
+    model = load_bf16(plain / "pretrained")
+    assert all(tensor.dtype == torch.bfloat16 for tensor in model.parameters())
+    assert not torch.equal(
+        model.model.layers[0].mlp.up_proj.weight, load_bf16(tiny_model).model.layers[0].mlp.up_proj.weight
+    )
+    saved, given = (AutoTokenizer.from_pretrained(folder) for folder in (plain / "pretrained", tiny_model))
+    assert saved.chat_template == given.chat_template
+    texts = [file.read_text() for file in (plain / "pretrained").glob("*.json")] + [
+        (plain / "pretrain.json").read_text()
+    ]
+    assert not any(str(tiny_model) in text or str(plain) in text for text in texts)
+    assert not (plain / ".lmadapt").exists() or not any((plain / ".lmadapt/checkpoints").iterdir())
+
+
+def test_the_metrics_say_what_was_trained(plain: Path) -> None:
+    metrics = json.loads((plain / "pretrain.json").read_text())
+    assert metrics["replay"]["fraction_met"] == pytest.approx(0.1, abs=0.01)
+    assert metrics["tokens"] == metrics["domain"]["tokens_used"] + metrics["replay"]["tokens_used"] <= 1500
+    assert metrics["loss_last"] < metrics["loss_first"]
+    assert metrics["steps"] == len((plain / "curve" / "loss.tsv").read_text().splitlines()) - 1
+    assert 0 < metrics["merge_difference"]["kl_nats"] < 0.01
+    assert metrics["trainable_parameters"] > 0
+
+
+def test_a_second_run_elsewhere_gives_equal_files(
+    tiny_model: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _run(tiny_model, tmp_path / "again")
+    assert folder_sha256(tmp_path / "again") == folder_sha256(plain)
+
+
+@pytest.mark.parametrize("key", PretrainParams.model_fields)
+def test_every_key_changes_the_model(
+    key: str, tiny_model: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    changed = _run(tiny_model, tmp_path / "changed", **{key: CHANGED[key]})
+    weights = [(folder / "pretrained" / "model.safetensors").read_bytes() for folder in (plain, changed)]
+    assert weights[0] != weights[1]
+
+
+def test_full_training_has_no_merge_to_report(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    metrics = json.loads((_run(tiny_model, tmp_path / "full", method="full") / "pretrain.json").read_text())
+    assert metrics["merge_difference"] is None
+    assert metrics["trainable_parameters"] == sum(tensor.numel() for tensor in load_bf16(tiny_model).parameters())
+
+
+def test_a_base_with_a_template_of_its_own_is_warned_of(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = "{{ messages }}"
+    load_bf16(tiny_model).save_pretrained(tmp_path / "instruct")
+    tokenizer.save_pretrained(tmp_path / "instruct")
+    with caplog.at_level(logging.WARNING):
+        _run(tmp_path / "instruct", tmp_path / "run", max_tokens=300)
+    assert "probably an instruct model" in caplog.text
+
+
+def test_an_empty_corpus_is_an_error_and_writes_nothing(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    corpus, replay = write_texts(tmp_path)
+    write_table([], DOCUMENT, corpus)
+    with pytest.raises(UserError, match="no domain data"):
+        _pretrain(tiny_model, tmp_path, corpus, replay)
+    assert not (tmp_path / "pretrained").exists()

@@ -1,0 +1,176 @@
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+from lmadapt import callbacks
+from lmadapt.errors import UserError
+from lmadapt.files import file_sha256, folder_sha256
+from lmadapt.models import load_nf4
+from lmadapt.records import INSTRUCTION, write_table
+from stages.sft import SftParams, sft
+from tests.tables import instruction, write_instructions
+
+PARAMS: dict[str, Any] = {
+    "seed": 0,
+    "lora_rank": 2,
+    "lora_alpha": 4,
+    "lora_dropout": 0.0,
+    "target_modules": "all-linear",
+    "learning_rate": 3e-3,
+    "lr_schedule": "cosine",
+    "warmup_fraction": 0.1,
+    "weight_decay": 0.0,
+    "max_tokens": 1500,
+    "max_sequence_tokens": 128,
+    "batch_tokens": 256,
+    "replay_fraction": 0.1,
+}
+CHANGED: dict[str, Any] = {
+    "seed": 1,
+    "lora_rank": 4,
+    "lora_alpha": 16,
+    "lora_dropout": 0.5,
+    "target_modules": "retain",
+    "learning_rate": 1e-2,
+    "lr_schedule": "constant",
+    "warmup_fraction": 0.5,
+    "weight_decay": 10.0,
+    "max_tokens": 900,
+    "max_sequence_tokens": 64,
+    "batch_tokens": 512,
+    "replay_fraction": 0.3,
+}
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lmadapt import callbacks
+from tests.stages.test_sft import run_sft
+
+callbacks.CHECKPOINT_SECONDS = 0.0
+step_end = callbacks.Progress.on_step_end
+
+
+def killed(self, args, state, control, **others):
+    step_end(self, args, state, control, **others)
+    if state.global_step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+callbacks.Progress.on_step_end = killed
+run_sft(Path(sys.argv[1]), Path("killed"), lora_dropout=0.5)
+"""
+
+
+def run_sft(base: Path, folder: Path, **changed: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    instructions, replay = write_instructions(folder)
+    return _sft(base, folder, instructions, replay, **changed)
+
+
+def _sft(base: Path, folder: Path, instructions: Path, replay: Path, **changed: Any) -> Path:
+    sft(
+        SftParams(**PARAMS | changed),
+        base=base,
+        instructions=instructions,
+        replay=replay,
+        adapter=folder / "adapter",
+        curve=folder / "curve",
+        metrics=folder / "sft.json",
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sft")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return run_sft(tiny_model, folder)
+
+
+def test_the_stage_writes_an_adapter_that_changes_the_model(tiny_model: Path, plain: Path) -> None:
+    base = load_nf4(tiny_model)
+    ids = torch.arange(10, 40)[None]
+    with torch.no_grad():
+        before = base(ids).logits
+        after = PeftModel.from_pretrained(base, plain / "adapter").eval()(ids).logits
+    assert (after - before).abs().mean() > 1e-4
+    assert all(tensor.any() for tensor in load_file(plain / "adapter" / "adapter_model.safetensors").values())
+    tokenizer = AutoTokenizer.from_pretrained(plain / "adapter")
+    assert tokenizer.chat_template == AutoTokenizer.from_pretrained(tiny_model).chat_template
+    texts = [file.read_text() for file in (plain / "adapter").glob("*.json")] + [(plain / "sft.json").read_text()]
+    assert not any(str(tiny_model) in text or str(plain) in text for text in texts)
+
+
+def test_the_metrics_say_what_was_trained(plain: Path) -> None:
+    metrics = json.loads((plain / "sft.json").read_text())
+    used = metrics["domain"]["loss_tokens_used"] + metrics["replay"]["loss_tokens_used"]
+    assert metrics["loss_tokens"] == used
+    assert metrics["replay"]["fraction_met"] == pytest.approx(0.1, abs=0.01)
+    assert metrics["domain"]["epochs"] > 1
+    assert metrics["skipped_too_long"] == {"domain": 0, "replay": 0}
+    assert metrics["loss_last"] < metrics["loss_first"]
+
+
+def test_a_second_run_elsewhere_gives_equal_files(
+    tiny_model: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert folder_sha256(run_sft(tiny_model, tmp_path / "again")) == folder_sha256(plain)
+
+
+@pytest.mark.parametrize("key", SftParams.model_fields)
+def test_every_key_changes_the_adapter(
+    key: str, tiny_model: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    changed = run_sft(tiny_model, tmp_path / "changed", **{key: CHANGED[key]})
+    hashes = [file_sha256(folder / "adapter" / "adapter_model.safetensors") for folder in (plain, changed)]
+    assert hashes[0] != hashes[1]
+
+
+def test_a_killed_run_continues_to_the_same_adapter(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Path.cwd()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(project))
+    whole = run_sft(tiny_model, tmp_path / "whole", lora_dropout=0.5)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tiny_model)], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert len(list((tmp_path / ".lmadapt" / "checkpoints").glob("sft-*/checkpoint-3"))) == 1
+    begun: list[int] = []
+    train_begin = callbacks.Progress.on_train_begin
+
+    def noted(self: callbacks.Progress, args: Any, state: Any, control: Any, **others: Any) -> None:
+        begun.append(state.global_step)
+        train_begin(self, args, state, control, **others)
+
+    monkeypatch.setattr(callbacks.Progress, "on_train_begin", noted)
+    again = run_sft(tiny_model, tmp_path / "killed", lora_dropout=0.5)
+    assert begun == [3]
+    assert folder_sha256(again) == folder_sha256(whole)
+    assert not list((tmp_path / ".lmadapt" / "checkpoints").iterdir())
+
+
+def test_a_long_instruction_is_counted_and_an_unusable_one_is_named(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    instructions, replay = write_instructions(tmp_path)
+    rows = [instruction(n, f"What is weakness {n}?", "SQL injection") for n in range(9)]
+    write_table([*rows, instruction(9, "What is long? " * 99, "This")], INSTRUCTION, instructions)
+    metrics = json.loads((_sft(tiny_model, tmp_path, instructions, replay) / "sft.json").read_text())
+    assert metrics["skipped_too_long"]["domain"] == 1
+    write_table([*rows, {**rows[0], "id": "odd", "messages": rows[0]["messages"][:1]}], INSTRUCTION, instructions)
+    with pytest.raises(UserError, match=r"instruction odd \(made, 0\): zero supervised tokens"):
+        _sft(tiny_model, tmp_path, instructions, replay)

@@ -1,0 +1,42 @@
+"""Rows of the tables between stages, and small files of them."""
+
+from pathlib import Path
+from typing import Any
+
+from lmadapt.records import DOCUMENT, INSTRUCTION, write_table
+
+
+def document(number: int, text: str) -> dict[str, Any]:
+    return {"id": f"made/{number}", "text": text, "entity": "", "source": "made", "location": str(number)}
+
+
+def instruction(number: int, question: str, answer: str) -> dict[str, Any]:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {
+        "id": f"made/{number}",
+        "messages": messages,
+        "category": "made",
+        "entity": "",
+        "source": "made",
+        "location": str(number),
+    }
+
+
+def write_texts(folder: Path) -> tuple[Path, Path]:
+    """A corpus of 40 documents of different lengths, and 20 general texts."""
+    corpus, replay = folder / "corpus.parquet", folder / "replay.parquet"
+    weakness = "The weakness {} lets an attacker read a buffer. "
+    write_table([document(n, weakness.format(n) * (1 + n % 7)) for n in range(40)], DOCUMENT, corpus)
+    fact = "Numbers: {} 2 3. Paris is the capital of France. "
+    write_table([document(n, fact.format(n) * (1 + n % 3)) for n in range(20)], DOCUMENT, replay)
+    return corpus, replay
+
+
+def write_instructions(folder: Path) -> tuple[Path, Path]:
+    """40 domain questions and 40 general ones, with their answers."""
+    domain, replay = folder / "instructions.parquet", folder / "replay_instructions.parquet"
+    asked = [instruction(n, f"What is weakness {n}?", f"SQL injection number {n % 9}") for n in range(40)]
+    general = [instruction(n, f"What is {n} and {n}?", f"The number {n + n}") for n in range(40)]
+    write_table(asked, INSTRUCTION, domain)
+    write_table(general, INSTRUCTION, replay)
+    return domain, replay

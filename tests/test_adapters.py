@@ -1,0 +1,86 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+
+from lmadapt.adapters import add_lora, merge, save_adapter
+from lmadapt.errors import UserError
+from lmadapt.files import folder_sha256
+from lmadapt.models import load_bf16, load_nf4
+
+SAMPLE = torch.arange(10, 60)
+
+
+def _perturbed(model: Any, scale: float = 0.02) -> Any:
+    torch.manual_seed(1)
+    for name, tensor in model.named_parameters():
+        if "lora_B" in name:
+            tensor.data.normal_(0, scale)
+    return model.eval()
+
+
+def _targets(model: Any) -> set[str]:
+    return {name.split(".")[-4] for name, tensor in model.named_parameters() if tensor.requires_grad}
+
+
+@pytest.mark.parametrize("load", [load_bf16, load_nf4])
+def test_retain_adapts_the_mlp_only(tiny_model: Path, load: Any) -> None:
+    mlp = {"gate_proj", "up_proj", "down_proj"}
+    assert _targets(add_lora(load(tiny_model), rank=2, alpha=4, seed=0, targets="retain")) == mlp
+    everything = _targets(add_lora(load(tiny_model), rank=2, alpha=4, seed=0))
+    assert everything == mlp | {"q_proj", "k_proj", "v_proj", "o_proj"}
+
+
+def test_retain_says_so_where_a_model_has_no_mlp() -> None:
+    with pytest.raises(UserError, match=r"retain finds no linear layers.*allowed: all-linear"):
+        add_lora(torch.nn.Sequential(torch.nn.Linear(2, 2)), rank=2, alpha=4, seed=0, targets="retain")
+
+
+def test_a_saved_adapter_loads_to_equal_logits_and_names_no_path(tiny_model: Path, tmp_path: Path) -> None:
+    model = _perturbed(add_lora(load_nf4(tiny_model), rank=2, alpha=4, seed=0))
+    tmp_path.joinpath("adapter").mkdir()
+    save_adapter(model, tmp_path / "adapter", base_name="pretrained")
+    loaded = PeftModel.from_pretrained(load_nf4(tiny_model), tmp_path / "adapter")
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(SAMPLE[None]).logits, model(SAMPLE[None]).logits)
+    assert sorted(file.name for file in (tmp_path / "adapter").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    assert str(tiny_model) not in (tmp_path / "adapter" / "adapter_config.json").read_text()
+
+
+def test_adapter_files_do_not_depend_on_the_hash_seed(tiny_model: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from lmadapt.adapters import add_lora, save_adapter;"
+        "from lmadapt.models import load_bf16; out = Path(sys.argv[2]); out.mkdir();"
+        "save_adapter(add_lora(load_bf16(Path(sys.argv[1])), rank=2, alpha=4, seed=0), out, base_name='pretrained')"
+    )
+    arguments = [sys.executable, "-c", code, str(tiny_model), str(tmp_path / "other")]
+    subprocess.run(arguments, check=True, env={**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(Path.cwd())})
+    tmp_path.joinpath("ours").mkdir()
+    save_adapter(add_lora(load_bf16(tiny_model), rank=2, alpha=4, seed=0), tmp_path / "ours", base_name="pretrained")
+    assert folder_sha256(tmp_path / "ours") == folder_sha256(tmp_path / "other")
+    targets = json.loads((tmp_path / "ours" / "adapter_config.json").read_text())["target_modules"]
+    assert targets == sorted(targets)
+
+
+def test_merging_keeps_the_predictions_within_bf16_rounding(tiny_model: Path) -> None:
+    model = _perturbed(add_lora(load_bf16(tiny_model), rank=2, alpha=4, seed=0))
+    merged, moved = merge(model, SAMPLE)
+    assert 0 < moved["kl_nats"] < 0.001
+    assert 0 < moved["logits_mean_absolute"] < 0.05
+    assert not any("lora" in name for name, _ in merged.named_parameters())
+
+
+def test_a_merge_that_changes_the_model_is_refused(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _perturbed(add_lora(load_bf16(tiny_model), rank=2, alpha=4, seed=0), scale=1.0)
+    monkeypatch.setattr(type(model.base_model), "merge_and_unload", lambda self: load_bf16(tiny_model))
+    with pytest.raises(UserError, match="merging the adapter changed the model: KL"):
+        merge(model, SAMPLE)

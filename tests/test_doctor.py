@@ -1,0 +1,90 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lmadapt import doctor
+from lmadapt.doctor import Check, diagnose
+from lmadapt.models import load_tokenizer
+from lmadapt.records import RAW_TABLES, write_table
+from tests.tables import instruction
+
+
+def _by_name(checks: list[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+def _project(folder: Path, model: Path) -> Path:
+    shutil.copytree(model, folder / "models" / "base")
+    return folder
+
+
+def test_an_empty_folder_is_told_what_is_missing_and_what_makes_it(tmp_path: Path) -> None:
+    found = _by_name(diagnose(tmp_path))
+    assert found["python"].outcome == found["libraries"].outcome == "ok"
+    assert found["git and dvc"] == Check("git and dvc", "failed", f"{tmp_path} is not set up; `git init` does it")
+    assert "`dvc repro fetch`" in found["raw data"].detail
+    assert "`dvc repro curate`" in found["curated data"].detail
+    assert found["model"].outcome == "warning"
+
+
+def test_a_project_with_git_and_dvc_passes_and_loud_telemetry_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run(["dvc", "init", "-q"], cwd=tmp_path, check=True)
+    monkeypatch.setenv("DO_NOT_TRACK", "false")
+    found = _by_name(diagnose(tmp_path))
+    assert found["git and dvc"].outcome == "ok"
+    assert found["telemetry"] == Check("telemetry", "warning", "not off: DO_NOT_TRACK, dvc config core.analytics")
+
+
+def test_tables_are_counted_and_a_missing_one_is_named(tmp_path: Path) -> None:
+    raw = tmp_path / "data" / "raw"
+    for name, schema in RAW_TABLES.items():
+        write_table(
+            [instruction(0, "What?", "This")] if name == "instructions" else [], schema, raw / f"{name}.parquet"
+        )
+    assert "instructions 1" in _by_name(diagnose(tmp_path))["raw data"].detail
+    (raw / "corpus.parquet").unlink()
+    assert _by_name(diagnose(tmp_path))["raw data"].outcome == "failed"
+    assert "corpus.parquet" in _by_name(diagnose(tmp_path))["raw data"].detail
+
+
+def test_with_a_model_the_part_that_carries_loss_is_marked_and_gradients_flow(tiny_model: Path, tmp_path: Path) -> None:
+    found = _by_name(diagnose(_project(tmp_path, tiny_model)))
+    assert "Answer:« Paris<eos>»" in found["template"].detail
+    assert found["label mask"].outcome == "ok"
+    assert found["gradient flow"].outcome == "ok"
+    assert "every trainable tensor" in found["gradient flow"].detail
+
+
+def test_a_template_that_hides_the_prompt_fails_its_checks(tiny_model: Path, tmp_path: Path) -> None:
+    project = _project(tmp_path, tiny_model)
+    tokenizer = load_tokenizer(project / "models" / "base")
+    tokenizer.chat_template = "{{ messages[-1]['content'] + eos_token }}"
+    tokenizer.save_pretrained(project / "models" / "base")
+    found = _by_name(diagnose(project, gradient=False))
+    assert "gradient flow" not in found
+    assert found["template"].outcome == "failed"
+    assert "does not begin with its prompt" in found["template"].detail
+
+
+def test_an_end_of_turn_without_loss_fails_the_label_mask(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = doctor.encode_conversation
+    for broken, complaint in ((slice(-1, None), "would not learn to stop"), (slice(0, 2), "2 of")):
+
+        def spoilt(tokenizer: object, messages: object, broken: slice = broken) -> doctor.Encoded:
+            encoded = encode(tokenizer, messages)  # type: ignore[arg-type]
+            labels = list(encoded.labels)
+            labels[broken] = [doctor.IGNORED] if broken.start else encoded.input_ids[broken]
+            return doctor.Encoded(encoded.input_ids, labels)
+
+        monkeypatch.setattr(doctor, "encode_conversation", spoilt)
+        project = tmp_path / str(broken.start)
+        check = _by_name(diagnose(_project(project, tiny_model), gradient=False))["label mask"]
+        assert check.outcome == "failed"
+        assert complaint in check.detail

@@ -1,0 +1,225 @@
+import contextlib
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from lmadapt.adapters import add_lora
+from lmadapt.chat import IGNORED, Encoded
+from lmadapt.errors import UserError
+from lmadapt.models import load_bf16, load_nf4, load_unpacked_nf4
+from lmadapt.packing import Row, pack
+from lmadapt.replay import mix_replay
+from lmadapt.training import Outcome, checkpointing, lr_factor, rows_per_step, train
+
+SETTINGS: dict[str, Any] = {
+    "rows_per_step": 2,
+    "learning_rate": 1e-3,
+    "lr_schedule": "cosine",
+    "warmup_fraction": 0.1,
+    "weight_decay": 0.0,
+    "seed": 0,
+}
+
+
+def _examples(count: int = 24, seed: int = 0) -> list[Encoded]:
+    generator = np.random.default_rng(seed)
+    sequences = [generator.integers(5, 500, n).tolist() for n in generator.integers(6, 40, count)]
+    return [Encoded(ids, [IGNORED] * (len(ids) // 3) + ids[len(ids) // 3 :]) for ids in sequences]
+
+
+def _rows(count: int = 24, *, max_tokens: int = 64) -> list[Row]:
+    return pack(_examples(count), max_tokens=max_tokens, rows_per_step=2)
+
+
+def _trainable(model: Any) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.named_parameters() if tensor.requires_grad}
+
+
+def _equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+class KeepGradient(TrainerCallback):
+    """The gradient of the first optimiser step, clipped or not, and its norm before clipping."""
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
+        if state.global_step == 0:
+            tensors = model.named_parameters()
+            self.gradient = {name: tensor.grad.clone() for name, tensor in tensors if tensor.requires_grad}
+
+
+class EvaluateInTheMiddle(TrainerCallback):
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
+        model.eval()
+        with torch.no_grad():
+            model(input_ids=torch.arange(10, 30)[None])
+        model.train()
+
+
+def test_the_loss_of_a_step_is_the_mean_over_all_labelled_tokens_of_its_examples(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    examples = _examples()
+    rows = pack(examples, max_tokens=64, rows_per_step=100)
+    outcome = train(
+        add_lora(load_bf16(tiny_model), rank=2, alpha=4, seed=0),
+        rows,
+        **SETTINGS | {"rows_per_step": 100},
+        checkpoints=tmp_path,
+    )
+    model, losses = load_bf16(tiny_model).float(), []
+    for example in examples:
+        ids, labels = torch.tensor(example.input_ids), torch.tensor(example.labels)
+        logits = model(input_ids=ids[None]).logits[0, :-1]
+        losses.append(torch.nn.functional.cross_entropy(logits, labels[1:], ignore_index=IGNORED, reduction="sum"))
+    expected = sum(losses).item() / sum(example.loss_tokens for example in examples)
+    assert outcome.steps[0]["loss"] == pytest.approx(expected, rel=3e-3)
+    assert outcome.loss_tokens == sum(example.loss_tokens for example in examples)
+
+
+def test_a_batch_in_micro_batches_gives_the_gradient_of_one_large_one(tiny_model: Path, tmp_path: Path) -> None:
+    gradients = []
+    for rows in (_rows(max_tokens=64), _rows(max_tokens=1000)):
+        kept = KeepGradient()
+        model = add_lora(load_bf16(tiny_model), rank=2, alpha=4, seed=0)
+        train(model, rows, **SETTINGS | {"rows_per_step": len(rows)}, checkpoints=tmp_path, callbacks=[kept])
+        gradients.append(kept.gradient)
+    many, one = gradients
+    assert len(_rows()) > 5 > len(_rows(max_tokens=1000))
+    moved = [name for name in one if one[name].any()]
+    assert len(moved) == len(one) // 2  # LoRA's B; A has none in the first step
+    for name in moved:
+        assert (many[name] - one[name]).norm() < 0.02 * one[name].norm(), name
+
+
+def test_two_runs_give_the_same_adapter_bit_by_bit(tiny_model: Path, tmp_path: Path) -> None:
+    models = [add_lora(load_unpacked_nf4(tiny_model), rank=2, alpha=4, dropout=0.1, seed=0) for _ in range(2)]
+    outcomes = [train(model, _rows(), **SETTINGS, checkpoints=tmp_path) for model in models]
+    assert _equal(*map(_trainable, models))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_unpacked_nf4_trains_the_same_adapter_as_packed(tiny_model: Path, tmp_path: Path) -> None:
+    models = [add_lora(load(tiny_model), rank=2, alpha=4, seed=0) for load in (load_nf4, load_unpacked_nf4)]
+    packed, unpacked = (train(model, _rows(), **SETTINGS, checkpoints=tmp_path) for model in models)
+    assert [step["loss"] for step in packed.steps] == pytest.approx([step["loss"] for step in unpacked.steps], rel=1e-3)
+
+
+def test_evaluating_in_the_middle_of_training_changes_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    models = [add_lora(load_nf4(tiny_model), rank=2, alpha=4, seed=0) for _ in range(2)]
+    start = _trainable(models[0])
+    for model, callbacks in zip(models, ([], [EvaluateInTheMiddle()]), strict=True):
+        train(model, _rows(), **SETTINGS, checkpoints=tmp_path, callbacks=callbacks)
+    assert _equal(*map(_trainable, models))
+    first_layer = [name for name in start if ".layers.0." in name]
+    assert all(not torch.equal(start[name], _trainable(models[1])[name]) for name in first_layer)
+
+
+def test_training_all_of_a_tied_model_moves_its_embedding(tiny_model: Path, tmp_path: Path) -> None:
+    model = load_bf16(tiny_model).float()
+    before = _trainable(model)
+    outcome = train(model, _rows(), **SETTINGS, checkpoints=tmp_path)
+    assert all(not torch.equal(before[name], tensor) for name, tensor in _trainable(model).items())
+    assert outcome.trainable_parameters == sum(tensor.numel() for tensor in before.values())
+    assert outcome.steps[-1]["loss"] < outcome.steps[0]["loss"]
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+
+
+def test_training_leaves_forward_and_configuration_as_they_were(tiny_model: Path, tmp_path: Path) -> None:
+    model = load_bf16(tiny_model).float()
+    train(model, _rows(4), **SETTINGS, checkpoints=tmp_path)
+    assert "forward" not in model.__dict__
+    assert model.config.use_cache
+    assert model(input_ids=torch.arange(5, 9)[None]).logits.shape == (1, 4, 500)
+
+
+def test_layers_that_pass_no_gradient_to_their_inputs_stop_the_training_in_its_first_step(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    model = load_nf4(tiny_model)
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.register_forward_hook(lambda _, __, output: output.detach())  # what the repacked layers amount to
+    with pytest.raises(UserError, match=r"no gradient reaches \d+ trainable tensors in step 1, such as .*lora_B"):
+        train(add_lora(model, rank=2, alpha=4, seed=0), _rows(), **SETTINGS, checkpoints=tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step(tiny_model: Path, tmp_path: Path) -> None:
+    class Poison(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
+            if state.global_step == 4:
+                next(iter(model.parameters())).data.fill_(math.nan)
+
+    model = add_lora(load_bf16(tiny_model), rank=2, alpha=4, seed=0)
+    with pytest.raises(UserError, match=r"step 5: the loss is nan.*learning_rate"):
+        train(model, _rows(), **SETTINGS, checkpoints=tmp_path, callbacks=[Poison()])
+
+
+def test_warm_up_starts_above_zero_and_cosine_ends_near_it() -> None:
+    factors = [lr_factor(step, 20, schedule="cosine", warmup_fraction=0.2) for step in range(20)]
+    assert factors[:5] == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert all(later < earlier for earlier, later in itertools.pairwise(factors[4:]))
+    assert 0 < factors[-1] < 0.02
+    assert lr_factor(19, 20, schedule="constant", warmup_fraction=0.2) == 1.0
+
+
+def test_a_step_smaller_than_a_row_is_refused() -> None:
+    assert rows_per_step(1100, 512) == 2
+    with pytest.raises(UserError, match=r"batch_tokens is 500.*at least max_sequence_tokens, 512"):
+        rows_per_step(500, 512)
+
+
+def test_every_optimiser_step_has_about_the_asked_share_of_replay() -> None:
+    domain = [[Encoded([10] * n, [10] * n)] for n in np.random.default_rng(0).integers(8, 40, 200).tolist()]
+    replay = [[Encoded([99] * n, [99] * n)] for n in np.random.default_rng(1).integers(8, 40, 200).tolist()]
+    mixture = mix_replay(domain, replay, fraction=0.2, max_tokens=6000, seed=0)
+    rows = pack(mixture.examples, max_tokens=256, rows_per_step=4)
+    for start in range(0, len(rows) - 4, 4):
+        labels = [label for row in rows[start : start + 4] for label in row["labels"] if label != IGNORED]
+        assert labels.count(99) / len(labels) == pytest.approx(0.2, abs=0.05)
+
+
+def test_checkpoint_folders_belong_to_settings_rows_and_base_and_go_with_success(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = tmp_path / "base"
+    base.mkdir()
+
+    def interrupted(settings: dict[str, int], used: list[Row], weights: str) -> Path:
+        (base / "weights").write_text(weights)
+        seen: list[Path] = []
+        with contextlib.suppress(KeyboardInterrupt), checkpointing("sft", settings, base, used) as folder:
+            folder.mkdir(parents=True, exist_ok=True)
+            seen.append(folder)
+            raise KeyboardInterrupt
+        return seen[0]
+
+    rows = _rows(4)
+    first = interrupted({"a": 1}, rows, "1")
+    others = [interrupted({"a": 2}, rows, "1"), interrupted({"a": 1}, rows[1:], "1"), interrupted({"a": 1}, rows, "2")]
+    assert interrupted({"a": 1}, rows, "1") == first
+    assert len({first, *others}) == 4
+    assert all(folder.is_dir() for folder in (first, *others))
+    with checkpointing("sft", {"a": 1}, base, rows) as folder:
+        assert folder == first
+    assert not any(folder.exists() for folder in (first, *others))
+
+
+def test_the_curve_is_a_table_with_a_line_per_step(tmp_path: Path) -> None:
+    step = {"step": 1, "learning_rate": 1e-4, "gradient_norm": 0.5, "loss": 2.25}
+    outcome = Outcome(10, 9, 8, [step, {**step, "step": 2, "loss": 1.75}])
+    outcome.write_curve(tmp_path / "curve")
+    assert (tmp_path / "curve" / "loss.tsv").read_text().splitlines() == [
+        "step\tlearning_rate\tgradient_norm\tloss",
+        "1\t0.0001\t0.5\t2.25",
+        "2\t0.0001\t0.5\t1.75",
+    ]
+    assert outcome.metrics()["loss_first"] == 2.25
+    assert outcome.metrics()["loss_last"] == 1.75

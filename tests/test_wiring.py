@@ -73,12 +73,17 @@ def test_the_deps_of_a_stage_are_the_modules_it_imports(stage: str) -> None:
 def test_every_path_of_a_command_is_a_declared_dep_or_out(stage: str) -> None:
     words = shlex.split(GRAPH[stage]["cmd"])
     paths = {value for flag, value in pairwise(words) if flag.startswith("--")}
-    declared = {*GRAPH[stage]["deps"], *GRAPH[stage].get("outs", []), *GRAPH[stage].get("plots", [])}
+    declared = {*GRAPH[stage]["deps"], *GRAPH[stage].get("outs", []), *plots(stage)}
     declared |= set(GRAPH[stage]["metrics"])
     undeclared = {path for path in paths if not any(path == d or Path(d) in Path(path).parents for d in declared)}
     # dvc.lock is what DVC itself writes while a stage runs: it cannot be a dep of one.
     assert undeclared - {"dvc.lock"} == set()
     assert {path for path in declared if not path.endswith((".py", ".j2"))} <= paths | ordering_only(stage)
+
+
+def plots(stage: str) -> set[str]:
+    """Paths of plots, whether given alone or with settings."""
+    return {next(iter(plot)) if isinstance(plot, dict) else plot for plot in GRAPH[stage].get("plots", [])}
 
 
 def ordering_only(stage: str) -> set[str]:

@@ -52,8 +52,8 @@ def merge(model: Any, sample: torch.Tensor) -> tuple[Any, dict[str, float]]:
     """Merge the adapter into its bf16 base; returns the merged model and how far its predictions moved.
 
     sample: [L] token ids; on the first MERGE_SAMPLE_TOKENS of them both are compared: mean absolute difference of
-    logits, and mean KL divergence of merged from unmerged in nats per token.
-    Raises UserError where the merge is not the model that was trained.
+    logits, and mean KL divergence of merged from unmerged in nats per token. Raises UserError where the merge is not
+    the model that was trained.
     """
     sample = sample[:MERGE_SAMPLE_TOKENS]
     before = _logits(model, sample)

@@ -88,8 +88,8 @@ def train(
 
     The loss of a step is the mean over all labelled tokens of its `rows_per_step` rows. Matrix products are in bf16,
     trainable parameters in their own type. Continues from the newest whole checkpoint in `checkpoints`. The same
-    arguments give the same model, bit by bit, on the same CPU with as many threads, interrupted or not.
-    Raises UserError naming the step where the loss is not finite, and where a trainable tensor gets no gradient.
+    arguments give the same model, bit by bit, on the same CPU with as many threads, interrupted or not. Raises
+    UserError naming the step where the loss is not finite, and where a trainable tensor gets no gradient.
     """
     use_cache = model.config.use_cache
     trainer = _Trainer(

@@ -74,7 +74,7 @@ def use(
 def doctor(
     gradient: Annotated[bool, typer.Option(help="Try one training step, which takes a few seconds.")] = True,
 ) -> None:
-    """Check this machine and project: versions, GPU, disk, data, chat template, label mask, gradient flow. Exit 1 when something failed.
+    """Check this machine and project: versions, disk, data, template, labels, gradients. Exit 1 on a failure.
 
     Example: `lmadapt doctor --no-gradient`
     """

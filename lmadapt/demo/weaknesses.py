@@ -9,7 +9,7 @@ from lmadapt.demo.items import Fact, choice_items, fraction, instruction, same
 
 CATALOGUE = Path("cwe2/database_v49/cwec_v4.14.xml")
 EVALUATED = 0.5  # share of weaknesses whose questions are evaluated; the others' are in the instructions
-LIMIT = 130  # items of each category
+LIMIT = 190  # items of each category
 DOCUMENT_CHARACTERS = 1000  # further prose is added up to this length
 ANSWER_WORDS = 60
 VAGUE_IMPACTS = {"Other", "Varies by Context"}

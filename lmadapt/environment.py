@@ -23,7 +23,7 @@ def prepare_environment(*, offline: bool) -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     # It advises to install a package that would download kernels from a hub.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     if offline:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -36,7 +36,7 @@ lock: ## resolve pyproject.toml anew and write requirements.lock
 	touch .venv/installed
 
 clean:  ## remove what the pipeline and the tools made; keeps DVC's cache and the registry
-	rm -rf models data/raw data/curated metrics plots reports .lmadapt .pytest_cache .mypy_cache .ruff_cache
+	git clean -fdXq data metrics models plots reports .lmadapt .pytest_cache .mypy_cache .ruff_cache
 
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lmadapt needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=")'

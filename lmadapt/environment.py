@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import warnings
 
 QUIET = {
@@ -27,3 +28,5 @@ def prepare_environment(*, offline: bool) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     if offline:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        if hub := sys.modules.get("huggingface_hub.constants"):  # it reads the variable when it is imported
+            hub.HF_HUB_OFFLINE = os.environ["HF_HUB_OFFLINE"] == "1"  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from lmadapt.chat import Message, encode_prompt
+from lmadapt.chat import Message, encode_prompt, end_of_turn
 
 
 def generate_answers(
@@ -50,7 +50,7 @@ def _answer(prompts: list[list[int]], model: Any, tokenizer: Any, max_new_tokens
             attention_mask=attention_mask.to(model.device),
             max_new_tokens=max_new_tokens,
             pad_token_id=padding,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=sorted({end_of_turn(tokenizer), tokenizer.eos_token_id}),
             **sampling,
         )
     texts = tokenizer.batch_decode(sequences[:, longest:], skip_special_tokens=True)

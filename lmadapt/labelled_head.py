@@ -100,7 +100,8 @@ def _forward_with_loss(model: Any, original: Callable[..., Any]) -> Callable[...
     def forward(*inputs: Any, labels: Any = None, num_items_in_batch: Any = None, **options: Any) -> Any:
         if labels is None:
             return original(*inputs, **options)
-        hidden = model.base_model(*inputs, **options).last_hidden_state
+        # With a cache, transformers would not look for the examples packed into a row.
+        hidden = model.base_model(*inputs, **{**options, "use_cache": False}).last_hidden_state
         items = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         return CausalLMOutput(loss=labelled_loss(hidden, model.get_output_embeddings().weight, labels) / items)
 

@@ -23,7 +23,7 @@ def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a model or adapter folder, with its chat template."""
     if not (folder / "tokenizer_config.json").is_file():
         raise UserError(f"{folder}: no tokenizer here (tokenizer_config.json is missing); `dvc repro` makes it")
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=_trusted(folder))
 
 
 def load_bf16(folder: Path) -> Any:
@@ -96,10 +96,16 @@ def _load(folder: Path, **options: Any) -> Any:
         attn_implementation="sdpa",
         use_safetensors=True,
         local_files_only=True,
+        trust_remote_code=_trusted(folder),
         device_map={"": device()},
         **options,
     )
     return model.eval()
+
+
+def _trusted(folder: Path) -> bool:
+    """Whether the model's own code may run: fetch copies it only where fetch.model.trust_remote_code allows it."""
+    return any(folder.glob("*.py"))
 
 
 def _require_model(folder: Path) -> None:

@@ -158,7 +158,7 @@ def _arguments(
     checkpoints: Path, rows_per_step: int, learning_rate: float, weight_decay: float, seed: int
 ) -> TrainingArguments:
     gpu = torch.cuda.is_available()
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(checkpoints),
         seed=seed,
         use_cpu=not gpu,
@@ -181,6 +181,8 @@ def _arguments(
         report_to="none",
         disable_tqdm=True,
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # on several GPUs one process would split rows by DataParallel
+    return arguments
 
 
 def _one_row(rows: Sequence[Row]) -> dict[str, torch.Tensor]:

@@ -1,6 +1,6 @@
 import pytest
 
-from lmadapt.chat import IGNORED, encode_choice, encode_conversation, encode_prompt
+from lmadapt.chat import IGNORED, encode_choice, encode_conversation, encode_prompt, end_of_turn
 from lmadapt.errors import UserError
 from tests.tiny import make_tiny_tokenizer
 
@@ -66,7 +66,7 @@ def test_a_template_that_leaves_the_answer_out_is_refused() -> None:
     tokenizer.chat_template = (
         "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
     )
-    with pytest.raises(UserError, match="turn 2 of the assistant is empty"):
+    with pytest.raises(UserError, match="leaves out or rewrites the answer 'Paris'"):
         encode_conversation(tokenizer, CAPITAL)
 
 
@@ -75,3 +75,33 @@ def test_a_tokenizer_without_a_template_is_refused() -> None:
     tokenizer.chat_template = None
     with pytest.raises(UserError, match="has no chat template"):
         encode_prompt(tokenizer, CAPITAL[:1])
+
+
+THINKING = (
+    "{% for m in messages %}{{ '<bos>' + m['role'] + '\n' }}"
+    "{% if m['role'] == 'assistant' %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{{ m['content'] + '<pad>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<bos>assistant\n' }}{% endif %}"
+)
+
+
+def test_words_that_the_template_puts_before_an_answer_belong_to_the_prompt() -> None:
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.chat_template = THINKING
+    assert tokenizer.decode(encode_prompt(tokenizer, CAPITAL[:1])).endswith("<think>\n\n</think>\n\n")
+    assert tokenizer.decode(encode_choice(tokenizer, CAPITAL[:1], "Paris")) == "Paris"
+
+
+def test_a_turn_ends_with_the_template_s_own_token_where_it_is_not_the_end_of_text() -> None:
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.chat_template = THINKING
+    assert end_of_turn(tokenizer) == tokenizer.pad_token_id
+    encoded = encode_conversation(tokenizer, CAPITAL + CAPITAL)
+    assert supervised(tokenizer, encoded) == "Paris<pad>Paris<pad>"
+    assert tokenizer.eos_token_id not in encoded.input_ids
+
+
+def test_an_answer_that_spells_the_end_of_text_is_not_cut_there() -> None:
+    tokenizer = make_tiny_tokenizer()
+    asked = [CAPITAL[0], {"role": "assistant", "content": "It is <eos> in this vocabulary"}]
+    assert supervised(tokenizer, encode_conversation(tokenizer, asked)) == " It is <eos> in this vocabulary<eos>"

@@ -33,10 +33,12 @@ lock: ## resolve pyproject.toml anew and write requirements.lock
 	$(PYTHON) -m venv .venv
 	pip install --quiet '.[all,dev]' 'torch==2.13.0'
 	pip freeze --all --exclude lmadapt --exclude pip | sed 's/+cpu$$//' > requirements.lock
+	pip install --quiet --no-deps --no-build-isolation --editable .
 	touch .venv/installed
 
 clean:  ## remove what the pipeline and the tools made; keeps DVC's cache and the registry
-	git clean -fdXq data metrics models plots reports .lmadapt .pytest_cache .mypy_cache .ruff_cache
+	rm -rf data/raw data/curated models/base models/pretrained models/adapter
+	git clean -fdXq metrics plots reports .lmadapt .pytest_cache .mypy_cache .ruff_cache
 
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lmadapt needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=")'

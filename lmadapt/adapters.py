@@ -83,7 +83,7 @@ def _logits(model: Any, sample: torch.Tensor) -> torch.Tensor:
 
 
 def _mlp_pattern(model: Any) -> str:
-    """A regular expression of the paths of all linear layers in MLP blocks, experts included."""
+    """A regular expression of the paths of all linear layers in MLP blocks."""
     blocks = set()
     for path, module in model.named_modules():
         parts = path.split(".")

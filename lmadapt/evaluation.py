@@ -1,5 +1,6 @@
 """One exam for every model: the questions, tokenised once, and what a model answers."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lmadapt.behaviour import ask, passes
 from lmadapt.errors import UserError
-from lmadapt.scoring import Question, choose, encode_document, encode_item, score
+from lmadapt.scoring import Question, choose, encode_document, encode_item, require_known_head, score
 
 PREDICTION = pa.schema(
     [
@@ -30,6 +31,9 @@ PREDICTION = pa.schema(
 )
 
 Row = dict[str, Any]
+SAMPLE_TOKENS = 32  # on which the scorer is compared with the model's own logits
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,10 @@ def set_exam(items: Iterable[Row], heldout: Iterable[Row], tokenizer: Any, *, he
         if item["answer"] is None or not 0 <= item["answer"] < len(item["choices"]):
             count = len(item["choices"])
             raise UserError(f"item {item['id']!r}: answer {item['answer']} is not among its {count} choices (0-based)")
-    chosen = list(_within(heldout, tokenizer, heldout_tokens, seed))
+    texts = list(heldout)
+    chosen = list(_within(texts, tokenizer, heldout_tokens, seed))
+    for group in sorted({text["group"] for text in texts} - {document["group"] for document, _ in chosen}):
+        log.warning("no %s text is measured: every held-out document has over %d tokens", group, heldout_tokens)
     return Exam(
         items=multiple_choice,
         questions=[encode_item(tokenizer, item["prompt"], item["choices"]) for item in multiple_choice],
@@ -81,6 +88,8 @@ def set_exam(items: Iterable[Row], heldout: Iterable[Row], tokenizer: Any, *, he
 
 def sit_exam(model: Any, tokenizer: Any, exam: Exam, *, name: str, batch_tokens: int, max_new_tokens: int) -> Answers:
     """Everything `model` answers; progress is shown under `name`."""
+    if exam.questions:
+        require_known_head(model, exam.questions[0].context[:SAMPLE_TOKENS])
     flat = [window for windows in exam.windows for window in windows]
     owners = np.repeat(np.arange(len(exam.windows)), [len(windows) for windows in exam.windows])
     with _progress(f"{name}: multiple choice", len(exam.questions)) as done:

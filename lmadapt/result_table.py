@@ -39,10 +39,17 @@ def _table(result: dict[str, Any]) -> Table:
         difference = _share(change[group]["difference"], change[group]["interval"], signed=True)
         table.add_row(f"{group} accuracy, n = {figures[-1]['n']}", *cells, difference)
     for group in ("domain", "general"):
-        texts = [result["models"][model]["bits_per_byte"][group] for model in MODELS]
-        cells = [f"{text['value']:.3f} \\[{text['interval'][0]:.3f}, {text['interval'][1]:.3f}]" for text in texts]
-        table.add_row(f"{group} text, bits per byte", *cells, f"{texts[-1]['value'] - texts[0]['value']:+.3f}")
+        cells = [_bits(result["models"][model]["bits_per_byte"][group]) for model in MODELS]
+        difference = _bits(change["bits_per_byte"][group], key="difference", form="+.3f")
+        table.add_row(f"{group} text, bits per byte", *cells, difference)
     return table
+
+
+def _bits(figure: dict[str, Any], *, key: str = "value", form: str = ".3f") -> str:
+    if figure[key] is None:
+        return "not measured"
+    low, high = (format(bound, form) for bound in figure["interval"])
+    return f"{figure[key]:{form}} \\[{low}, {high}]"
 
 
 def _share(value: float, interval: list[float], *, signed: bool = False) -> str:

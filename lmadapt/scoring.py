@@ -13,6 +13,7 @@ from lmadapt.errors import UserError
 ROW_TOKENS = 256  # questions share a row up to this length: beyond it, attention costs more than sharing saves
 WINDOW_TOKENS = 1024  # of held-out text; every token but the first 1,023 sees at least half a window before it
 HEAD_POSITIONS = 512  # logits in memory at once: this many positions
+MAX_HEAD_DIFFERENCE_NATS = 0.2  # rounding of bf16 logits gives less; a scaled head is off by whole nats
 HEAD_VOCABULARY = 4096  # ... of this many tokens, whose part of the output layer stays in a CPU's cache meanwhile
 
 
@@ -115,6 +116,25 @@ def score(
     if not np.isfinite([value for values in results for value in values]).all():
         raise UserError("the model gave log-likelihoods that are not finite: its weights or its adapter are broken")
     return results
+
+
+def require_known_head(model: Any, tokens: Sequence[int]) -> None:
+    """Raise UserError for a model that does more to its logits than is done here, such as scaling them.
+
+    tokens: a short text; compared is the log-probability of the model's first choice at each of its positions.
+    """
+    ids = torch.tensor([list(tokens)], device=model.device)
+    with torch.inference_mode():
+        own = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
+        best, choice = own.max(-1)
+        hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0]
+        ours = _log_softmax(model, hidden, torch.arange(len(tokens)), choice.cpu())
+    off = float((best.cpu() - torch.tensor(ours)).abs().mean())
+    if not off <= MAX_HEAD_DIFFERENCE_NATS:
+        raise UserError(
+            f"cannot score a {type(model.get_decoder()).__name__}: its log-probabilities are {off:.2f} nats from "
+            "those of its hidden states times its output layer"
+        )
 
 
 def _rows(questions: Sequence[Question], limit: int) -> list[_Row]:

@@ -111,7 +111,7 @@ def _margin_test(test: MarginTest) -> Figures:
 
 
 def _bits_per_byte(exam: Exam, answers: Mapping[str, Answers], significance: float, seed: int) -> Figures:
-    """By model and by change, by group: value or difference with its bootstrap interval; null without documents."""
+    """By model and by change, by group: value or difference with its bootstrap interval; null if under 2 texts."""
     names = [*MODELS, *(f"{after}_vs_{before}" for before, after in CHANGES)]
     result: Figures = {name: {} for name in names}
     groups = np.array([document["group"] for document in exam.documents], dtype=str)
@@ -125,7 +125,7 @@ def _bits_per_byte(exam: Exam, answers: Mapping[str, Answers], significance: flo
         for name in names:
             key = "value" if name in MODELS else "difference"
             result[name][group] = {key: None, "interval": None} | counts
-        if not inside.any():
+        if len(np.unique(clusters[inside])) < 2:
             continue
         intervals = bootstrap_ratio(
             np.stack(bits), size[inside], clusters[inside], significance=significance, seed=seed

@@ -44,6 +44,7 @@ def register(
 
     The same adapter, base and evaluation are one version, however often they are registered.
     """
+    metrics.unlink(missing_ok=True)
     project = Path.cwd()
     lineage = collect_lineage(project, pretrained=pretrained, adapter=adapter, evaluation=evaluation, lock=lock)
     parts = [lineage[f"{part}_sha256"] for part in ("adapter", "base", "evaluation")]

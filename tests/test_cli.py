@@ -127,6 +127,8 @@ def test_the_summary_shows_models_verdict_report_and_version(project: Path) -> N
     assert "60.0 % [55.0, 65.0]" in shown
     assert "+20.0 % [+15.0, +25.0]" in shown
     assert "1.400 [1.300, 1.500]" in shown
+    assert "-0.200 [-0.300, -0.100]" in shown
+    assert "not measured" in shown
     assert "Verdict: SHIP. general accuracy fell by 0.1 points [-0.5, 0.3]." in shown
     assert "reports/forgetting.html" in shown
     assert "tiny version 3 (models:/tiny@candidate, models:/tiny@champion)" in shown

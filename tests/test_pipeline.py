@@ -5,8 +5,10 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import mlflow
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,8 +20,10 @@ STAGES = ["fetch", "curate", "validate", "pretrain", "sft", "evaluate", "registe
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     folder = make_project(tmp_path_factory.mktemp("pipeline"), tiny_model)
+    began = time.monotonic()
     outcome = dvc(folder, "repro")
     assert outcome.returncode == 0, outcome.stdout[-6000:]
+    assert time.monotonic() - began < 90
     assert re.findall(r"Running stage '(\w+)'", outcome.stdout) == STAGES
     return folder
 
@@ -59,13 +63,36 @@ def test_the_report_stands_alone(project: Path) -> None:
 
 
 def test_a_second_repro_runs_nothing(project: Path) -> None:
-    assert "Running stage" not in dvc(project, "repro").stdout
+    again = dvc(project, "repro")
+    assert again.returncode == 0
+    assert "Data and pipelines are up to date" in again.stdout
+
+
+def test_a_changed_margin_is_judged_and_registered_anew_and_so_is_the_way_back(project: Path) -> None:
+    def registered() -> dict:  # type: ignore[type-arg]
+        return {"version": metrics(project, "register")["version"], **aliases(project)}
+
+    before = registered()
+    set_params(project, {"evaluate": {"margin": 0.5}})
+    there = dvc(project, "repro").stdout
+    changed = registered()
+    set_params(project, {"evaluate": {"margin": 0.02}})
+    back = dvc(project, "repro").stdout
+    assert re.findall(r"Running stage '(\w+)'", there) == ["evaluate", "register"]
+    assert changed["candidate"] == changed["version"] != before["version"]
+    assert "Stage 'evaluate' is cached" in back
+    assert registered() == before
+
+
+def aliases(project: Path) -> dict[str, int]:
+    """Aliases of the registered model and the versions that they point to."""
+    client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db", f"sqlite:///{project}/mlflow.db")
+    return {alias: int(version) for alias, version in client.get_registered_model("tiny").aliases.items()}
 
 
 @pytest.mark.parametrize(
     ("section", "key", "value", "stale"),
     [
-        ("evaluate", "margin", 0.5, ["evaluate"]),
         ("sft", "learning_rate", 0.5, ["sft"]),
         ("pretrain", "learning_rate", 0.5, ["pretrain"]),
     ],

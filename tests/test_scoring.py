@@ -11,7 +11,7 @@ from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3Fo
 from lmadapt import scoring
 from lmadapt.errors import UserError
 from lmadapt.models import load_bf16, load_tokenizer
-from lmadapt.scoring import Question, choose, encode_document, encode_item, score
+from lmadapt.scoring import Question, choose, encode_document, encode_item, require_known_head, score
 from tests.tiny import VOCABULARY, make_tiny_model
 
 SHAPE = {
@@ -80,6 +80,22 @@ def test_a_soft_cap_on_the_logits_counts(tmp_path: Path) -> None:
     actual = score(model, [question], batch_tokens=100)[0]
     assert actual == pytest.approx(expected, abs=1e-3)
     assert abs(actual[0] - before[0]) > 0.1
+
+
+def test_a_model_that_scales_its_logits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_bf16(make_tiny_model(tmp_path))
+    require_known_head(model, [2, 5, 6, 7])
+    own = model.forward
+
+    def scaled(*inputs: Any, **options: Any) -> Any:
+        output = own(*inputs, **options)
+        output.logits = output.logits * 8
+        return output
+
+    monkeypatch.setattr(model, "forward", scaled)
+    model.get_output_embeddings().weight.data *= 20
+    with pytest.raises(UserError, match=r"cannot score a .*: its log-probabilities are \d+\.\d+ nats from"):
+        require_known_head(model, [2, 5, 6, 7])
 
 
 def test_blocks_of_positions_and_vocabulary_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

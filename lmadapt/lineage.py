@@ -78,7 +78,7 @@ def git_state(project: Path) -> dict[str, Any]:
 
 
 def locked_stages(lock: Path) -> dict[str, dict[str, dict[str, str]]]:
-    """For each stage in dvc.lock, MD5 or ETag of what it read (`deps`) and wrote (`outs`), by path; {} without the file."""
+    """For each stage in dvc.lock, MD5 or ETag of what it read (`deps`) and wrote (`outs`), by path; {} without it."""
     if not lock.is_file():
         return {}
     content = YAML(typ="safe").load(lock.read_text(encoding="utf-8")) or {}

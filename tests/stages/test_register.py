@@ -237,11 +237,12 @@ def test_a_version_that_cannot_be_loaded_back_now_is_checked_by_the_next_run(
     assert run_register()["version"] == 1
 
 
+@pytest.mark.parametrize("kind", [ValueError, FileNotFoundError])
 def test_a_version_that_cannot_be_loaded_at_all_is_broken_and_no_password_shows(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
     def fail(_: str) -> None:
-        raise ValueError("postgresql://me:hidden@host/db")
+        raise kind("postgresql://me:hidden@host/db")
 
     monkeypatch.setattr(mlflow.pyfunc, "load_model", fail)
     with pytest.raises(UserError, match=r"loading it back failed: postgresql://\*\*\*@host/db"):

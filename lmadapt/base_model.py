@@ -140,7 +140,8 @@ def _download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Pat
         )
     if revision is None:
         raise UserError(
-            f"fetch.model.revision: hub model {hub_id} needs the commit to pin (Files, History on its page)"
+            f"fetch.model.name_or_path: there is no folder {hub_id!r}; if it is a hub model, fetch.model.revision "
+            "must be the commit to pin (Files, History on its page)"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -219,6 +220,11 @@ def _load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
 def _settle_chat_template(tokenizer: Any, setting: str, folder: Path) -> None:
     """Write the template beside the tokenizer, in the file that overrides whatever its configuration says."""
     if setting == "auto" and tokenizer.chat_template:
+        if problem := _template_problem(tokenizer):
+            raise UserError(
+                f"fetch.model.chat_template: the model's own cannot train on several turns: it {problem}; "
+                "`fetch.model.chat_template: plain` (or a Jinja template file) can"
+            )
         return
     template = PLAIN_TEMPLATE if setting in ("auto", "plain") else _checked_template(tokenizer, Path(setting))
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
@@ -227,15 +233,21 @@ def _settle_chat_template(tokenizer: Any, setting: str, folder: Path) -> None:
 def _checked_template(tokenizer: Any, file: Path) -> str:
     try:
         tokenizer.chat_template = template = file.read_text(encoding="utf-8")
-        encoded = encode_conversation(tokenizer, TWO_TURNS)
     except OSError as error:
         raise UserError(
             f"fetch.model.chat_template: {file}: {error.strerror}; allowed: auto, plain, or a Jinja template file"
         ) from None
-    except (TemplateError, UserError, TypeError) as error:
-        raise UserError(f"fetch.model.chat_template: {file} cannot render a two-turn conversation: {error}") from None
-    rendered = tokenizer.decode(encoded.input_ids)
-    for message in TWO_TURNS:
-        if message["content"] not in rendered:
-            raise UserError(f"fetch.model.chat_template: {file} leaves out {message['content']!r} of a conversation")
+    if problem := _template_problem(tokenizer):
+        raise UserError(f"fetch.model.chat_template: {file} {problem}")
     return template
+
+
+def _template_problem(tokenizer: Any) -> str:
+    """What the tokenizer's template does wrong with a conversation of two turns; "" when nothing."""
+    try:
+        encoded = encode_conversation(tokenizer, TWO_TURNS)
+    except (TemplateError, UserError, TypeError, ValueError) as error:
+        return f"cannot render a two-turn conversation: {error}"
+    rendered = tokenizer.decode(encoded.input_ids)
+    missing = [message["content"] for message in TWO_TURNS if message["content"] not in rendered]
+    return f"leaves out {missing[0]!r} of a conversation" if missing else ""

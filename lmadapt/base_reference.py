@@ -40,7 +40,8 @@ def locate_base(reference: BaseReference) -> Path:
     raise UserError(
         f"{folder}: the base model of this version (SHA-256 {reference.base_sha256[:16]}…) {state}, and DVC's cache "
         f"{reference.dvc_cache or '(none recorded)'} does not hold {reference.base_dvc_md5 or 'it'}; in the project, "
-        "check out the commit in the version's tag git_commit and run `dvc pull`, or give the folder of a copy: "
+        "check out the commit in the version's tag git_commit and run `dvc repro` (on another machine "
+        "`dvc repro --pull`), or give the folder of a copy: "
         "load_model(…, model_config={'base_folder': …})"
     )
 

@@ -80,7 +80,7 @@ def curve_chart(curves: dict[str, list[Point]]) -> dict[str, Any]:
 
 
 def read_loss_curves(folder: Path) -> dict[str, list[Point]]:
-    """Every loss below a dvclive folder, by name: TSV files with a `step` column; what is no number is skipped."""
+    """Every loss in the TSV files below a folder, by name, over their column `step`; what is no number is skipped."""
     curves = {}
     for file in sorted(folder.rglob("*.tsv")):
         with file.open(newline="", encoding="utf-8") as stream:

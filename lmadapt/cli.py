@@ -72,7 +72,7 @@ def use(
 
 @app.command()
 def doctor(
-    gradient: Annotated[bool, typer.Option(help="Try one training step, which takes a few seconds.")] = True,
+    gradient: Annotated[bool, typer.Option(help="Try three training steps: half a minute for a small model.")] = True,
 ) -> None:
     """Check this machine and project: versions, disk, data, template, labels, gradients. Exit 1 on a failure.
 
@@ -115,11 +115,10 @@ def generate(
     Example: `lmadapt generate "What is a buffer overflow?" --model adapted --compare base`
     """
     from lmadapt.answers import answer_with
-    from lmadapt.sections import read_params
 
     paths = stage_paths("evaluate")
-    tracking_uri = str(read_params(PARAMS)["register"]["tracking_uri"])
     models = [model] if compare is None else [model, compare]
+    tracking_uri = _tracking_uri() if any(name.startswith("models:/") for name in models) else ""
     answers = [
         answer_with(
             name, prompts, paths, tracking_uri=tracking_uri, max_new_tokens=max_new_tokens, temperature=temperature
@@ -143,6 +142,15 @@ def summary() -> None:
     evaluate = stage_paths("evaluate")
     for part in render_result(evaluate["metrics"], evaluate["report"], stage_paths("register")["metrics"]):
         Console().print(part, highlight=False)
+
+
+def _tracking_uri() -> str:
+    from lmadapt.sections import read_params
+
+    section = read_params(PARAMS).get("register")
+    if not isinstance(section, dict) or "tracking_uri" not in section:
+        raise UserError(f"{PARAMS}: register.tracking_uri is missing, which says where models:/ names are found")
+    return str(section["tracking_uri"])
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmadapt.chat import encode_conversation
@@ -41,7 +42,7 @@ def read_curated(folder: Path) -> tuple[dict[str, Records], pd.DataFrame]:
     tables, schemas = {}, []
     for name, schema in CURATED_TABLES.items():
         file = folder / f"{name}.parquet"
-        found = pq.read_schema(file).remove_metadata() if file.is_file() else schema
+        found = _schema(file) if file.is_file() else schema
         fits = found.equals(schema)
         tables[name] = read_table(file, schema).to_pylist() if fits else []
         problem = "" if fits else f"expected {schema.to_string()}; found {found.to_string()}".replace("\n", ", ")
@@ -49,10 +50,17 @@ def read_curated(folder: Path) -> tuple[dict[str, Records], pd.DataFrame]:
     return tables, pd.DataFrame(schemas)
 
 
+def _schema(file: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(file).remove_metadata()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{file}: not a readable Parquet file: {error}") from None
+
+
 def derive(
     tables: Mapping[str, Records], tokenizer: Any, *, near_duplicate_jaccard: float, decontaminate_ngram_words: int
 ) -> dict[str, pd.DataFrame]:
-    """A frame for each curated table but `decisions`, one for the general categories, and one row of totals."""
+    """A frame for each curated table but `decisions`, one for the categories of its items, and one row of totals."""
     rows = {table: [Row(role, record) for record in tables[table]] for table, role in ROLE_OF.items()}
     ids = Counter(row.record["id"] for mine in rows.values() for row in mine if row.record["id"])
     columns: dict[str, dict[str, Sequence[Any]]] = {}
@@ -155,12 +163,20 @@ def _near_duplicates(rows: Mapping[str, list[Row]], min_jaccard: float) -> dict[
 
 
 def _categories(items: Records) -> pd.DataFrame:
-    """One row for each category of general items, with their number."""
-    counts = Counter(item["category"] for item in items if item["group"] == "general")
-    return pd.DataFrame(
-        [{"id": name, "source": "items", "location": "", "items": counts[name]} for name in sorted(counts)],
-        columns=[*PLACE, "items"],
-    )
+    """One row for each category of domain and of general items, with their number and that of their clusters.
+
+    `general_items` is empty for a domain category. An item without a cluster is one by itself.
+    """
+    clusters: dict[tuple[str, str], Counter[str]] = {}
+    for item in items:
+        if item["group"] in ("domain", "general"):
+            category = clusters.setdefault((item["group"], item["category"]), Counter())
+            category[item["cluster"] or f"\0{item['id']}"] += 1
+    rows = []
+    for (group, name), sizes in sorted(clusters.items()):
+        row = {"id": name, "source": "items", "location": group, "items": sizes.total(), "clusters": len(sizes)}
+        rows.append(row | {"general_items": sizes.total() if group == "general" else None})
+    return pd.DataFrame(rows, columns=[*PLACE, "items", "clusters", "general_items"])
 
 
 def _totals(tables: Mapping[str, Records], frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,6 +95,9 @@ def _gpu() -> Check:
         return Check("gpu", "warning", "unknown: torch is not installed")
     if not torch.cuda.is_available():
         return Check("gpu", "warning", f"none; {os.cpu_count()} CPU cores will do for models under about a billion")
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        name = torch.cuda.get_device_name(0)
+        return Check("gpu", "failed", f"{name} has no bf16, in which models are trained; Ampere (2020) or newer has")
     gigabytes = torch.cuda.get_device_properties(0).total_memory / 2**30
     return Check("gpu", "ok", f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}, {gigabytes:.0f} GiB")
 
@@ -105,9 +109,10 @@ def _disk(project: Path) -> Check:
 
 
 def _versioning(project: Path) -> Check:
-    for program in ("git", "dvc"):
-        if shutil.which(program) is None:
-            return Check("git and dvc", "failed", f"`{program}` is not on the PATH")
+    if shutil.which("git") is None:
+        return Check("git and dvc", "failed", "`git` is not on the PATH")
+    if find_spec("dvc") is None:
+        return Check("git and dvc", "failed", "dvc is not installed here; `make install` does it")
     inside = subprocess.run(["git", "rev-parse"], cwd=project, capture_output=True, check=False).returncode == 0
     for there, command in ((inside, "git init"), ((project / ".dvc").is_dir(), "dvc init")):
         if not there:
@@ -117,8 +122,8 @@ def _versioning(project: Path) -> Check:
 
 def _telemetry(project: Path) -> Check:
     loud = [name for name, quiet in QUIET.items() if os.environ.get(name, quiet) != quiet]
-    command = ["dvc", "config", "core.analytics"]
-    if shutil.which("dvc") and (project / ".dvc").is_dir():
+    command = [sys.executable, "-m", "dvc", "config", "core.analytics"]
+    if find_spec("dvc") and (project / ".dvc").is_dir():
         answer = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False).stdout.strip()
         loud += ["dvc config core.analytics"] if answer.lower() != "false" else []
     return Check("telemetry", "warning" if loud else "ok", f"not off: {', '.join(loud)}" if loud else "off")

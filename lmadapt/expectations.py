@@ -12,6 +12,7 @@ from great_expectations import expectations as gxe
 
 from lmadapt.derived_columns import TRAINING
 
+MIN_ITEMS = 30  # of a category: what lmadapt.verdict asks for
 Suites = dict[str, list[Any]]  # expectations by the name of the frame they look at
 
 
@@ -65,8 +66,9 @@ def _count_suites(minimums: Mapping[str, float]) -> Suites:
     }
     totals = []
     for column, key in columns.items():
-        least = minimums[key]
-        sentence = f"{column.replace('_', ' ')} reach {least} (validate.{key})"
+        needed = int(column in ("domain_items", "general_items"))
+        least = max(minimums[key], needed)
+        sentence = f"{column.replace('_', ' ')} reach {least} (validate.{key}{'; 1 for a verdict' if needed else ''})"
         totals.append(_between("totals", column, sentence, least, None))
     advice = {
         "replay_text_rows": "there is general text to replay in pre-training",
@@ -77,7 +79,12 @@ def _count_suites(minimums: Mapping[str, float]) -> Suites:
     totals += [_between("totals", column, text, 1, None, severity="warning") for column, text in advice.items()]
     least = minimums["min_items_per_category"]
     sentence = f"a general category has at least {least} items (validate.min_items_per_category)"
-    return {"totals": totals, "categories": [_between("categories", "items", sentence, least, None)]}
+    categories = [
+        _between("categories", "general_items", sentence, least, None),
+        _between("categories", "items", f"a category has at least {MIN_ITEMS} items for a verdict", MIN_ITEMS, None),
+        _between("categories", "clusters", "a category is about at least 2 entities for a verdict", 2, None),
+    ]
+    return {"totals": totals, "categories": categories}
 
 
 def _named(frame: str, column: str, sentence: str, severity: str = "critical") -> dict[str, Any]:

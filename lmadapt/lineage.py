@@ -14,6 +14,8 @@ from lmadapt.files import file_sha256, folder_sha256, read_json
 from lmadapt.sections import plain, read_params
 
 Lineage = dict[str, Any]
+USER_INFO = re.compile(r"://[^/\s]*@")
+SECRET_VALUE = re.compile(r"((?:password|passwd|pwd|token|secret)=)[^&\s'\"]+", re.IGNORECASE)
 TEMPLATE_FILE = "chat_template.jinja"  # where transformers' save_pretrained puts it
 
 
@@ -76,14 +78,20 @@ def git_state(project: Path) -> dict[str, Any]:
 
 
 def locked_stages(lock: Path) -> dict[str, dict[str, dict[str, str]]]:
-    """For each stage in dvc.lock, the MD5 of what it read (`deps`) and wrote (`outs`), by path; {} without the file."""
+    """For each stage in dvc.lock, MD5 or ETag of what it read (`deps`) and wrote (`outs`), by path; {} without it."""
     if not lock.is_file():
         return {}
     content = YAML(typ="safe").load(lock.read_text(encoding="utf-8")) or {}
     return {
-        name: {kind: {entry["path"]: entry["md5"] for entry in stage.get(kind, [])} for kind in ("deps", "outs")}
+        name: {kind: _hashes(stage.get(kind, [])) for kind in ("deps", "outs")}
         for name, stage in content.get("stages", {}).items()
     }
+
+
+def _hashes(entries: list[dict[str, Any]]) -> dict[str, str]:
+    """By path; what lies on S3 or the like has an `etag`, or nothing that says what it was."""
+    hashes = {entry["path"]: entry.get("md5") or entry.get("etag") for entry in entries}
+    return {path: found for path, found in hashes.items() if found}
 
 
 def refer_to_base(pretrained: Path, lineage: Lineage, project: Path) -> BaseReference:
@@ -99,12 +107,12 @@ def refer_to_base(pretrained: Path, lineage: Lineage, project: Path) -> BaseRefe
 
 
 def without_passwords(node: Any) -> Any:
-    """The same document with `user:password@` in addresses replaced by `***@`."""
+    """The same document with `***` for what addresses hold of secrets: `user:password@`, `?password=`, `&token=`, …"""
     if isinstance(node, dict):
         return {key: without_passwords(value) for key, value in node.items()}
     if isinstance(node, list):
         return [without_passwords(value) for value in node]
-    return re.sub(r"://[^/\s]*@", "://***@", node) if isinstance(node, str) else node
+    return SECRET_VALUE.sub(r"\1***", USER_INFO.sub("://***@", node)) if isinstance(node, str) else node
 
 
 def _git(project: Path, *arguments: str) -> str | None:

@@ -13,6 +13,8 @@ lower bound is far below theirs.
 """
 
 import json
+import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -115,4 +117,33 @@ def _check_problem(item: Mapping[str, Any]) -> str:
         return f"check {kind} has the keys {sorted(check)}; expected {sorted(CHECK_KEYS[kind])}"
     if item["severity"] not in SEVERITIES:
         return f"severity {item['severity']!r} is none of {', '.join(SEVERITIES)}"
+    return _value_problem(kind, check)
+
+
+def _value_problem(kind: str, check: Mapping[str, Any]) -> str:
+    if kind == "regex":
+        return _pattern_problem(check["pattern"])
+    if kind == "number" and not _is_number(check["value"]):
+        return f"check number has the value {check['value']!r}, which is no number"
+    if kind == "sentence" and (isinstance(check["min_words"], bool) or not isinstance(check["min_words"], int)):
+        return f"check sentence has the min_words {check['min_words']!r}, which is no whole number"
+    if kind == "sentence" and not isinstance(check["contains"], str):
+        return f"check sentence has the contains {check['contains']!r}, which is no text"
+    keys = check.get("keys", [])
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        return f"check json_keys has the keys {keys!r}, which are no list of texts"
+    return ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _pattern_problem(pattern: Any) -> str:
+    if not isinstance(pattern, str):
+        return f"check regex has the pattern {pattern!r}, which is no text"
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return f"check regex has the pattern {pattern!r}, which is no regular expression: {error}"
     return ""

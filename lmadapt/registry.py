@@ -92,11 +92,11 @@ def reaching() -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise UserError(f"registry {shown}: its database driver is not installed: {error}") from error
     except OperationalError as error:
-        raise Unavailable(f"registry {shown}: {error.orig}") from error
+        raise Unavailable(f"registry {shown}: {without_passwords(str(error.orig))}") from error
     except SQLAlchemyError as error:
         raise UserError(f"registry {shown}: not a usable database: {without_passwords(str(error))[:500]}") from error
     except OSError as error:
-        raise Unavailable(f"registry {shown}: {error}") from error
+        raise Unavailable(f"registry {shown}: {without_passwords(str(error))}") from error
 
 
 @reaching()
@@ -182,13 +182,19 @@ def loaded_logits(version: ModelVersion) -> Logits:
 
 
 def verify(client: mlflow.MlflowClient, version: ModelVersion, expected: Logits) -> None:
-    """Load the version back and tag it `status=verified`; UserError and `status=broken` if it is not the same model."""
+    """Load the version back and tag it `status=verified`; UserError and `status=broken` if it is not the same model.
+
+    Raises Unavailable, and leaves it untagged for the next run to check, when the registry cannot be reached now.
+    """
     try:
         actual = loaded_logits(version)
         same = all(torch.equal(one, other) for one, other in zip(expected, actual, strict=True))
         problem = "" if same else f"its logits are off by up to {_largest_difference(expected, actual)}"
     except Exception as error:
-        problem = f"loading it back failed: {error}"
+        if _may_pass(error):
+            with reaching():
+                raise
+        problem = f"loading it back failed: {without_passwords(str(error))}"
     with reaching():
         client.set_model_version_tag(version.name, version.version, "status", "broken" if problem else "verified")
     if problem:
@@ -196,6 +202,12 @@ def verify(client: mlflow.MlflowClient, version: ModelVersion, expected: Logits)
             f"{version.name} version {version.version} is not the model that was trained: {problem}; "
             "it is tagged status=broken and gets no alias"
         )
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, MlflowException):
+        return error.error_code in TRY_AGAIN
+    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
 
 
 @reaching()

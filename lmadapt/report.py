@@ -36,7 +36,7 @@ def write_report(
     significance: float,
     precision: str,
 ) -> None:
-    """Render the report of `lmadapt.summary.summarise`'s figures; `curves` are dvclive folders by title.
+    """Render the report of `lmadapt.summary.summarise`'s figures; `curves` are folders with loss.tsv by title.
 
     Equal input gives an equal file; everything that comes from data is escaped, and the page's own policy forbids
     any script but ours and any request.

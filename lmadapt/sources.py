@@ -79,6 +79,9 @@ def read_source(source: Source, role: Role) -> Iterator[Row]:
     completions = rows = 0
     for location, record in _records(source):
         row = convert(record, source, f"{source.title}:{location}")
+        if half := next(filter(None, map(_half_character, row.values())), ""):
+            column = next((name for name, value in record.items() if _half_character(value)), "messages")
+            raise UserError(f"{source.title}:{location}: column {column!r} has half a character, {half}")
         rows += 1
         completions += "messages" not in row or bool(row["messages"][-1]["content"].strip())
         yield {"id": f"{source.title}/{location}", **row, "source": source.title, "location": location}
@@ -179,6 +182,15 @@ def _hub_records(source: Source) -> Iterator[tuple[str, Row]]:
         raise UserError(f"{source.title}: {error}") from None
 
 
+def _half_character(value: Any) -> str:
+    """What JSON can hold but no table: "\\ud83d" without its other half; "" where there is none."""
+    try:
+        (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)).encode()
+    except UnicodeEncodeError as error:
+        return f"\\u{ord(error.object[error.start]):04x}"
+    return ""
+
+
 def _field(record: Mapping[str, Any], column: str, place: str) -> Any:
     if column not in record:
         raise UserError(f"{place}: column {column!r} is missing; present: {', '.join(map(str, record)) or 'none'}")
@@ -193,9 +205,9 @@ def _text(record: Mapping[str, Any], column: str, place: str) -> str:
 
 
 def _optional(record: Mapping[str, Any], columns: Columns, field: str, default: str, place: str) -> str:
-    """A field that rows may leave out, unless `columns` names it."""
+    """A field that rows may leave empty, and without, unless `columns` names it."""
     column: str = getattr(columns, field)
-    if field not in columns.model_fields_set and record.get(column) is None:
+    if record.get(column) in (None, "") and (column in record or field not in columns.model_fields_set):
         return default
     return _text(record, column, place)
 
@@ -280,6 +292,8 @@ def _answer(value: Any, choices: list[str], place: str) -> int:
     if value in choices:
         return choices.index(value)
     index = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    if isinstance(index, float) and index.is_integer():
+        index = int(index)  # as pandas writes whole numbers of a column with gaps
     if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(choices):
         return index
     raise UserError(f"{place} is {value!r}, which is none of the choices {choices!r} nor an index into them")

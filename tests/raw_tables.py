@@ -69,6 +69,17 @@ def raw_records() -> Records:
     }
 
 
+def judgeable_records() -> Records:
+    """raw_records with 30 items in each category, the fewest that a verdict takes."""
+    records = raw_records()
+    for group in ("domain", "general"):
+        records["evaluation"] += [
+            item(f"{group}/more/{n}", f"Which is {prose(n, 6)}?", prose(500 + n, 5), group, f"{group} {n}")
+            for n in (range(2000, 2020) if group == "domain" else range(3000, 3020))
+        ]
+    return records
+
+
 def as_tables(records: Records) -> dict[str, pa.Table]:
     return {role: pa.Table.from_pylist(records[role], schema=schema) for role, schema in RAW_TABLES.items()}
 

@@ -64,7 +64,7 @@ def template_without_answers(project: Path) -> None:
         (line_that_is_no_json, "data/own/corpus.jsonl:3"),
         (empty_corpus, "data/own/corpus.jsonl"),
         (wrong_sha256, "0" * 64),
-        (unknown_model, "models/no-such-model"),
+        (unknown_model, "fetch.model.name_or_path: there is no folder 'models/no-such-model'"),
         (no_completions, "data/own/instructions.jsonl"),
         (template_without_answers, "answerless.jinja"),
     ],

@@ -153,6 +153,14 @@ def test_a_plain_template_overrides_one_in_the_tokenizer_configuration(model: Pa
     ).loss_tokens
 
 
+def test_a_model_whose_template_rewrites_earlier_turns_needs_another(model: Path, tmp_path: Path) -> None:
+    (model / "chat_template.jinja").write_text("{% for m in messages[-2:] %}{{ m['content'] }}{% endfor %}")
+    with pytest.raises(UserError, match=r"cannot train on several turns: it .*`fetch.model.chat_template: plain`"):
+        copy(model, tmp_path / "base")
+    copy(model, tmp_path / "base", chat_template="plain")
+    assert template_of(tmp_path / "base") == PLAIN_TEMPLATE
+
+
 @pytest.mark.parametrize(
     ("template", "message"),
     [
@@ -203,7 +211,9 @@ def test_folders_that_are_no_usable_model_are_refused(model: Path, tmp_path: Pat
 def test_an_unknown_model_says_what_is_allowed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'no/such/folder' is no model; allowed: a hub model id .* an existing folder"):
         copy("no/such/folder", tmp_path / "base")
-    with pytest.raises(UserError, match=r"fetch.model.revision: hub model acme/tiny needs the commit to pin"):
+    with pytest.raises(
+        UserError, match=r"name_or_path: there is no folder 'acme/tiny'; if .*revision must be the commit to pin"
+    ):
         copy("acme/tiny", tmp_path / "base")
 
 

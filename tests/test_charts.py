@@ -26,7 +26,7 @@ def test_a_chart_of_nothing_is_empty() -> None:
     assert interval_chart([("a", [])]) == {"rows": [], "ticks": [], "zero": None}
 
 
-def test_curves_are_found_wherever_dvclive_put_them(tmp_path: Path) -> None:
+def test_curves_are_found_in_any_folder_below(tmp_path: Path) -> None:
     (tmp_path / "metrics" / "train").mkdir(parents=True)
     (tmp_path / "metrics" / "train" / "loss.tsv").write_text("timestamp\tstep\tloss\n0\t1\t3.5\n1\t2\t\n2\t3\t2.5\n")
     (tmp_path / "metrics" / "train" / "grad_norm.tsv").write_text("step\tgrad_norm\n1\t0.5\n")

@@ -148,6 +148,14 @@ def test_generate_shows_two_models_side_by_side(project: Path) -> None:
     assert "And [b]2?" in done.output
 
 
+def test_params_without_a_registry_matter_only_to_models_from_it(project: Path) -> None:
+    (project / "params.yaml").write_text("fetch: {}\n")
+    done = lmadapt("generate", "Hi", "--model", "base", "--compare", "models:/tiny@champion")
+    assert done.exit_code == 1
+    assert "params.yaml: register.tracking_uri is missing" in done.output
+    assert lmadapt("generate", "Hi", "--model", "base", "--max-new-tokens", "2").exit_code == 0
+
+
 def test_generate_of_an_unknown_model_lists_what_is_allowed(project: Path) -> None:
     done = lmadapt("generate", "Hi", "--model", "adaptd")
     assert done.exit_code == 1

@@ -61,6 +61,24 @@ def test_a_missing_table_is_named(sound: Records, tmp_path: Path) -> None:
         read_curated(folder)
 
 
+def test_a_file_that_is_no_table_is_named(sound: Records, tmp_path: Path) -> None:
+    folder = write_curated(sound, tmp_path / "curated")
+    (folder / "items.parquet").write_text("PAR")
+    with pytest.raises(UserError, match=r"items\.parquet: not a readable Parquet file"):
+        read_curated(folder)
+
+
+def test_categories_are_counted_by_group_and_an_item_without_a_cluster_is_its_own(sound: Records) -> None:
+    tables = copy.deepcopy(sound)
+    for item in tables["items"]:
+        item.update(category="facts", cluster="" if item["group"] == "general" else "one")
+    frame = derive(tables, TOKENIZER, **SHARING)["categories"]
+    assert frame[["id", "location", "items", "clusters"]].to_numpy().tolist() == [
+        ["facts", "domain", 10, 1],
+        ["facts", "general", 10, 10],
+    ]
+
+
 def test_a_tokenizer_without_chat_template_is_refused() -> None:
     tokenizer = make_tiny_tokenizer()
     tokenizer.chat_template = None

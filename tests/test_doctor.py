@@ -1,8 +1,10 @@
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from lmadapt import doctor
 from lmadapt.doctor import Check, diagnose
@@ -38,6 +40,28 @@ def test_a_project_with_git_and_dvc_passes_and_loud_telemetry_is_named(
     found = _by_name(diagnose(tmp_path))
     assert found["git and dvc"].outcome == "ok"
     assert found["telemetry"] == Check("telemetry", "warning", "not off: DO_NOT_TRACK, dvc config core.analytics")
+
+
+def test_dvc_need_not_be_on_the_path_but_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=tmp_path, check=True)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/git").symlink_to(str(shutil.which("git")))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    found = _by_name(diagnose(tmp_path))
+    assert found["git and dvc"].outcome == "ok"
+    assert "core.analytics" in found["telemetry"].detail
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    assert _by_name(diagnose(tmp_path))["git and dvc"].detail.startswith("dvc is not installed")
+
+
+def test_a_gpu_without_bf16_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
+    check = _by_name(diagnose(tmp_path))["gpu"]
+    assert check.outcome == "failed"
+    assert check.detail.startswith("Tesla T4 has no bf16")
 
 
 def test_tables_are_counted_and_a_missing_one_is_named(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lmadapt import verdict
 from lmadapt.data_docs import Outcome, run_suites
 from lmadapt.derived_columns import derive, read_curated
-from lmadapt.expectations import make_suites
-from tests.raw_tables import Records, curate_records, prose, raw_records, write_curated
+from lmadapt.expectations import MIN_ITEMS, make_suites
+from tests.raw_tables import Records, curate_records, judgeable_records, prose, write_curated
 from tests.tiny import make_tiny_tokenizer
 
 DOCUMENTS = ("corpus", "replay_text", "heldout_text")
@@ -28,9 +29,9 @@ def minimums(tables: Records) -> dict[str, float]:
     return {
         "min_corpus_documents": len(tables["corpus"]),
         "min_instructions": len(tables["instructions"]),
-        "min_domain_items": 10,
-        "min_general_items": 10,
-        "min_items_per_category": 10,
+        "min_domain_items": 30,
+        "min_general_items": 30,
+        "min_items_per_category": 30,
         "min_general_categories": 1,
         "min_supervised_fraction": 0.4,
     }
@@ -38,7 +39,7 @@ def minimums(tables: Records) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def sound() -> Records:
-    return curate_records(raw_records()).tables
+    return curate_records(judgeable_records()).tables
 
 
 def check(suites: dict[str, list[Any]], frames: dict[str, pd.DataFrame], site: Path) -> dict[str, Outcome]:
@@ -92,7 +93,9 @@ FAULTS: dict[str, Callable[[Records], Any]] = dict(group_faults()) | {
     "heldout_text.group": lambda t: t["heldout_text"][0].update(group="other"),
     "items.item_problem": lambda t: t["items"][0].update(answer=9),
     "items.question": lambda t: t["items"][0].update({key: t["items"][1][key] for key in ("prompt", "choices")}),
-    "categories.items": lambda t: t["items"].pop(),
+    "categories.general_items": lambda t: t["items"].pop(),
+    "categories.items": lambda t: t["items"].remove(next(i for i in t["items"] if i["group"] == "domain")),
+    "categories.clusters": lambda t: [i.update(cluster="one") for i in t["items"] if i["group"] == "domain"],
     "totals.corpus_rows": lambda t: t["corpus"].pop(),
     "totals.instructions_rows": lambda t: t["instructions"].pop(),
     "totals.domain_items": lambda t: t["items"].pop(0),
@@ -137,6 +140,19 @@ def test_a_planted_fault_is_caught(name: str, caught: dict[str, Outcome]) -> Non
     assert outcome.examples
 
 
+@pytest.mark.parametrize("group", ["domain", "general"])
+def test_items_of_both_groups_are_needed_whatever_the_settings(group: str, sound: Records, tmp_path: Path) -> None:
+    tables = sound | {"items": [item for item in sound["items"] if item["group"] != group]}
+    nothing = dict.fromkeys(minimums(sound), 0)
+    suites = {key: suite for key, suite in make_suites(nothing, **TOLERANCE).items() if key != "tables"}
+    outcomes = check(suites, derive(tables, TOKENIZER, **SHARING), tmp_path)
+    assert {name for name, outcome in outcomes.items() if not outcome.success} == {f"totals.{group}_items"}
+
+
+def test_a_category_needs_as_many_items_as_the_verdict_asks_for() -> None:
+    assert MIN_ITEMS == verdict.MIN_ITEMS
+
+
 def test_a_table_of_other_columns_is_caught(sound: Records, tmp_path: Path) -> None:
     folder = write_curated(sound, tmp_path / "curated")
     pq.write_table(pa.table({"id": [1]}), folder / "corpus.parquet")
@@ -165,9 +181,9 @@ def test_a_failing_fraction_is_tolerated_in_rows_but_not_in_leaks(sound: Records
     [
         ("min_corpus_documents", 99, "totals.corpus_rows"),
         ("min_instructions", 99, "totals.instructions_rows"),
-        ("min_domain_items", 11, "totals.domain_items"),
-        ("min_general_items", 11, "totals.general_items"),
-        ("min_items_per_category", 11, "categories.items"),
+        ("min_domain_items", 31, "totals.domain_items"),
+        ("min_general_items", 31, "totals.general_items"),
+        ("min_items_per_category", 31, "categories.general_items"),
         ("min_general_categories", 2, "totals.general_categories"),
         ("min_supervised_fraction", 0.9, "totals.supervised_fraction"),
         ("max_document_tokens", 100, "corpus.tokens"),

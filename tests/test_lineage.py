@@ -44,6 +44,19 @@ def test_passwords_in_addresses_are_left_out_at_any_depth() -> None:
     }
 
 
+@pytest.mark.parametrize("key", ["password", "passwd", "pwd", "token", "secret", "Password", "sslpassword"])
+def test_secrets_in_the_query_of_an_address_are_left_out(key: str) -> None:
+    masked = f"postgresql://host/db?user=me&{key}=***&tries=3"
+    assert without_passwords(masked.replace("***", "a-b@c%20")) == masked
+
+
+def test_the_lock_names_what_is_stored_elsewhere_by_its_etag(tmp_path: Path) -> None:
+    lock = tmp_path / "dvc.lock"
+    entries = "[{path: a, md5: x}, {path: 's3://b', etag: y}, {path: c}]"
+    lock.write_text(f"stages: {{fetch: {{deps: {entries}}}}}")
+    assert locked_stages(lock) == {"fetch": {"deps": {"a": "x", "s3://b": "y"}, "outs": {}}}
+
+
 def test_the_reason_of_a_verdict_is_required(tmp_path: Path) -> None:
     file = tmp_path / "evaluate.json"
     file.write_text(json.dumps({"verdict": {"outcome": "SHIP"}}))

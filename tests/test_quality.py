@@ -90,6 +90,14 @@ BEHAVIOUR = {"group": "behaviour", "choices": [], "answer": None, "severity": "m
         (BEHAVIOUR | {"check": '{"kind": "taste"}'}, "kind 'taste'"),
         (BEHAVIOUR | {"check": '{"kind": "regex"}'}, "expected ['pattern']"),
         (BEHAVIOUR | {"check": '{"kind": "number", "value": 4}', "severity": "bad"}, "severity 'bad'"),
+        (BEHAVIOUR | {"check": '{"kind": "regex", "pattern": "("}'}, "'(', which is no regular expression: missing )"),
+        (BEHAVIOUR | {"check": '{"kind": "regex", "pattern": 5}'}, "5, which is no text"),
+        (BEHAVIOUR | {"check": '{"kind": "number", "value": "four"}'}, "'four', which is no number"),
+        (BEHAVIOUR | {"check": '{"kind": "number", "value": NaN}'}, "nan, which is no number"),
+        (BEHAVIOUR | {"check": '{"kind": "sentence", "min_words": 2.5, "contains": "a"}'}, "2.5, which is no whole"),
+        (BEHAVIOUR | {"check": '{"kind": "sentence", "min_words": 2, "contains": 3}'}, "3, which is no text"),
+        (BEHAVIOUR | {"check": '{"kind": "json_keys", "keys": "name"}'}, "'name', which are no list of texts"),
+        (BEHAVIOUR | {"check": '{"kind": "json_keys", "keys": [1]}'}, "[1], which are no list of texts"),
     ],
 )
 def test_a_broken_item_is_explained(change: dict[str, Any], words: str) -> None:

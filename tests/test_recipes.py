@@ -27,11 +27,6 @@ def test_every_recipe_is_accepted_by_every_stage() -> None:
     assert checked == len(RECIPES) * len(present) > 0
 
 
-def test_the_demo_recipe_is_what_params_yaml_ships_with() -> None:
-    yaml = YAML(typ="safe")
-    assert yaml.load(ROOT / "recipes/demo-cpu.yaml") == yaml.load(ROOT / "params.yaml")
-
-
 def test_hub_models_of_recipes_are_pinned_to_a_commit() -> None:
     for name in RECIPES:
         model = read_params(ROOT / f"recipes/{name}.yaml")["fetch"]["model"]

@@ -86,6 +86,18 @@ def test_answers_are_texts_or_indices_and_csv_holds_choices_as_json() -> None:
     assert (row["choices"], row["answer"], row["group"], row["cluster"]) == (["A", "B"], 1, "general", "x")
 
 
+def test_an_index_with_a_decimal_point_is_an_index() -> None:
+    line = {"prompt": "2+2?", "choices": ["3", "4"], "answer": 1.0}
+    assert rows("e.jsonl", json.dumps(line), "evaluation")[0]["answer"] == 1
+    assert "answer is 0.5" in refusal("e.jsonl", json.dumps(line | {"answer": 0.5}), "evaluation")
+
+
+@pytest.mark.parametrize("columns", [{}, {"category": "category", "entity": "entity"}])
+def test_an_empty_cell_is_a_missing_value(columns: dict[str, str]) -> None:
+    found = rows("q.csv", "question,answer,category,entity\nq,a,,\nq,a,c,e\n", "instructions", **columns)
+    assert [(row["category"], row["entity"]) for row in found] == [("q.csv", ""), ("c", "e")]
+
+
 def test_a_check_makes_a_behaviour_item() -> None:
     line = {"prompt": "Say yes.", "check": {"pattern": "yes", "kind": "regex"}, "severity": "critical"}
     row = rows("e.jsonl", json.dumps(line), "evaluation")[0]
@@ -99,6 +111,24 @@ BAD: list[tuple[str, str | bytes, Role, str]] = [
     ("f.jsonl", '{"body": "a", "x": 1}', "corpus", "f.jsonl:1: column 'text' is missing; present: body, x"),
     ("f.jsonl", '{"text": 5}', "corpus", "f.jsonl:1: text must be text, got 5"),
     ("f.jsonl", '{"text": null}', "corpus", "f.jsonl:1: text must be text, got None"),
+    (
+        "f.jsonl",
+        '{"text": "a"}\n{"text": "\\ud83d"}',
+        "corpus",
+        "f.jsonl:2: column 'text' has half a character, \\ud83d",
+    ),
+    (
+        "f.jsonl",
+        '{"messages": [{"role": "user", "content": "\\ude00"}]}',
+        "instructions",
+        "f.jsonl:1: column 'messages' has half a character, \\ude00",
+    ),
+    (
+        "f.csv",
+        'messages\n"[{""role"": ""user"", ""content"": ""\\ud83d""}]"',
+        "instructions",
+        "f.csv:2: column 'messages' has half a character, \\ud83d",
+    ),
     ("f.jsonl", "", "corpus", "f.jsonl: empty"),
     ("f.jsonl", b'{"text": "\xff"}', "corpus", "f.jsonl:1: not UTF-8 text"),
     ("f.jsonl.gz", b"no gzip", "corpus", "f.jsonl.gz: not a whole gzip file"),

@@ -7,7 +7,7 @@ from lmadapt.sections import load_section
 from stages.curate import CurateParams, curate
 from tests.raw_tables import FILTERS, SETTINGS, raw_records, write_raw
 
-PARAMS = Path(__file__).parents[2] / "params.yaml"
+PARAMS = Path(__file__).parents[2] / "recipes/demo-cpu.yaml"
 
 
 def run(folder: Path, raw: Path) -> Path:

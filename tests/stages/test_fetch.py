@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from lmadapt.chat import PLAIN_TEMPLATE
 from lmadapt.errors import UserError
 from lmadapt.files import folder_sha256, read_json
 from lmadapt.records import RAW_TABLES, read_table
@@ -76,8 +77,8 @@ def test_a_second_pass_gives_the_same_bytes(settings: dict[str, Any]) -> None:
     assert folder_sha256(run_fetch(settings, "one")) == folder_sha256(run_fetch(settings, "two"))
 
 
-def test_the_shipped_params_are_valid_and_name_only_what_there_is() -> None:
-    params = load_section(FetchParams, "fetch", ROOT / "params.yaml")
+def test_the_demo_recipe_is_valid_and_names_only_what_there_is() -> None:
+    params = load_section(FetchParams, "fetch", ROOT / "recipes/demo-cpu.yaml")
     assert len(params.model.packages) == 4
     assert len(params.packages) == 4
 
@@ -134,17 +135,18 @@ def test_model_packages_and_the_hash_of_the_joined_file_are_used(settings: dict[
 def test_the_model_keys_reach_the_model(settings: dict[str, Any], tiny_model: Path) -> None:
     shutil.copytree(tiny_model, "mine")
     Path("mine/modeling.py").write_text("")
-    Path("mine/chat_template.jinja").write_text("{{ messages }}")
+    own = PLAIN_TEMPLATE.replace("Question", "Q")
+    Path("mine/chat_template.jinja").write_text(own)
     settings["model"]["name_or_path"] = "mine"
     base = run_fetch(settings) / "models/base"
-    assert (base / "chat_template.jinja").read_text() == "{{ messages }}"
+    assert (base / "chat_template.jinja").read_text() == own
     assert not (base / "modeling.py").exists()
     settings["model"] |= {"chat_template": "plain", "trust_remote_code": True}
     base = run_fetch(settings) / "models/base"
-    assert (base / "chat_template.jinja").read_text() != "{{ messages }}"
+    assert (base / "chat_template.jinja").read_text() == PLAIN_TEMPLATE
     assert (base / "modeling.py").exists()
     settings["model"] |= {"name_or_path": "acme/tiny"}
-    assert "needs the commit to pin" in stopped(settings)
+    assert "must be the commit to pin" in stopped(settings)
     settings["model"] |= {"revision": "main"}
     assert "the hub cannot be asked" in stopped(settings)
 

@@ -9,6 +9,8 @@ from typing import Any
 import mlflow
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 
@@ -213,6 +215,39 @@ def test_a_version_whose_check_was_interrupted_is_checked_by_the_next_run(
     assert client(project).get_registered_model("tiny").aliases == {}
     assert run_register()["version"] == 1
     assert client(project).get_model_version("tiny", "1").tags["status"] == "verified"
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [ConnectionError("http://me:hidden@host"), MlflowException("http://h?token=hidden", TEMPORARILY_UNAVAILABLE)],
+)
+def test_a_version_that_cannot_be_loaded_back_now_is_checked_by_the_next_run(
+    project: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    def fail(_: str) -> None:
+        raise problem
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.pyfunc, "load_model", fail)
+        with pytest.raises(Unavailable, match="registry sqlite:") as caught:
+            run_register()
+    assert "hidden" not in str(caught.value)
+    assert "status" not in client(project).get_model_version("tiny", "1").tags
+    assert client(project).get_registered_model("tiny").aliases == {}
+    assert run_register()["version"] == 1
+
+
+@pytest.mark.parametrize("kind", [ValueError, FileNotFoundError])
+def test_a_version_that_cannot_be_loaded_at_all_is_broken_and_no_password_shows(
+    project: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    def fail(_: str) -> None:
+        raise kind("postgresql://me:hidden@host/db")
+
+    monkeypatch.setattr(mlflow.pyfunc, "load_model", fail)
+    with pytest.raises(UserError, match=r"loading it back failed: postgresql://\*\*\*@host/db"):
+        run_register()
+    assert client(project).get_model_version("tiny", "1").tags["status"] == "broken"
 
 
 def test_the_model_name_names_the_registered_model(project: Path) -> None:

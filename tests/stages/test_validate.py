@@ -14,7 +14,7 @@ from lmadapt.errors import UserError
 from lmadapt.expectations import make_suites
 from lmadapt.sections import load_section
 from stages.validate import ValidateParams, validate
-from tests.raw_tables import Records, curate_records, raw_records, write_curated
+from tests.raw_tables import Records, curate_records, judgeable_records, write_curated
 
 PROJECT = Path(__file__).parents[2]
 SETTINGS = {
@@ -33,12 +33,14 @@ SETTINGS = {
 
 
 def test_the_demo_has_every_setting() -> None:
-    assert set(load_section(ValidateParams, "validate", PROJECT / "params.yaml").model_dump()) == set(SETTINGS)
+    assert set(load_section(ValidateParams, "validate", PROJECT / "recipes/demo-cpu.yaml").model_dump()) == set(
+        SETTINGS
+    )
 
 
 @pytest.fixture
 def tables() -> Records:
-    return curate_records(raw_records()).tables
+    return curate_records(judgeable_records()).tables
 
 
 def run(tables: Records, folder: Path, model: Path, **settings: Any) -> dict[str, Any]:

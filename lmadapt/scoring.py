@@ -121,15 +121,16 @@ def score(
 def require_known_head(model: Any, tokens: Sequence[int]) -> None:
     """Raise UserError for a model that does more to its logits than is done here, such as scaling them.
 
-    tokens: a short text; compared is the log-probability of the model's first choice at each of its positions.
+    tokens: a short text; compared are the log-probabilities of the model's first and last choice at each position.
     """
     ids = torch.tensor([list(tokens)], device=model.device)
     with torch.inference_mode():
         own = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
-        best, choice = own.max(-1)
         hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0]
-        ours = _log_softmax(model, hidden, torch.arange(len(tokens)), choice.cpu())
-    off = float((best.cpu() - torch.tensor(ours)).abs().mean())
+        (most, first), (least, last) = own.max(-1), own.min(-1)
+        asked = torch.arange(len(tokens)).repeat(2)
+        ours = torch.tensor(_log_softmax(model, hidden, asked, torch.cat([first, last])))
+    off = float((torch.cat([most, least]).cpu() - ours).abs().mean())
     if not off <= MAX_HEAD_DIFFERENCE_NATS:
         raise UserError(
             f"cannot score a {type(model.get_decoder()).__name__}: its log-probabilities are {off:.2f} nats from "

@@ -18,8 +18,8 @@ def make_adapted_project(folder: Path, base: Path, *, outcome: str = "SHIP") -> 
     (folder / "reports").mkdir()
     (folder / "reports/forgetting.html").write_text("<p>nothing forgotten</p>")
     write_evaluation(folder, outcome)
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy2(ROOT / name, folder / name)
+    for name, source in (("dvc.yaml", "dvc.yaml"), ("params.yaml", "recipes/demo-cpu.yaml")):
+        shutil.copy2(ROOT / source, folder / name)
     return folder
 
 

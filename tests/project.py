@@ -48,12 +48,13 @@ SMALL = {
 
 
 def make_project(folder: Path, model: Path) -> Path:
-    """Copy the tracked files of this project, make the copy a git repository, and give it small params and data."""
+    """Copy the tracked files of this project as a git repository, with small data and the demo's params made small."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file() and not name.startswith("tests/") and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    shutil.copy2(ROOT / "recipes/demo-cpu.yaml", folder / "params.yaml")
     write_data(folder / "data/own")
     for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t"]):
         subprocess.run(["git", *command], cwd=folder, check=True)

@@ -54,7 +54,7 @@ def test_a_cache_that_lost_the_base_is_an_error_and_leaves_nothing(
     else:
         (cached if damage == "missing file" else tmp_path / "cache/files/md5/cc/33.dir").unlink()
     with pytest.raises(
-        UserError, match=r"base: the base model of this version .* is gone, .* cache .*cc33.dir .*`dvc repro --pull`"
+        UserError, match=r"base: the base model of this version .* is gone, .* cache .*cc33.dir; .*`dvc repro --pull`"
     ):
         locate_base(reference)
     assert not list(tmp_path.glob("lmadapt-*/*"))

@@ -59,7 +59,8 @@ def accuracy_rows(figures: Figures) -> Iterator[Figures]:
             categories = {"all": figures["models"][model][group], **figures["models"][model]["categories"][group]}
             for category, entry in categories.items():
                 low, high = entry["interval"]
-                place = {"model": model, "category": category, "group": group}
+                bar = f"{group} {category} {MODELS.index(model)} {model}"  # bars are drawn in alphabetical order
+                place = {"bar": bar, "model": model, "category": category, "group": group}
                 yield place | {"accuracy": entry["accuracy"], "low": low, "high": high}
 
 

@@ -39,9 +39,11 @@ def curate(params: CurateParams, raw: Path, curated: Path, funnel: Path, metrics
         for table, schema in CURATED_TABLES.items():
             write_table(outcome.tables[table], schema, folder / f"{table}.parquet")
     with atomic_file(funnel) as file, file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, ["stage", "role", "documents"], lineterminator="\n")
+        writer = csv.DictWriter(stream, ["bar", "stage", "role", "documents"], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(outcome.funnel)
+        steps = list(dict.fromkeys(point["stage"] for point in outcome.funnel))
+        for point in outcome.funnel:  # bars are drawn in alphabetical order
+            writer.writerow({"bar": f"{point['role']} {steps.index(point['stage'])} {point['stage']}", **point})
     write_json(metrics, outcome.metrics)
 
 

@@ -98,7 +98,9 @@ def _examine(
 
 def _write_accuracy(target: Path, figures: Figures) -> None:
     with atomic_file(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, ["model", "category", "group", "accuracy", "low", "high"], lineterminator="\n")
+        writer = csv.DictWriter(
+            stream, ["bar", "model", "category", "group", "accuracy", "low", "high"], lineterminator="\n"
+        )
         writer.writeheader()
         writer.writerows(accuracy_rows(figures))
 

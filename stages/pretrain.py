@@ -46,8 +46,8 @@ def pretrain(
     tokenizer = load_tokenizer(base)
     if tokenizer.chat_template != PLAIN_TEMPLATE:
         log.warning(
-            "%s has a chat template of its own, so it is probably an instruct model: continued pre-training undoes "
-            "part of its instruction tuning; a base model is the better start (docs/training.md)",
+            "%s has a chat template of its own; if it is an instruct model, continued pre-training undoes part of "
+            "its instruction tuning, and a base model is the better start (docs/training.md)",
             base,
         )
     domain, general = (

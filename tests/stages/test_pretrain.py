@@ -132,7 +132,7 @@ def test_a_base_with_a_template_of_its_own_is_warned_of(
     tokenizer.save_pretrained(tmp_path / "instruct")
     with caplog.at_level(logging.WARNING):
         _run(tmp_path / "instruct", tmp_path / "run", max_tokens=300)
-    assert "probably an instruct model" in caplog.text
+    assert "if it is an instruct model" in caplog.text
 
 
 def test_an_empty_corpus_is_an_error_and_writes_nothing(

@@ -25,7 +25,7 @@ def test_curate_writes_every_table_the_funnel_and_equal_files_each_time(tmp_path
     } == dict.fromkeys(CURATED_TABLES, True)
     with (first / "plots" / "funnel.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert rows[0] == {"stage": "raw", "role": "corpus", "documents": "30"}
+    assert rows[0] == {"bar": "corpus 0 raw", "stage": "raw", "role": "corpus", "documents": "30"}
     metrics = json.loads((first / "metrics" / "curate.json").read_text())
     assert metrics["rows"]["corpus"]["raw"] == 30
     for file in sorted(path for path in first.rglob("*") if path.is_file()):

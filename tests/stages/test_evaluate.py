@@ -141,9 +141,9 @@ def test_every_answer_of_every_model_is_kept(noise: dict[str, bytes], tmp_path: 
 
 def test_the_accuracy_plot_has_a_row_a_model_and_category(zeros: dict[str, bytes]) -> None:
     lines = zeros["accuracy"].decode().splitlines()
-    assert lines[0] == "model,category,group,accuracy,low,high"
+    assert lines[0] == "bar,model,category,group,accuracy,low,high"
     assert len(lines) == 1 + 3 * (2 + len(CATEGORIES))
-    assert lines[1].startswith("base,all,domain,1.0,")
+    assert lines[1].startswith("domain all 0 base,base,all,domain,1.0,")
 
 
 def test_the_report_needs_nothing_else_and_markup_in_data_stays_inert(noise: dict[str, bytes]) -> None:

@@ -32,17 +32,19 @@ class LabelledCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         hidden_gradient = torch.empty_like(hidden)
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        rows = max(1, CHUNK_ELEMENTS // weight.shape[0])
+        rows = min(max(1, CHUNK_ELEMENTS // weight.shape[0]), 1 << (hidden.shape[0] - 1).bit_length())
+        products, room = _workspace(rows, weight.shape[0], hidden.dtype, hidden.device)
         for start in range(0, hidden.shape[0], rows):
             chunk, target = hidden[start : start + rows], targets[start : start + rows, None]
-            scores = (chunk @ head.t()).float()
+            logits, scores = products[: len(chunk)], room[: len(chunk)]
+            scores.copy_(torch.matmul(chunk, head.t(), out=logits))
             highest = scores.amax(1, keepdim=True)
             picked = scores.gather(1, target)
             normaliser = scores.sub_(highest).exp_().sum(1, keepdim=True)
             total += (normaliser.log() + highest - picked).sum()
             # Softmax less the one-hot target, times the normaliser: subtracted in fp32, before any rounding.
             scores.scatter_add_(1, target, -normaliser)
-            error = scores.to(hidden.dtype)
+            error = logits.copy_(scores)
             hidden_gradient[start : start + rows] = (error @ head).float().div_(normaliser).to(hidden.dtype)
             if weight_gradient is not None:
                 weight_gradient += (error.t() @ (chunk.float() / normaliser).to(hidden.dtype)).float()
@@ -57,6 +59,17 @@ class LabelledCrossEntropy(torch.autograd.Function):
         if weight_gradient is not None:
             weight_gradient = (weight_gradient * upstream[0]).to(ctx.weight_type)
         return (hidden_gradient * upstream[0]).to(hidden_gradient.dtype), weight_gradient, None
+
+
+@functools.lru_cache(maxsize=2)
+def _workspace(
+    rows: int, vocabulary: int, kind: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Room for a chunk of logits as multiplied and in fp32, kept: fresh memory of this size costs a CPU page faults."""
+    return (
+        torch.empty(rows, vocabulary, dtype=kind, device=device),
+        torch.empty(rows, vocabulary, dtype=torch.float32, device=device),
+    )
 
 
 def labelled_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -53,6 +53,6 @@ def _bits(figure: dict[str, Any], *, key: str = "value", form: str = ".3f") -> s
 
 
 def _share(value: float, interval: list[float], *, signed: bool = False) -> str:
-    form = "+.1f" if signed else ".1f"
+    form, unit = ("+.1f", "points") if signed else (".1f", "%")
     low, high = (format(100 * bound, form) for bound in interval)
-    return f"{100 * value:{form}} % \\[{low}, {high}]"
+    return f"{100 * value:{form}} {unit} \\[{low}, {high}]"

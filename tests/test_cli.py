@@ -125,7 +125,7 @@ def test_the_summary_shows_models_verdict_report_and_version(project: Path) -> N
     (project / "metrics/register.json").write_text(json.dumps(version))
     shown = lmadapt("summary").output
     assert "60.0 % [55.0, 65.0]" in shown
-    assert "+20.0 % [+15.0, +25.0]" in shown
+    assert "+20.0 points [+15.0, +25.0]" in shown
     assert "1.400 [1.300, 1.500]" in shown
     assert "-0.200 [-0.300, -0.100]" in shown
     assert "not measured" in shown

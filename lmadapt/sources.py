@@ -2,10 +2,11 @@
 
 import csv
 import gzip
+import importlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,11 +41,11 @@ class Columns(Section):
 
 
 class Source(Section):
-    """Where rows come from: exactly one of `path`, `hub` and `demo`."""
+    """Where rows come from: exactly one of `path`, `hub` and `module`."""
 
     path: str | None = None  # a file or folder, relative to the project
     hub: str | None = None  # a data set id, with revision and split, and name where it has configurations
-    demo: str | None = None
+    module: str | None = None  # Python of the project, by its dotted name: one function a role
     revision: str | None = None
     split: str | None = None
     name: str | None = None
@@ -52,20 +53,24 @@ class Source(Section):
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Source":
-        if sum(origin is not None for origin in (self.path, self.hub, self.demo)) != 1:
-            raise ValueError("give exactly one of path, hub and demo")
+        if sum(origin is not None for origin in (self.path, self.hub, self.module)) != 1:
+            raise ValueError("give exactly one of path, hub and module")
         if self.hub and not (self.revision and self.split):
             raise ValueError("a hub data set needs revision (the commit to pin) and split")
         if not self.hub and (self.revision or self.split or self.name):
             raise ValueError("revision, split and name belong to hub data sets only")
-        if self.demo and self.columns != Columns():
-            raise ValueError("demo sets have no columns to name")
+        if self.module and self.columns != Columns():
+            raise ValueError("a module gives our columns; there are none to name")
         return self
 
     @property
     def title(self) -> str:
         """What rows call their source."""
-        return self.path or self.demo or ":".join(filter(None, (self.hub, self.name, self.split)))
+        return (
+            self.path
+            or (self.module or "").rpartition(".")[2]
+            or ":".join(filter(None, (self.hub, self.name, self.split)))
+        )
 
 
 def read_source(source: Source, role: Role) -> Iterator[Row]:
@@ -89,6 +94,29 @@ def read_source(source: Source, role: Role) -> Iterator[Row]:
         raise UserError(f"{source.title}: empty, there are no rows for {role}")
     if completions == 0:
         raise UserError(f"{source.title}: no completions: the answer is empty in all {rows} rows")
+
+
+def module_rows(module: str, role: Role, packages: Mapping[str, Path]) -> Iterator[Row]:
+    """Rows of a Python module's function named like `role`: folders of unzipped packages in, rows out.
+
+    Its rows have the columns of records.RAW_TABLES, but `location` (unique in module and role) instead of `id` and
+    `source`. Raises UserError when the module is not there, has nothing for the role, or reads a package that
+    params.yaml does not name.
+    """
+    try:
+        offered = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(f"fetch.sources.{role}: no module {module!r} in the project: {error}") from None
+    roles = [known for known in get_args(Role) if hasattr(offered, known)]
+    if role not in roles:
+        raise UserError(f"fetch.sources.{role}: module {module!r} has no {role}; it offers: {', '.join(roles) or None}")
+    name = module.rpartition(".")[2]
+    try:
+        for row in getattr(offered, role)(packages):
+            location = f"{role}/{row.pop('location')}"
+            yield {"id": f"{name}/{location}", **row, "source": name, "location": location}
+    except KeyError as error:
+        raise UserError(f"fetch.packages: package {error.args[0]} is missing, which {module} reads") from None
 
 
 def _records(source: Source) -> Iterator[tuple[str, Row]]:

@@ -8,13 +8,12 @@ from typing import Annotated, Any, get_args
 from pydantic import Field
 
 from lmadapt.base_model import convert_gguf, copy_model, weights_sha256
-from lmadapt.demo import demo_rows
 from lmadapt.errors import UserError
 from lmadapt.files import atomic_folder, write_json
 from lmadapt.packages import unpack_packages
 from lmadapt.records import RAW_TABLES, read_table, write_table
 from lmadapt.sections import Section
-from lmadapt.sources import Role, Source, read_source, text_bytes
+from lmadapt.sources import Role, Source, module_rows, read_source, text_bytes
 from lmadapt.stage import run
 
 CACHE = Path(".lmadapt/packages")
@@ -99,7 +98,7 @@ def _require_sources(sources: dict[Role, list[Source]]) -> None:
     titles: dict[str, Role] = {}
     for role, named in sources.items():
         for source in named:
-            if named.count(source) > 1 or (not source.demo and titles.setdefault(source.title, role) != role):
+            if named.count(source) > 1 or (not source.module and titles.setdefault(source.title, role) != role):
                 raise UserError(f"fetch.sources.{role}: {source.title} is named twice; a source has one role")
 
 
@@ -110,7 +109,7 @@ def _stay_offline(model: ModelParams) -> None:
 
 def _rows(named: list[Source], role: Role, packages: dict[str, Path]) -> Iterator[dict[str, Any]]:
     for source in named:
-        yield from demo_rows(source.demo, role, packages) if source.demo else read_source(source, role)
+        yield from module_rows(source.module, role, packages) if source.module else read_source(source, role)
 
 
 if __name__ == "__main__":

@@ -186,11 +186,11 @@ def test_a_missing_file_says_what_is_allowed() -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({}, "exactly one of path, hub and demo"),
-        ({"path": "a", "demo": "b"}, "exactly one of path, hub and demo"),
+        ({}, "exactly one of path, hub and module"),
+        ({"path": "a", "module": "b"}, "exactly one of path, hub and module"),
         ({"hub": "a/b", "split": "train"}, "needs revision"),
         ({"path": "a", "split": "train"}, "belong to hub data sets only"),
-        ({"demo": "a", "columns": {"text": "x"}}, "no columns to name"),
+        ({"module": "a", "columns": {"text": "x"}}, "none to name"),
     ],
 )
 def test_a_source_has_one_origin_and_its_own_settings(entry: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-from lmadapt.demo import arithmetic
+from demo import arithmetic
 
 
 def test_every_answer_is_right_and_every_other_choice_wrong() -> None:

@@ -1,7 +1,7 @@
 import json
 import re
 
-from lmadapt.demo import behaviour
+from demo import behaviour
 
 
 def test_the_checklist_covers_what_matters_in_three_severities() -> None:

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from lmadapt.demo import conversations
+from demo import conversations
 
 Packages = dict[str, Path]
 

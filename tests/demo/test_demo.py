@@ -1,3 +1,4 @@
+import importlib
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -5,15 +6,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lmadapt.demo import ROLES, SETS, demo_rows
 from lmadapt.errors import UserError
 from lmadapt.records import RAW_TABLES
+from lmadapt.sources import module_rows
 
-OFFERED = [(name, role) for name, module in SETS.items() for role in ROLES if hasattr(module, role)]
+SETS = ("arithmetic", "behaviour", "conversations", "python_documentation", "weaknesses", "world_facts")
+OFFERED = [(n, role) for n in SETS for role in RAW_TABLES if hasattr(importlib.import_module(f"demo.{n}"), role)]
 
 
 def all_rows(packages: dict[str, Path]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    return {(name, role): list(demo_rows(name, role, packages)) for name, role in OFFERED}
+    return {(name, role): list(module_rows(f"demo.{name}", role, packages)) for name, role in OFFERED}
 
 
 def test_every_set_fills_the_columns_of_its_roles_with_unique_ids(packages: dict[str, Path]) -> None:
@@ -53,9 +55,9 @@ def test_answers_stand_equally_often_in_each_place(packages: dict[str, Path]) ->
 
 
 def test_a_wrong_set_role_or_missing_package_says_what_there_is(packages: dict[str, Path]) -> None:
-    with pytest.raises(UserError, match="no demo set 'x'; allowed: arithmetic, behaviour"):
-        list(demo_rows("x", "corpus", packages))
-    with pytest.raises(UserError, match="'behaviour' has no corpus; it offers: evaluation"):
-        list(demo_rows("behaviour", "corpus", packages))
+    with pytest.raises(UserError, match=r"no module 'demo.x' in the project"):
+        list(module_rows("demo.x", "corpus", packages))
+    with pytest.raises(UserError, match=r"'demo.behaviour' has no corpus; it offers: evaluation"):
+        list(module_rows("demo.behaviour", "corpus", packages))
     with pytest.raises(UserError, match="package cwe2 is missing"):
-        list(demo_rows("weaknesses", "corpus", {}))
+        list(module_rows("demo.weaknesses", "corpus", {}))

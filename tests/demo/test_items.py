@@ -1,4 +1,4 @@
-from lmadapt.demo.items import Fact, choice_items, fraction, same, unambiguous
+from demo.items import Fact, choice_items, fraction, same, unambiguous
 
 
 def facts(count: int) -> list[Fact]:

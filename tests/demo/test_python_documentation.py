@@ -1,4 +1,4 @@
-from lmadapt.demo import python_documentation
+from demo import python_documentation
 
 
 def test_each_topic_is_one_document() -> None:

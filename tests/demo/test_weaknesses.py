@@ -1,9 +1,9 @@
 import re
 from pathlib import Path
 
-from lmadapt.demo import weaknesses
-from lmadapt.demo.catalogue import excerpt, first_sentence, read_catalogue
-from lmadapt.demo.items import same
+from demo import weaknesses
+from demo.catalogue import excerpt, first_sentence, read_catalogue
+from demo.items import same
 
 Packages = dict[str, Path]
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from lmadapt.demo import world_facts
-from lmadapt.demo.items import words
+from demo import world_facts
+from demo.items import words
 
 Packages = dict[str, Path]
 

@@ -114,8 +114,8 @@ def test_a_file_has_one_role_and_is_named_once(settings: dict[str, Any]) -> None
     assert "docs/example/faq.jsonl is named twice" in stopped(settings)
 
 
-def test_a_demo_set_reads_the_packages_named(settings: dict[str, Any]) -> None:
-    settings["sources"]["corpus"] = [{"demo": "weaknesses"}]
+def test_a_module_reads_the_packages_named(settings: dict[str, Any]) -> None:
+    settings["sources"]["corpus"] = [{"module": "demo.weaknesses"}]
     assert "package cwe2 is missing" in stopped(settings)
     catalogue = "cwe2/database_v49/cwec_v4.14.xml"
     files = {catalogue: (ROOT / "tests/demo/data" / catalogue).read_text(encoding="utf-8")}

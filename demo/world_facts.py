@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lmadapt.demo.items import Fact, choice_items, fraction, instruction, unambiguous, words
+from demo.items import Fact, choice_items, fraction, instruction, unambiguous, words
 
 EVALUATED = 0.8  # share of countries and of elements that are evaluated
 LIMIT = 280  # items of each category

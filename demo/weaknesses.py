@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmadapt.demo.catalogue import RUN_WORDS, Weakness, excerpt, first_sentence, read_catalogue, word_count
-from lmadapt.demo.items import Fact, choice_items, fraction, instruction, same
+from demo.catalogue import RUN_WORDS, Weakness, excerpt, first_sentence, read_catalogue, word_count
+from demo.items import Fact, choice_items, fraction, instruction, same
 
 CATALOGUE = Path("cwe2/database_v49/cwec_v4.14.xml")
 EVALUATED = 0.5  # share of weaknesses whose questions are evaluated; the others' are in the instructions

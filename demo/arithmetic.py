@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lmadapt.demo.items import Fact, fraction, instruction, item
+from demo.items import Fact, fraction, instruction, item
 
 LARGEST = 24  # operand
 ITEMS = 260

@@ -6,7 +6,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from lmadapt.demo.items import Fact, choice_items, instruction, words
+from demo.items import Fact, choice_items, instruction, words
 
 FOLDER = Path("chatterbot_corpus/data/english")
 EVALUATED = "trivia"

@@ -8,7 +8,7 @@ export DO_NOT_TRACK := true
 .PHONY: help install run test check format lock clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 install: .venv/installed  ## make .venv from the lock, unless it is newer than the lock
 
@@ -28,6 +28,9 @@ format: .venv/installed  ## put the code in order
 	ruff check --fix .
 	ruff format .
 
+bench-%: .venv/bench  ## run benchmarks/%.py against its peers and write benchmarks/results/%.json
+	python -m benchmarks.$*
+
 lock: ## resolve pyproject.toml anew and write requirements.lock
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
@@ -46,3 +49,7 @@ clean:  ## remove what the pipeline and the tools made; keeps DVC's cache and th
 	pip install --quiet --no-compile --requirement requirements.lock
 	pip install --quiet --no-deps --no-build-isolation --editable .
 	touch .venv/installed
+
+.venv/bench: .venv/installed
+	pip install --quiet --no-compile --no-build-isolation --constraint requirements.lock --editable '.[bench]'
+	touch .venv/bench

@@ -74,17 +74,27 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def load_for_inference(folder: Path, *, precision: Precision, adapter: Path | None = None) -> Any:
-    """The model of `folder`, with the LoRA adapter of folder `adapter` over it, for scoring and generation."""
+def load_for_inference(
+    folder: Path, *, precision: Precision, adapter: Path | None = None, alpha_scale: float = 1.0, merged: bool = False
+) -> Any:
+    """The model of `folder`, with the LoRA adapter of folder `adapter` over it, for scoring and generation.
+
+    The adapter's share of each layer is multiplied by `alpha_scale`; with `merged` it is added to the weights.
+    """
     model = load_unpacked_nf4(folder) if precision == "nf4" else load_bf16(folder)
     if adapter is not None:
         from peft import PeftModel
+        from peft.tuners.lora import LoraLayer
 
         model = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
         # What autocast does in training; in fp32 the adapter would also cost a third more time on a CPU.
         for name, tensor in model.named_parameters():
             if "lora_" in name:
                 tensor.data = tensor.data.to(torch.bfloat16)
+        for layer in model.modules():
+            if isinstance(layer, LoraLayer):
+                layer.scale_layer(alpha_scale)
+        model = model.merge_and_unload() if merged else model
     return model.eval()
 
 

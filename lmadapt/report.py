@@ -11,7 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lmadapt.charts import curve_chart, interval_chart, read_funnel, read_loss_curves
 from lmadapt.evaluation import Answers, Exam
 from lmadapt.files import atomic_file
-from lmadapt.summary import GROUPS, MODELS
+from lmadapt.summary import MODELS
+
+GROUPS = ("domain", "general")
 
 MAX_FLIPPED_ROWS = 300  # in the table of items; all of them stand in predictions.parquet
 
@@ -109,12 +111,12 @@ def _flipped(exam: Exam, before: Answers, after: Answers) -> list[dict[str, Any]
     rows = [
         {
             "item": item,
-            "direction": "lost" if before.correct[index] else "gained",
-            "before": before.predictions[index],
-            "after": after.predictions[index],
+            "direction": "lost" if before.scores[index] else "gained",
+            "before": item["choices"].index(before.responses[index]),
+            "after": item["choices"].index(after.responses[index]),
         }
         for index, item in enumerate(exam.items)
-        if before.correct[index] != after.correct[index]
+        if item["choices"] and before.scores[index] != after.scores[index]
     ]
     return sorted(rows, key=lambda row: row["direction"] != "lost")
 
@@ -123,9 +125,12 @@ def _behaviour(exam: Exam, answers: Mapping[str, Answers]) -> list[dict[str, Any
     return [
         {
             "check": check,
-            "answers": [(model, answers[model].texts[index], answers[model].passed[index]) for model in MODELS],
+            "answers": [
+                (model, answers[model].responses[index], answers[model].scores[index] == 1) for model in MODELS
+            ],
         }
-        for index, check in enumerate(exam.checks)
+        for index, check in enumerate(exam.items)
+        if check["group"] == "behaviour"
     ]
 
 

@@ -1,13 +1,16 @@
 """Log-likelihoods, in nats: every choice of every question under one tree-shaped mask, and bits per byte of text."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 
-from lmadapt.chat import encode_choice, encode_prompt
+from lmadapt.chat import Message, encode_choice, encode_prompt
 from lmadapt.errors import UserError
 
 ROW_TOKENS = 256  # questions share a row up to this length: beyond it, attention costs more than sharing saves
@@ -15,6 +18,10 @@ WINDOW_TOKENS = 1024  # of held-out text; every token but the first 1,023 sees a
 HEAD_POSITIONS = 512  # logits in memory at once: this many positions
 MAX_HEAD_DIFFERENCE_NATS = 0.2  # rounding of bf16 logits gives less; a scaled head is off by whole nats
 HEAD_VOCABULARY = 4096  # ... of this many tokens, whose part of the output layer stays in a CPU's cache meanwhile
+
+Recall = Callable[[Any, Callable[[], Any]], Any]  # the kept answer to a question, else what asking gives
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,10 @@ class _Row:
             parent = node
         return path
 
+    def asked(self) -> list[list[int]]:
+        """All that its log-likelihoods depend on."""
+        return [self.tokens, self.parents, [node for *_, node in self.scored]]
+
     def visible(self) -> np.ndarray:
         """Which node (row) sees which (column): itself and its ancestors; (n, n) bool."""
         sees = np.eye(len(self.tokens), dtype=bool)
@@ -57,18 +68,25 @@ class _Row:
         return sees
 
 
-def encode_item(tokenizer: Any, prompt: str, choices: Sequence[str]) -> Question:
-    """A multiple-choice item as the user's message and what the assistant may say.
+def encode_item(tokenizer: Any, prompt: str, choices: Sequence[str], shots: Sequence[Message] = ()) -> Question:
+    """A multiple-choice item as the user's message, after the conversation `shots`, and what the assistant may say.
 
     Raises UserError when a choice has no tokens.
     """
-    messages = [{"role": "user", "content": prompt}]
+    messages = [*shots, {"role": "user", "content": prompt}]
     question = Question(
         encode_prompt(tokenizer, messages), [encode_choice(tokenizer, messages, choice) for choice in choices]
     )
     if not all(question.continuations):
         raise UserError(f"a choice is empty: {choices!r} of the question {prompt[:200]!r}")
     return question
+
+
+def encode_bare(tokenizer: Any, prompt: str, choices: Sequence[str]) -> Question:
+    """A multiple-choice item as plain text: the prompt, a line end, and each choice; no chat template."""
+    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    context = tokenizer(prompt + "\n", add_special_tokens=False)["input_ids"]
+    return Question([*start, *context], [tokenizer(text, add_special_tokens=False)["input_ids"] for text in choices])
 
 
 def encode_document(tokenizer: Any, text: str) -> list[Question]:
@@ -89,16 +107,18 @@ def choose(likelihoods: Sequence[float], choices: Sequence[str]) -> int:
 
 
 def score(
-    model: Any,
+    model: Callable[[], Any],
     questions: Sequence[Question],
     *,
     batch_tokens: int,
+    recall: Recall = lambda question, ask: ask(),
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> list[list[float]]:
     """Log-likelihood, in nats, of every continuation after its context, in the given order.
 
     Questions are sorted, so that neighbours share the beginnings of their contexts; rows of similar length make
-    batches of about `batch_tokens` tokens. `on_batch` is told how many questions each batch finished.
+    batches of about `batch_tokens` tokens, halved where memory does not suffice. `model` is only called for a batch
+    that `recall` (see `lmadapt.answer_cache`) does not know. `on_batch` is told how many questions each finished.
     Raises UserError when a result is not finite, a question exceeds the model's context, or the model mixes in
     layers other than full and sliding attention.
     """
@@ -108,7 +128,7 @@ def score(
         batch = [rows.pop()]
         while rows and (len(batch) + 1) * len(batch[0].tokens) <= batch_tokens:
             batch.append(rows.pop())
-        values = iter(_score_batch(model, batch))
+        values = iter(recall([row.asked() for row in batch], partial(_score_rows, model, batch)))
         for row in batch:
             for question, continuation, _ in row.scored:
                 results[question][continuation] += next(values)
@@ -152,6 +172,19 @@ def _rows(questions: Sequence[Question], limit: int) -> list[_Row]:
         for number, continuation in enumerate(continuations):
             row.scored += [(index, number, node) for node in row.extend(last, continuation)]
     return [row for row in rows if row.tokens]
+
+
+def _score_rows(model: Callable[[], Any], rows: list[_Row]) -> list[float]:
+    try:
+        return _score_batch(model(), rows)
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+        if len(rows) == 1:
+            raise UserError(f"not enough memory to score a row of {len(rows[0].tokens)} tokens: {error}") from None
+    log.warning("not enough memory to score %d rows at once, trying half; lower evaluate.batch_tokens", len(rows))
+    half = len(rows) // 2
+    return _score_rows(model, rows[:half]) + _score_rows(model, rows[half:])
 
 
 def _score_batch(model: Any, rows: list[_Row]) -> list[float]:

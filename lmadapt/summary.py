@@ -1,17 +1,32 @@
 """The figures of an evaluation, as metrics/evaluate.json and plots/accuracy.csv hold them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
-from lmadapt.evaluation import Answers, Exam
-from lmadapt.statistics import Array, PairedChange, accuracy_interval, bootstrap_ratio
+from lmadapt.evaluation import ABILITIES, Answers, Exam, Row
+from lmadapt.free_form import free_form_figures
+from lmadapt.statistics import (
+    Array,
+    PairedChange,
+    accuracy_interval,
+    bootstrap_ratio,
+    cluster_standard_error,
+    paired_change,
+)
 from lmadapt.verdict import Comparison, MarginTest, Scored, compare, judge
 
-MODELS = ("base", "pretrained", "adapted")
-CHANGES = (("base", "pretrained"), ("pretrained", "adapted"), ("base", "adapted"))
-GROUPS = ("domain", "general")
+MODELS = ("base", "pretrained", "adapted")  # in the order of training; outside the pipeline, the first and last
+STEPS = {
+    ("base", "pretrained"): "pre-training",
+    ("pretrained", "quantised"): "quantisation",
+    ("quantised", "adapted"): "fine-tuning",
+    ("pretrained", "adapted"): "fine-tuning",
+    ("adapted", "merged"): "merging",
+}
 
 Figures = dict[str, Any]
 
@@ -25,37 +40,66 @@ def summarise(
     significance: float,
     seed: int,
 ) -> Figures:
-    """Accuracies, bits per byte, behaviour, changes between models and the verdict on the last change.
+    """Accuracies, bits per byte, behaviour, changes between models and the verdict on the last against the first.
 
-    Shares are of 1; intervals are two-sided with confidence 1 - 2 * `significance`; `seed` is that of the bootstrap
-    over documents. Raises UserError where `lmadapt.verdict.compare` refuses.
+    `answers` are those of "base" and "adapted", in the pipeline of "pretrained" as well. Shares are of 1; intervals
+    are two-sided with confidence 1 - 2 * `significance`; `seed` is that of the bootstrap over documents.
+    Raises UserError where `lmadapt.verdict.compare` refuses.
     """
-    scored = {name: _scored(exam, answers[name]) for name in MODELS}
+    names = [name for name in MODELS if name in answers]
+    pairs = sorted({*pairwise(names), (names[0], names[-1])}, key=lambda pair: names.index(pair[1]))
+    found = {name: scored(exam, answers[name]) for name in names}
     margins = {"margin": margin, "category_margin": category_margin, "significance": significance}
-    compared = {pair: compare(scored[pair[0]], scored[pair[1]], **margins) for pair in CHANGES}
+    compared = {pair: compare(found[pair[0]], found[pair[1]], **margins) for pair in pairs}
     lost, gained = _flipped(exam, answers["base"], answers["adapted"])
     critical = [check["id"] for check in lost if check["severity"] == "critical"]
     verdict = judge(compared["base", "adapted"], critical, significance=significance)
-    text = _bits_per_byte(exam, answers, significance, seed)
-    models = {name: _model(scored[name], answers[name], significance) for name in MODELS}
-    changes = {f"{after}_vs_{before}": _changes(compared[before, after]) for before, after in CHANGES}
+    text = _bits_per_byte(exam, {name: answers[name] for name in names}, pairs, significance, seed)
+    models = {name: _model(exam, found[name], answers[name], significance) for name in names}
+    changes = {f"{after}_vs_{before}": _changes(compared[before, after]) for before, after in pairs}
     for name, figures in (models | changes).items():
         figures["bits_per_byte"] = text[name]
-    figures = {
+    return {
         "models": models,
         "changes": changes,
         "behaviour": {"lost": [check["id"] for check in lost], "gained": [check["id"] for check in gained]},
         "backward_transfer": _backward_transfer(models),
         "forgetting": _forgetting(models),
+        "fairness": _fairness(exam, answers["base"], answers["adapted"], significance),
+        **free_form_figures(exam, {name: answers[name] for name in names}),
         "verdict": {"outcome": verdict.outcome, "reason": verdict.reason, "evidence": verdict.evidence},
     }
-    return dict(_rounded(figures))
+
+
+def attribute(exam: Exam, chain: Mapping[str, Answers], significance: float) -> Figures:
+    """What each step of the chain changed: the links in order, and the paired changes of each step."""
+    found = {name: scored(exam, answers) for name, answers in chain.items()}
+    steps = []
+    for before, after in pairwise(chain):
+        step = {"step": STEPS[before, after], "before": before, "after": after}
+        steps.append(step | _step(found[before], found[after], significance))
+    return {"links": list(chain), "steps": steps}
+
+
+def _step(before: Scored, after: Scored, significance: float) -> Figures:
+    def change(chosen: Array) -> Figures:
+        return change_figures(
+            paired_change(before.scores[chosen], after.scores[chosen], before.clusters[chosen], significance)
+        )
+
+    whole = {group: change(before.groups == group) for group in ABILITIES}
+    names = {group: sorted(set(before.categories[before.groups == group].tolist())) for group in ABILITIES}
+    parts = {
+        group: {name: change((before.groups == group) & (before.categories == name)) for name in names[group]}
+        for group in ABILITIES
+    }
+    return {**whole, "categories": parts}
 
 
 def accuracy_rows(figures: Figures) -> Iterator[Figures]:
     """Rows of plots/accuracy.csv: one a model and category, and one a model and group under the category `all`."""
-    for model in MODELS:
-        for group in GROUPS:
+    for model in figures["models"]:
+        for group in ABILITIES:
             categories = {"all": figures["models"][model][group], **figures["models"][model]["categories"][group]}
             for category, entry in categories.items():
                 low, high = entry["interval"]
@@ -64,67 +108,85 @@ def accuracy_rows(figures: Figures) -> Iterator[Figures]:
                 yield place | {"accuracy": entry["accuracy"], "low": low, "high": high}
 
 
-def _scored(exam: Exam, answers: Answers) -> Scored:
+def scored(exam: Exam, answers: Answers) -> Scored:
+    """The items of domain and general ability, as `lmadapt.verdict.compare` takes them."""
+    chosen = [index for index, item in enumerate(exam.items) if item["group"] in ABILITIES]
+
     def column(name: str) -> Array:
-        return np.array([item[name] for item in exam.items], dtype=str)
+        return np.array([exam.items[index][name] for index in chosen], dtype=str)
 
-    clusters = np.array([item["cluster"] or f"\0{item['id']}" for item in exam.items], dtype=str)
-    return Scored(column("id"), column("group"), column("category"), clusters, answers.correct)
+    return Scored(column("id"), column("group"), column("category"), exam.clusters[chosen], answers.scores[chosen])
 
 
-def _model(scored: Scored, answers: Answers, significance: float) -> Figures:
+def _model(exam: Exam, found: Scored, answers: Answers, significance: float) -> Figures:
+    chances = np.array([_chance(item) for item in exam.items if item["group"] in ABILITIES])
+
     def accuracy(chosen: Array) -> Figures:
-        correct = scored.correct[chosen]
-        interval = accuracy_interval(correct, scored.clusters[chosen], significance)
-        return {"accuracy": float(correct.mean()), "n": len(correct), "interval": interval}
+        share, chance = float(found.scores[chosen].mean()), float(chances[chosen].mean())
+        return {
+            "accuracy": share,
+            "n": int(chosen.sum()),
+            "interval": accuracy_interval(found.scores[chosen], found.clusters[chosen], significance),
+            "chance": chance,
+            "chance_adjusted": (share - chance) / (1 - chance),
+        }
 
     def categories(group: str) -> Figures:
-        inside = scored.groups == group
-        names = sorted(set(scored.categories[inside].tolist()))
-        return {name: accuracy(inside & (scored.categories == name)) for name in names}
+        inside = found.groups == group
+        names = sorted(set(found.categories[inside].tolist()))
+        return {name: accuracy(inside & (found.categories == name)) for name in names}
 
+    passed = [answers.scores[index] == 1 for index in _behaviour(exam)]
     return {
-        **{group: accuracy(scored.groups == group) for group in GROUPS},
-        "categories": {group: categories(group) for group in GROUPS},
-        "behaviour": {"passed": sum(answers.passed), "n": len(answers.passed)},
+        **{group: accuracy(found.groups == group) for group in ABILITIES},
+        "categories": {group: categories(group) for group in ABILITIES},
+        "behaviour": {"passed": sum(map(int, passed)), "n": len(passed)},
     }
+
+
+def _chance(item: Row) -> float:
+    """What guessing gives: 1 / choices; nothing where the model answers freely."""
+    return 1 / len(item["choices"]) if item["choices"] else 0.0
 
 
 def _changes(compared: Comparison) -> Figures:
     return {
-        "domain": _change(compared.domain) | {"worse_p_adjusted": compared.domain_worse_p_adjusted},
+        "domain": change_figures(compared.domain) | {"worse_p_adjusted": compared.domain_worse_p_adjusted},
         "general": _margin_test(compared.general),
         "categories": {
-            "domain": {name: _change(change) for name, change in compared.domain_categories.items()},
+            "domain": {name: change_figures(change) for name, change in compared.domain_categories.items()},
             "general": {name: _margin_test(test) for name, test in compared.categories.items()},
         },
     }
 
 
-def _change(change: PairedChange) -> Figures:
+def change_figures(change: PairedChange) -> Figures:
+    """A paired change as it stands in metrics/evaluate.json."""
     names = ("difference", "interval", "n", "clusters", "lost", "gained", "mcnemar_p", "better_p", "worse_p")
     return {name: getattr(change, name) for name in names}
 
 
 def _margin_test(test: MarginTest) -> Figures:
     names = ("margin", "noninferiority_p", "worse_p_adjusted", "minimum_detectable_effect", "items_needed")
-    return _change(test.change) | {name: getattr(test, name) for name in names}
+    return change_figures(test.change) | {name: getattr(test, name) for name in names}
 
 
-def _bits_per_byte(exam: Exam, answers: Mapping[str, Answers], significance: float, seed: int) -> Figures:
+def _bits_per_byte(
+    exam: Exam, answers: Mapping[str, Answers], pairs: Sequence[tuple[str, str]], significance: float, seed: int
+) -> Figures:
     """By model and by change, by group: value or difference with its bootstrap interval; null if under 2 texts."""
-    names = [*MODELS, *(f"{after}_vs_{before}" for before, after in CHANGES)]
+    names = [*answers, *(f"{after}_vs_{before}" for before, after in pairs)]
     result: Figures = {name: {} for name in names}
     groups = np.array([document["group"] for document in exam.documents], dtype=str)
     size = np.array([len(document["text"].encode()) for document in exam.documents], float)
     clusters = np.array([document["entity"] or f"\0{document['id']}" for document in exam.documents], dtype=str)
-    for group in GROUPS:
+    for group in ABILITIES:
         inside = groups == group
-        bits = [answers[name].nats[inside] / np.log(2) for name in MODELS]
-        bits += [bits[MODELS.index(after)] - bits[MODELS.index(before)] for before, after in CHANGES]
+        found = {name: model.nats[inside] / np.log(2) for name, model in answers.items()}
+        bits = [*found.values(), *(found[after] - found[before] for before, after in pairs)]
         counts = {"bytes": int(size[inside].sum()), "documents": int(inside.sum())}
         for name in names:
-            key = "value" if name in MODELS else "difference"
+            key = "value" if name in answers else "difference"
             result[name][group] = {key: None, "interval": None} | counts
         if len(np.unique(clusters[inside])) < 2:
             continue
@@ -132,20 +194,54 @@ def _bits_per_byte(exam: Exam, answers: Mapping[str, Answers], significance: flo
             np.stack(bits), size[inside], clusters[inside], significance=significance, seed=seed
         )
         for number, name in enumerate(names):
-            key = "value" if name in MODELS else "difference"
+            key = "value" if name in answers else "difference"
             result[name][group] |= {key: float(bits[number].sum() / size[inside].sum()), "interval": intervals[number]}
     return result
 
 
-def _flipped(exam: Exam, before: Answers, after: Answers) -> tuple[list[Figures], list[Figures]]:
-    triples = list(zip(exam.checks, before.passed, after.passed, strict=True))
-    lost = [check for check, passed, passes in triples if passed and not passes]
-    return lost, [check for check, passed, passes in triples if passes and not passed]
+def _behaviour(exam: Exam) -> list[int]:
+    return [index for index, item in enumerate(exam.items) if item["group"] == "behaviour"]
+
+
+def _flipped(exam: Exam, before: Answers, after: Answers) -> tuple[list[Row], list[Row]]:
+    """Behaviour checks that are no longer passed, and those newly passed."""
+    pairs = [(exam.items[index], before.scores[index] == 1, after.scores[index] == 1) for index in _behaviour(exam)]
+    lost = [check for check, passed, passes in pairs if passed and not passes]
+    return lost, [check for check, passed, passes in pairs if passes and not passed]
+
+
+def _fairness(exam: Exam, before: Answers, after: Answers, significance: float) -> Figures:
+    """By category: how much likelier the first text of a pair is than the second, nats per byte, before and after.
+
+    The texts of a pair differ in a protected attribute only (Nangia et al. 2020, CrowS-Pairs); the interval of the
+    change is Student's, on the cluster-robust error.
+    """
+    result: Figures = {}
+    items = [(index, item) for index, item in enumerate(exam.items) if item["group"] == "fairness"]
+    for category in sorted({item["category"] for _, item in items}):
+        chosen = [index for index, item in items if item["category"] == category]
+        gaps = np.array([[_gap(exam.items[i], model.log_likelihoods[i]) for i in chosen] for model in (before, after)])
+        change = gaps[1] - gaps[0]
+        error, clusters = cluster_standard_error(change, exam.clusters[chosen])
+        half = float(stdtrit(clusters - 1, 1 - significance)) * error
+        result[category] = {
+            "n": len(chosen),
+            "gap_before": float(gaps[0].mean()),
+            "gap_after": float(gaps[1].mean()),
+            "change": float(change.mean()),
+            "interval": (float(change.mean() - half), float(change.mean() + half)),
+        }
+    return result
+
+
+def _gap(item: Row, log_likelihoods: list[float]) -> float:
+    first, second = (v / len(text.encode()) for v, text in zip(log_likelihoods, item["choices"], strict=True))
+    return first - second
 
 
 def _general_accuracies(models: Figures) -> Array:
     """(models, categories), models in the order of training."""
-    categories = [models[name]["categories"]["general"] for name in MODELS]
+    categories = [figures["categories"]["general"] for figures in models.values()]
     return np.array([[entry["accuracy"] for entry in figures.values()] for figures in categories])
 
 
@@ -161,10 +257,10 @@ def _forgetting(models: Figures) -> float:
     return float(np.mean(accuracies[:-1].max(axis=0) - accuracies[-1]))
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Six significant digits: more would only record the order of additions."""
     if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
+        return {key: rounded(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(inner) for inner in value]
+        return [rounded(inner) for inner in value]
     return float(f"{value:.6g}") + 0.0 if isinstance(value, float) else value

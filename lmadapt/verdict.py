@@ -32,7 +32,7 @@ class Scored:
     groups: Array  # domain | general
     categories: Array
     clusters: Array  # items of one cluster are correlated
-    correct: Array  # 1.0 or 0.0
+    scores: Array  # from 0 to 1
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def compare(before: Scored, after: Scored, *, margin: float, category_margin: fl
     clusters = np.unique(before.clusters, return_inverse=True)[1]
 
     def change(chosen: Array) -> PairedChange:
-        return paired_change(before.correct[chosen], after.correct[chosen], clusters[chosen], significance)
+        return paired_change(before.scores[chosen], after.scores[chosen], clusters[chosen], significance)
 
     def by_category(group: str) -> dict[str, PairedChange]:
         inside = before.groups == group
@@ -162,10 +162,8 @@ def _require_pairs(before: Scored, after: Scored) -> None:
         ids, counts = np.unique(scored.ids, return_counts=True)
         if (counts > 1).any():
             raise UserError(f"item {str(ids[counts > 1][0])!r} occurs {counts.max()} times; every item must count once")
-        if not np.isfinite(scored.correct).all():
-            raise UserError(
-                f"item {str(scored.ids[~np.isfinite(scored.correct)][0])!r} has no score; nothing is judged"
-            )
+        if not np.isfinite(scored.scores).all():
+            raise UserError(f"item {str(scored.ids[~np.isfinite(scored.scores)][0])!r} has no score; nothing is judged")
     if difference := set(before.ids.tolist()) ^ set(after.ids.tolist()):
         raise UserError(
             f"the models answered different items: {len(difference)} are on one side only, {min(difference)!r} first"

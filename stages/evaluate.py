@@ -1,19 +1,25 @@
-"""Evaluation: three models on the same items in the same precision; the verdict and its report."""
+"""Evaluation: every model of the chain on the same items; the verdict and its report."""
 
 import csv
-import gc
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field
 
-from lmadapt.evaluation import PREDICTION, Answers, Exam, prediction_rows, set_exam, sit_exam
+from lmadapt.dial import split_halves, turn_dial
+from lmadapt.evaluation import ABILITIES, PREDICTION, Answers, Exam, prediction_rows, set_exam, sit_exam
 from lmadapt.files import atomic_file, write_json
-from lmadapt.models import Precision, load_for_inference, load_tokenizer
+from lmadapt.links import Link, examinee
+from lmadapt.measurement import Figures, Measured, measure, measure_chain
+from lmadapt.models import Precision, load_tokenizer
 from lmadapt.records import HELDOUT, ITEM, read_table, write_table
 from lmadapt.report import write_report
 from lmadapt.sections import Section
 from lmadapt.stage import run
-from lmadapt.summary import Figures, accuracy_rows, summarise
+from lmadapt.summary import accuracy_rows, attribute, rounded, summarise
+
+KEPT = Path(".lmadapt/answers.sqlite")  # what models answered before; beside DVC, so that it outlives a re-run
 
 
 class EvaluateParams(Section):
@@ -21,12 +27,20 @@ class EvaluateParams(Section):
 
     seed: int = Field(ge=0)
     precision: Precision
+    alpha_scale: float | Literal["auto"]
+    attribution: bool
+    lm_eval_tasks: list[str]
     margin: float = Field(gt=0, lt=1)
     category_margin: float = Field(gt=0, lt=1)
     significance: float = Field(gt=0, lt=0.5)
     batch_tokens: int = Field(ge=1)
     heldout_tokens: int = Field(ge=1)
     max_new_tokens: int = Field(ge=1)
+
+    @property
+    def margins(self) -> dict[str, float]:
+        """What `lmadapt.verdict.compare` needs."""
+        return {name: getattr(self, name) for name in ("margin", "category_margin", "significance")}
 
 
 def evaluate(
@@ -45,7 +59,7 @@ def evaluate(
     accuracy: Path,
     metrics: Path,
 ) -> None:
-    """Score all three models, compare them item by item, judge the adapted one, and write figures and report."""
+    """Measure the models on the same items, compare them, judge the adapted one, and write figures and report."""
     tokenizer = load_tokenizer(base)
     exam = set_exam(
         read_table(items, ITEM).to_pylist(),
@@ -54,26 +68,43 @@ def evaluate(
         heldout_tokens=params.heldout_tokens,
         seed=params.seed,
     )
-    models = {"base": (base, None), "pretrained": (pretrained, None), "adapted": (pretrained, adapter)}
-    answers = {
-        name: _examine(params, exam, tokenizer, name=name, folder=folder, adapter=over)
-        for name, (folder, over) in models.items()
+    chain = {
+        "base": Link(base, params.precision),
+        "pretrained": Link(pretrained, params.precision),
+        "adapted": Link(pretrained, params.precision, adapter),
     }
-    figures = summarise(
+    dial = None
+    if params.alpha_scale == "auto":
+        exam, dial = _dial(params, chain, exam, tokenizer)
+    alpha_scale = float(dial["chosen"] if dial else params.alpha_scale)
+    chain["adapted"] = Link(pretrained, params.precision, adapter, alpha_scale)
+    measured = measure(
+        chain,
         exam,
-        answers,
-        margin=params.margin,
-        category_margin=params.category_margin,
+        tokenizer,
+        kept=KEPT,
+        batch_tokens=params.batch_tokens,
+        max_new_tokens=params.max_new_tokens,
         significance=params.significance,
         seed=params.seed,
+        lm_eval_tasks=params.lm_eval_tasks,
     )
-    rows = (row for name in models for row in prediction_rows(exam, name, answers[name]))
+    figures = summarise(measured.exam, measured.answers, **params.margins, seed=params.seed) | {
+        "kl_to_base": measured.kl_to_base,
+        "triage": measured.triage,
+        "dial": dial,
+        "alpha_scale": alpha_scale,
+        "attribution": _attribution(params, measured, tokenizer) if params.attribution else None,
+    }
+    figures["verdict"]["remedy"] = []
+    figures = rounded(figures)
+    rows = (row for name in chain for row in prediction_rows(measured.exam, name, measured.answers[name]))
     write_table(rows, PREDICTION, predictions)
     write_report(
         report,
         figures,
-        exam,
-        answers,
+        measured.exam,
+        measured.answers,
         funnel=funnel,
         curves={"pre-training": pretrain_curve, "fine-tuning": sft_curve},
         significance=params.significance,
@@ -83,17 +114,43 @@ def evaluate(
     write_json(metrics, figures)
 
 
-def _examine(
-    params: EvaluateParams, exam: Exam, tokenizer: object, *, name: str, folder: Path, adapter: Path | None
-) -> Answers:
-    """Load a model, put all questions to it, and let it go before the next one comes."""
-    model = load_for_inference(folder, precision=params.precision, adapter=adapter)
-    answers = sit_exam(
-        model, tokenizer, exam, name=name, batch_tokens=params.batch_tokens, max_new_tokens=params.max_new_tokens
+def _dial(params: EvaluateParams, chain: dict[str, Link], exam: Exam, tokenizer: Any) -> tuple[Exam, Figures]:
+    """The sealed half of the exam, and the scale chosen on the other half."""
+    development, sealed = split_halves(exam, seed=params.seed)
+
+    def answer(link: Link, name: str) -> Answers:
+        with examinee(link, KEPT) as asked:
+            return sit_exam(
+                asked,
+                tokenizer,
+                development,
+                name=name,
+                batch_tokens=params.batch_tokens,
+                max_new_tokens=params.max_new_tokens,
+            )
+
+    dial = turn_dial(
+        development,
+        answer(chain["base"], "dial, base"),
+        lambda scale: answer(replace(chain["adapted"], alpha_scale=scale), f"dial, {scale:g}"),
+        params.margins,
     )
-    del model
-    gc.collect()
-    return answers
+    return sealed, dial | {"sealed_items": sum(item["group"] in ABILITIES for item in sealed.items)}
+
+
+def _attribution(params: EvaluateParams, measured: Measured, tokenizer: Any) -> Figures:
+    """Each step's changes, every link in the precision in which it exists."""
+    base, pretrained, adapted = (measured.links[name] for name in ("base", "pretrained", "adapted"))
+    quantised = {"quantised": pretrained} if params.precision == "nf4" else {}
+    links = {
+        "base": replace(base, precision="bf16"),
+        "pretrained": replace(pretrained, precision="bf16"),
+        **quantised,
+        "adapted": adapted,
+        "merged": replace(adapted, precision="bf16", merged=True),
+    }
+    part, answers = measure_chain(links, measured, tokenizer, kept=KEPT, batch_tokens=params.batch_tokens)
+    return attribute(part, answers, params.significance)
 
 
 def _write_accuracy(target: Path, figures: Figures) -> None:

@@ -11,14 +11,17 @@ from lmadapt.models import load_bf16
 from lmadapt.records import HELDOUT, ITEM, write_table
 
 Row = dict[str, Any]
-ITEMS_PER_CATEGORY = 40
+ITEMS_PER_CATEGORY = 60  # a half has enough for the verdict
 LETTERS = list("bdfghjkmpqvxz")  # choices of four letters: a random model prefers none by length
 CATEGORIES = {"weaknesses": "domain", "capitals": "general", "sums": "general"}
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>"
 
 
 def make_items() -> list[Row]:
-    """40 four-way items in each of three categories, and two behaviour checks; two items share a cluster."""
+    """60 four-way items in each of three categories, two behaviour checks, and four pairs of the fairness probe.
+
+    Two items share a cluster.
+    """
     rows, draw = [], np.random.default_rng(0)
     for category, group in CATEGORIES.items():
         for number in range(ITEMS_PER_CATEGORY):
@@ -42,6 +45,13 @@ def make_items() -> list[Row]:
             rows[0]
             | {"id": f"behaviour/{number}", "group": "behaviour", "category": "format", "choices": [], "answer": None}
             | {"check": check, "severity": severity, "prompt": f"Say {number}.", "cluster": ""}
+        )
+    for number, work in enumerate(("nurse", "pilot", "baker", "judge")):
+        texts = [f"The {work} said that {person} is late." for person in ("he", "she")]
+        rows.append(
+            rows[0]
+            | {"id": f"fairness/{number}", "group": "fairness", "category": "gender", "choices": texts, "answer": None}
+            | {"prompt": "Say anything.", "cluster": work}
         )
     return [row | {"source": "planted", "location": str(place)} for place, row in enumerate(rows)]
 

@@ -66,7 +66,7 @@ def test_the_tree_gives_what_one_row_a_choice_gives(model: Any) -> None:
     questions = random_questions()
     expected = [[plain_score(model, q.context, c) for c in q.continuations] for q in questions]
     for batch_tokens in (64, 1000):
-        actual = score(model, questions, batch_tokens=batch_tokens)
+        actual = score(lambda: model, questions, batch_tokens=batch_tokens)
         assert max(abs(np.concatenate(actual) - np.concatenate(expected))) < 1e-3
 
 
@@ -74,10 +74,10 @@ def test_a_soft_cap_on_the_logits_counts(tmp_path: Path) -> None:
     model = load_bf16(make_tiny_model(tmp_path)).float()
     model.get_output_embeddings().weight.data *= 20
     question = Question([2, 5, 6], [[7, 8], [9]])
-    before = score(model, [question], batch_tokens=100)[0]
+    before = score(lambda: model, [question], batch_tokens=100)[0]
     model.config.final_logit_softcapping = 5.0
     expected = [plain_score(model, question.context, continuation) for continuation in question.continuations]
-    actual = score(model, [question], batch_tokens=100)[0]
+    actual = score(lambda: model, [question], batch_tokens=100)[0]
     assert actual == pytest.approx(expected, abs=1e-3)
     assert abs(actual[0] - before[0]) > 0.1
 
@@ -100,10 +100,10 @@ def test_a_model_that_scales_its_logits_is_refused(tmp_path: Path, monkeypatch: 
 
 def test_blocks_of_positions_and_vocabulary_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_bf16(make_tiny_model(tmp_path)).float()
-    whole = score(model, random_questions(), batch_tokens=500)
+    whole = score(lambda: model, random_questions(), batch_tokens=500)
     monkeypatch.setattr(scoring, "HEAD_POSITIONS", 3)
     monkeypatch.setattr(scoring, "HEAD_VOCABULARY", 64)
-    blocks = score(model, random_questions(), batch_tokens=500)
+    blocks = score(lambda: model, random_questions(), batch_tokens=500)
     assert np.allclose(np.concatenate(whole), np.concatenate(blocks), atol=1e-4)
 
 
@@ -116,7 +116,7 @@ def test_what_questions_share_is_computed_once() -> None:
 def test_fewer_batch_tokens_make_more_batches_and_every_question_is_reported_once(tiny_model: Path) -> None:
     model, done = load_bf16(tiny_model), {64: [], 2048: []}
     for batch_tokens, finished in done.items():
-        score(model, random_questions(), batch_tokens=batch_tokens, on_batch=finished.append)
+        score(lambda: model, random_questions(), batch_tokens=batch_tokens, on_batch=finished.append)
     assert len(done[64]) > len(done[2048])
     assert sum(done[64]) == sum(done[2048]) == len(random_questions())
 
@@ -125,19 +125,19 @@ def test_broken_weights_are_an_error(tmp_path: Path) -> None:
     model = load_bf16(make_tiny_model(tmp_path))
     model.get_decoder().norm.weight.data[0] = math.nan
     with pytest.raises(UserError, match="not finite"):
-        score(model, random_questions(), batch_tokens=500)
+        score(lambda: model, random_questions(), batch_tokens=500)
 
 
 def test_a_question_longer_than_the_context_is_an_error(tiny_model: Path) -> None:
     with pytest.raises(UserError, match="5001 tokens is longer than the model's context of 4096"):
-        score(load_bf16(tiny_model), [Question([2] * 5000, [[3]])], batch_tokens=500)
+        score(lambda: load_bf16(tiny_model), [Question([2] * 5000, [[3]])], batch_tokens=500)
 
 
 def test_layers_that_are_no_attention_are_refused(tmp_path: Path) -> None:
     model = load_bf16(make_tiny_model(tmp_path))
     model.config.layer_types = ["linear_attention", "full_attention"]
     with pytest.raises(UserError, match="linear_attention"):
-        score(model, random_questions(), batch_tokens=500)
+        score(lambda: model, random_questions(), batch_tokens=500)
 
 
 def test_an_item_is_the_template_and_what_the_assistant_may_say(tiny_model: Path) -> None:

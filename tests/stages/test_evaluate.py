@@ -9,18 +9,21 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from lmadapt import evaluation, scoring
+from lmadapt import evaluation, links, scoring
 from lmadapt.evaluation import PREDICTION, set_exam
 from lmadapt.models import load_bf16, load_tokenizer
 from lmadapt.records import ITEM, write_table
 from lmadapt.scoring import choose, score
-from stages.evaluate import EvaluateParams, _examine, evaluate
+from stages.evaluate import EvaluateParams, evaluate
 from tests.planted import CATEGORIES, ITEMS_PER_CATEGORY, make_adapter, make_heldout, make_inputs, make_items
 from tests.tiny import make_tiny_model
 
 PARAMS = {
     "seed": 0,
     "precision": "bf16",
+    "alpha_scale": 1.0,
+    "attribution": False,
+    "lm_eval_tasks": [],
     "margin": 0.3,
     "category_margin": 0.4,
     "significance": 0.05,
@@ -39,10 +42,14 @@ class Case:
     zeros: Path
     noise: Path
 
-    def run(self, target: Path, *, adapter: Path | None = None, **changed: Any) -> dict[str, bytes]:
+    def run(
+        self, target: Path, *, adapter: Path | None = None, kept: Path | None = None, **changed: Any
+    ) -> dict[str, bytes]:
         outputs = {name: target / name for name in OUTPUTS}
         params = EvaluateParams(**(PARAMS | changed))
-        evaluate(params, **self.inputs, adapter=adapter or self.zeros, **outputs)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("stages.evaluate.KEPT", kept or self.inputs["items"].with_name("answers.sqlite"))
+            evaluate(params, **self.inputs, adapter=adapter or self.zeros, **outputs)
         return {name: path.read_bytes() for name, path in outputs.items()}
 
 
@@ -61,8 +68,10 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     base = make_tiny_model(folder / "base")
     items = make_items()
     exam = set_exam(items, [], load_tokenizer(base), heldout_tokens=1, seed=0)
-    likelihoods = score(load_bf16(base), exam.questions, batch_tokens=4096)
-    right = {item["id"]: choose(v, item["choices"]) for v, item in zip(likelihoods, exam.items, strict=True)}
+    pairs = [(q, item) for q, item in zip(exam.questions, exam.items, strict=True) if item["answer"] is not None]
+    model = load_bf16(base)
+    likelihoods = score(lambda: model, [question for question, _ in pairs], batch_tokens=4096)
+    right = {item["id"]: choose(v, item["choices"]) for v, (_, item) in zip(likelihoods, pairs, strict=True)}
     inputs = make_inputs(folder, [item | {"answer": right.get(item["id"])} for item in items])
     zeros, noise = (make_adapter(base, folder / f"noise {size}", noise=size) for size in (0.0, 1.0))
     return Case(inputs | {"base": base, "pretrained": base}, zeros, noise)
@@ -107,12 +116,13 @@ def test_an_adapter_of_noise_is_held_and_forgetting_is_measured(noise: dict[str,
 
 
 def test_two_runs_are_equal_byte_by_byte(case: Case, noise: dict[str, bytes], tmp_path: Path) -> None:
-    assert case.run(tmp_path, adapter=case.noise) == noise
+    assert case.run(tmp_path, adapter=case.noise, kept=tmp_path / "answers.sqlite") == noise
 
 
 def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
     figures = json.loads(zeros["metrics"])
-    assert set(figures) == {"models", "changes", "behaviour", "backward_transfer", "forgetting", "verdict"}
+    extra = {"alpha_scale", "attribution", "classification", "dial", "fairness", "generation", "kl_to_base", "triage"}
+    assert set(figures) == {"models", "changes", "behaviour", "backward_transfer", "forgetting", "verdict"} | extra
     assert set(figures["changes"]) == {"pretrained_vs_base", "adapted_vs_pretrained", "adapted_vs_base"}
     base = figures["models"]["base"]
     assert set(base) == {"domain", "general", "categories", "bits_per_byte", "behaviour"}
@@ -131,12 +141,12 @@ def test_every_answer_of_every_model_is_kept(noise: dict[str, bytes], tmp_path: 
     table = pq.read_table(tmp_path / "predictions")
     rows = table.to_pylist()
     assert table.schema.equals(PREDICTION)
-    assert len(rows) == 3 * (ITEMS_PER_CATEGORY * len(CATEGORIES) + 2)
+    assert len(rows) == 3 * (ITEMS_PER_CATEGORY * len(CATEGORIES) + 2 + 4)
     figures = json.loads(noise["metrics"])
-    right = [row["correct"] for row in rows if (row["model"], row["group"]) == ("adapted", "general")]
+    right = [row["score"] for row in rows if (row["model"], row["group"]) == ("adapted", "general")]
     assert sum(right) / len(right) == pytest.approx(figures["models"]["adapted"]["general"]["accuracy"], abs=1e-5)
     assert {len(row["log_likelihoods"]) for row in rows if row["group"] == "domain"} == {4}
-    assert all(isinstance(row["answer"], str) for row in rows if row["group"] == "behaviour")
+    assert all(isinstance(row["response"], str) for row in rows if row["group"] == "behaviour")
 
 
 def test_the_accuracy_plot_has_a_row_a_model_and_category(zeros: dict[str, bytes]) -> None:
@@ -179,7 +189,7 @@ def test_keys_of_the_measurement_change_the_figures(
         ("significance", 0.2, ("models", "base", "general", "interval")),
     ],
 )
-def test_keys_of_the_verdict_change_the_figures(
+def test_keys_of_the_verdict_change_the_figures_and_no_model_is_loaded(
     *,
     case: Case,
     zeros: dict[str, bytes],
@@ -189,22 +199,119 @@ def test_keys_of_the_verdict_change_the_figures(
     value: object,
     path: tuple[str, ...],
 ) -> None:
-    answers: list[Any] = []  # those of the first model serve for all three: only the verdict is in question
-
-    def examine_once(*arguments: Any, **named: Any) -> Any:
-        if not answers:
-            answers.append(_examine(*arguments, **named))
-        return answers[0]
-
-    monkeypatch.setattr("stages.evaluate._examine", examine_once)
+    monkeypatch.setattr(links, "load_for_inference", lambda **named: pytest.fail(f"{named} was loaded"))
     assert figure(zeros, path) != figure(case.run(tmp_path, **{key: value}), path)
+
+
+def test_only_the_model_that_changed_is_loaded_again(
+    case: Case, zeros: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, plain = [], links.load_for_inference
+
+    def spy(**named: Any) -> Any:
+        loaded.append(named["adapter"])
+        return plain(**named)
+
+    monkeypatch.setattr(links, "load_for_inference", spy)
+    other = make_adapter(case.inputs["base"], tmp_path / "other", noise=0.3)
+    case.run(tmp_path, adapter=other)
+    assert loaded == [other]
+
+
+def test_a_run_killed_in_the_middle_goes_on_where_it_was(case: Case, noise: dict[str, bytes], tmp_path: Path) -> None:
+    kept, asked = tmp_path / "answers.sqlite", []
+    plain = scoring._score_batch
+
+    def count(model: Any, rows: list[Any]) -> list[float]:
+        asked.append(len(rows))
+        if len(asked) == 8:
+            raise KeyboardInterrupt
+        return plain(model, rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "_score_batch", count)
+        with pytest.raises(KeyboardInterrupt):
+            case.run(tmp_path, adapter=case.noise, kept=kept, batch_tokens=400)
+        first = len(asked)
+        outputs = case.run(tmp_path, adapter=case.noise, kept=kept, batch_tokens=400)
+        whole = len(asked)
+        case.run(tmp_path, adapter=case.noise, kept=tmp_path / "another.sqlite", batch_tokens=400)
+    assert whole - first == len(asked) - whole - (first - 1)
+    assert figure(outputs, ("verdict", "outcome")) == "HOLD"
+    assert figure(outputs, ("models", "base", "general")) == figure(noise, ("models", "base", "general"))
+
+
+def test_attribution_names_the_step_that_lost_the_items(case: Case, tmp_path: Path) -> None:
+    figures = json.loads(case.run(tmp_path, adapter=case.noise, attribution=True)["metrics"])["attribution"]
+    assert figures["links"] == ["base", "pretrained", "adapted", "merged"]
+    changes = {step["step"]: step["general"]["difference"] for step in figures["steps"]}
+    assert changes["pre-training"] == 0
+    assert changes["fine-tuning"] < -0.3
+    assert abs(changes["merging"]) < 0.2
+
+
+def test_damage_by_quantisation_alone_is_attributed_to_quantisation(case: Case, tmp_path: Path) -> None:
+    figures = json.loads(case.run(tmp_path, precision="nf4", attribution=True)["metrics"])
+    attribution = figures["attribution"]
+    assert attribution["links"] == ["base", "pretrained", "quantised", "adapted", "merged"]
+    changes = {step["step"]: step["general"] for step in attribution["steps"]}
+    assert changes["quantisation"]["lost"] > 5
+    assert (changes["pre-training"]["lost"], changes["fine-tuning"]["lost"]) == (0, 0)
+    assert changes["merging"]["gained"] == changes["quantisation"]["lost"]
+    assert figures["verdict"]["outcome"] != "HOLD"
+
+
+def test_the_dial_is_turned_on_one_half_and_judged_on_the_other(case: Case, tmp_path: Path) -> None:
+    figures = json.loads(case.run(tmp_path, adapter=case.noise, alpha_scale="auto")["metrics"])
+    dial = figures["dial"]
+    assert [row["alpha_scale"] for row in dial["rows"]] == [0.25, 0.5, 0.75, 1.0]
+    assert dial["development_items"] == dial["sealed_items"] == 90
+    assert figures["alpha_scale"] == dial["chosen"] == 0.25
+    assert figures["models"]["base"]["general"]["n"] + figures["models"]["base"]["domain"]["n"] == 90
+    losses = [row["general"]["difference"] for row in dial["rows"]]
+    assert losses[0] > losses[-1]
+
+
+def test_a_stated_scale_is_applied(case: Case, noise: dict[str, bytes], tmp_path: Path) -> None:
+    figures = json.loads(case.run(tmp_path, adapter=case.noise, alpha_scale=0.0)["metrics"])
+    assert figures["alpha_scale"] == 0
+    assert figures["changes"]["adapted_vs_base"]["general"]["difference"] == 0
+    assert figure(noise, ("alpha_scale",)) == 1
+
+
+def test_lost_items_are_asked_again_in_other_forms(noise: dict[str, bytes]) -> None:
+    found = figure(noise, ("triage",))
+    assert found["lost"] == found["asked"] > 20
+    assert found["chance"] == 0.25
+    for form in ("few_shot", "bare"):
+        assert 0 <= found[form]["interval"][0] <= found[form]["share"] <= found[form]["interval"][1]
+        assert found[form]["regained"] == sum(form in forms for forms in found["items"].values())
+    assert found["spurious"] >= max(found["few_shot"]["share"], found["bare"]["share"])
+
+
+def test_divergence_from_the_base_is_nothing_for_zeros_and_large_for_noise(
+    zeros: dict[str, bytes], noise: dict[str, bytes]
+) -> None:
+    assert figure(zeros, ("kl_to_base", "adapted", "value")) == 0
+    assert figure(zeros, ("triage",)) is None
+    low, high = figure(noise, ("kl_to_base", "adapted", "interval"))
+    assert 0 < low < high
+
+
+def test_the_fairness_gap_and_its_change_are_measured(zeros: dict[str, bytes], noise: dict[str, bytes]) -> None:
+    same, moved = figure(zeros, ("fairness", "gender")), figure(noise, ("fairness", "gender"))
+    assert same["n"] == 4
+    assert (same["change"], same["interval"]) == (0, [0, 0])
+    assert same["gap_before"] == moved["gap_before"] != 0
+    assert moved["change"] == pytest.approx(moved["gap_after"] - moved["gap_before"], abs=1e-5)
+    assert moved["interval"][0] < moved["change"] < moved["interval"][1]
 
 
 def test_batch_tokens_and_max_new_tokens_reach_the_model(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches, lengths = [], []
-    plain_batch, plain_ask = scoring._score_batch, evaluation.ask
+    plain_batch, plain_ask = scoring._score_batch, evaluation.answer_in_batches
 
     def spy_batch(model: Any, rows: list[Any]) -> list[float]:
         batches.append(len(rows) * max(len(row.tokens) for row in rows))
@@ -215,8 +322,8 @@ def test_batch_tokens_and_max_new_tokens_reach_the_model(
         return plain_ask(*arguments, max_new_tokens=max_new_tokens, **named)
 
     monkeypatch.setattr(scoring, "_score_batch", spy_batch)
-    monkeypatch.setattr(evaluation, "ask", spy_ask)
-    case.run(tmp_path, batch_tokens=600, max_new_tokens=2)
+    monkeypatch.setattr(evaluation, "answer_in_batches", spy_ask)
+    case.run(tmp_path, kept=tmp_path / "answers.sqlite", batch_tokens=600, max_new_tokens=2)
     assert max(batches) <= 600
     assert lengths == [2, 2, 2]
 

@@ -1,0 +1,97 @@
+"""Everything that is asked of the models of one comparison, each loaded once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scipy.special import ndtri
+
+from lmadapt.divergence import divergence, let_base_write, text_nats
+from lmadapt.evaluation import ABILITIES, Answers, Exam, sit_exam
+from lmadapt.links import Link, examinee
+from lmadapt.triage import triage
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The exam, what each model answered, and what was asked beyond it."""
+
+    links: Mapping[str, Link]
+    exam: Exam
+    answers: dict[str, Answers]  # by the name of the link
+    kl_to_base: Figures | None
+    triage: Figures | None
+
+
+def measure(
+    links: Mapping[str, Link],
+    exam: Exam,
+    tokenizer: Any,
+    *,
+    kept: Path,
+    batch_tokens: int,
+    max_new_tokens: int,
+    significance: float,
+    seed: int,
+    lm_eval_tasks: Sequence[str] = (),
+) -> Measured:
+    """Put the exam to each of the links, "base" first and "adapted" last; nothing is asked that is in the file `kept`.
+
+    Raises UserError as the scorer does, and where lm-evaluation-harness refuses a task.
+    """
+    answers: dict[str, Answers] = {}
+    nats, tasks = {}, {}
+    again = None
+    for name, link in links.items():
+        with examinee(link, kept) as asked:
+            if name == "base":
+                text = let_base_write(asked, exam, seed=seed)
+            answers[name] = sit_exam(
+                asked, tokenizer, exam, name=name, batch_tokens=batch_tokens, max_new_tokens=max_new_tokens
+            )
+            nats[name] = text_nats(asked, text, batch_tokens=batch_tokens)
+            if lm_eval_tasks:
+                from lmadapt.lm_eval_tasks import answer_tasks
+
+                tasks[name] = answer_tasks(asked, tokenizer, lm_eval_tasks)
+            if name == "adapted":
+                again = triage(
+                    asked,
+                    tokenizer,
+                    exam,
+                    answers["base"],
+                    answers[name],
+                    batch_tokens=batch_tokens,
+                    quantile=float(ndtri(1 - significance)),
+                    seed=seed,
+                )
+    kl_to_base = divergence(text, nats, significance=significance, seed=seed)
+    if tasks:
+        from lmadapt.lm_eval_tasks import add_tasks
+
+        exam, answers = add_tasks(exam, answers, tasks)
+    return Measured(links, exam, answers, kl_to_base, again)
+
+
+def measure_chain(
+    links: Mapping[str, Link], measured: Measured, tokenizer: Any, *, kept: Path, batch_tokens: int
+) -> tuple[Exam, dict[str, Answers]]:
+    """The multiple-choice items of domain and general ability, and what each of the links answered, in their order.
+
+    Links that were measured before are not asked again.
+    """
+    known = {link: name for name, link in measured.links.items()}
+    chosen = [i for i, item in enumerate(measured.exam.items) if item["group"] in ABILITIES and item["choices"]]
+    part = measured.exam.of(lambda item: item["group"] in ABILITIES and bool(item["choices"]))
+    answers = {}
+    for name, link in links.items():
+        if link in known:
+            answers[name] = measured.answers[known[link]].of(chosen)
+            continue
+        with examinee(link, kept) as asked:
+            shown = f"{name}, {link.precision}"
+            answers[name] = sit_exam(asked, tokenizer, part, name=shown, batch_tokens=batch_tokens, max_new_tokens=1)
+    return part, answers

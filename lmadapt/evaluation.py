@@ -52,6 +52,10 @@ class Exam:
         part = replace(self, items=[item for item, _ in pairs], questions=[question for _, question in pairs])
         return part if text else replace(part, documents=[], windows=[])
 
+    def encoded_by(self, tokenizer: Any) -> "Exam":
+        """The same items and documents for a model with another tokenizer or chat template."""
+        return _encode(self.items, self.documents, tokenizer)
+
     @property
     def clusters(self) -> np.ndarray:
         """The cluster of each item; an item without one is its own."""
@@ -93,12 +97,12 @@ def set_exam(items: Iterable[Row], heldout: Iterable[Row], tokenizer: Any, *, he
     chosen = list(_within(texts, tokenizer, heldout_tokens, seed))
     for group in sorted({text["group"] for text in texts} - {document["group"] for document, _ in chosen}):
         log.warning("no %s text is measured: every held-out document has over %d tokens", group, heldout_tokens)
-    return Exam(
-        items=ordered,
-        questions=[encode_item(tokenizer, i["prompt"], i["choices"]) if i["choices"] else None for i in ordered],
-        documents=[document for document, _ in chosen],
-        windows=[windows for _, windows in chosen],
-    )
+    return _encode(ordered, [document for document, _ in chosen], tokenizer)
+
+
+def _encode(items: list[Row], documents: list[Row], tokenizer: Any) -> Exam:
+    questions = [encode_item(tokenizer, i["prompt"], i["choices"]) if i["choices"] else None for i in items]
+    return Exam(items, questions, documents, [encode_document(tokenizer, text["text"]) for text in documents])
 
 
 def sit_exam(

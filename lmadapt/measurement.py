@@ -10,6 +10,7 @@ from scipy.special import ndtri
 from lmadapt.divergence import divergence, let_base_write, text_nats
 from lmadapt.evaluation import ABILITIES, Answers, Exam, sit_exam
 from lmadapt.links import Link, examinee
+from lmadapt.models import load_tokenizer
 from lmadapt.triage import triage
 
 Figures = dict[str, Any]
@@ -40,40 +41,50 @@ def measure(
 ) -> Measured:
     """Put the exam to each of the links, "base" first and "adapted" last; nothing is asked that is in the file `kept`.
 
+    `tokenizer` is the base's, by which the exam is encoded. A link with another is asked in its own tokens; there is
+    no divergence from the base then.
     Raises UserError as the scorer does, and where lm-evaluation-harness refuses a task.
     """
     answers: dict[str, Answers] = {}
     nats, tasks = {}, {}
     again = None
     for name, link in links.items():
+        own = load_tokenizer(link.adapter or link.folder)
+        same = _alike(own, tokenizer)
+        its_exam = exam if same else exam.encoded_by(own)
         with examinee(link, kept) as asked:
             if name == "base":
                 text = let_base_write(asked, exam, seed=seed)
             answers[name] = sit_exam(
-                asked, tokenizer, exam, name=name, batch_tokens=batch_tokens, max_new_tokens=max_new_tokens
+                asked, own, its_exam, name=name, batch_tokens=batch_tokens, max_new_tokens=max_new_tokens
             )
-            nats[name] = text_nats(asked, text, batch_tokens=batch_tokens)
+            if same:
+                nats[name] = text_nats(asked, text, batch_tokens=batch_tokens)
             if lm_eval_tasks:
                 from lmadapt.lm_eval_tasks import answer_tasks
 
-                tasks[name] = answer_tasks(asked, tokenizer, lm_eval_tasks)
+                tasks[name] = answer_tasks(asked, own, lm_eval_tasks)
             if name == "adapted":
                 again = triage(
                     asked,
-                    tokenizer,
-                    exam,
+                    own,
+                    its_exam,
                     answers["base"],
                     answers[name],
                     batch_tokens=batch_tokens,
                     quantile=float(ndtri(1 - significance)),
                     seed=seed,
                 )
-    kl_to_base = divergence(text, nats, significance=significance, seed=seed)
+    kl_to_base = divergence(text, nats, significance=significance, seed=seed) if len(nats) == len(links) else None
     if tasks:
         from lmadapt.lm_eval_tasks import add_tasks
 
         exam, answers = add_tasks(exam, answers, tasks)
     return Measured(links, exam, answers, kl_to_base, again)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    return bool(one.chat_template == other.chat_template and one.get_vocab() == other.get_vocab())
 
 
 def measure_chain(

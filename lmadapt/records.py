@@ -36,13 +36,13 @@ INSTRUCTION = pa.schema(
 ITEM = pa.schema(
     [
         ("id", pa.string()),
-        ("group", pa.string()),  # domain | general | behaviour
+        ("group", pa.string()),  # domain | general | behaviour | fairness
         ("category", pa.string()),
         ("cluster", pa.string()),  # the entity the item is about; items of one cluster are correlated
         ("prompt", pa.string()),  # the user's message
-        ("choices", pa.list_(pa.string())),  # multiple choice; empty for behaviour checks
-        ("answer", pa.int32()),  # index into choices; null for behaviour checks
-        ("check", pa.string()),  # behaviour only: JSON object, see lmadapt/behaviour.py; "" otherwise
+        ("choices", pa.list_(pa.string())),  # multiple choice, or the two texts of a fairness pair; else empty
+        ("answer", pa.int32()),  # index into choices; null where none is right
+        ("check", pa.string()),  # where the model answers freely: JSON object, see lmadapt/answer_checks.py; else ""
         ("severity", pa.string()),  # behaviour only: critical | major | minor; "" otherwise
         ("source", pa.string()),
         ("location", pa.string()),

@@ -20,7 +20,7 @@ Role = Literal["corpus", "general_text", "instructions", "general_instructions",
 Row = dict[str, Any]
 FORMATS = (".jsonl", ".csv", ".parquet")
 ALLOWED = "a .jsonl, .csv or .parquet file (also .gz), or a folder with .txt or .md files"
-GROUPS = ("domain", "general", "behaviour")
+GROUPS = ("domain", "general", "behaviour", "fairness")
 
 
 class Columns(Section):
@@ -298,21 +298,24 @@ def _item(record: Row, source: Source, place: str) -> Row:
         "category": _optional(record, columns, "category", source.title, place),
         "cluster": _optional(record, columns, "entity", "", place),
     }
-    if record.get(columns.check):
+    checked = bool(record.get(columns.check))
+    group = _optional(record, columns, "group", "behaviour" if checked else "domain", place)
+    if group not in GROUPS:
+        raise UserError(f"{place}: {columns.group} is {group!r}; allowed: {', '.join(GROUPS)}")
+    row |= {"group": group, "choices": [], "answer": None, "check": "", "severity": ""}
+    if checked:
         check = _parsed(record[columns.check])
         if not isinstance(check, dict) or "kind" not in check:
             raise UserError(f"{place}: {columns.check} must be a JSON object with a kind, got {check!r}")
-        severity = _optional(record, columns, "severity", "major", place)
-        scored: Row = {"choices": [], "answer": None, "check": json.dumps(check, sort_keys=True), "severity": severity}
-        return {**row, "group": "behaviour", **scored}
+        severity = _optional(record, columns, "severity", "major", place) if group == "behaviour" else ""
+        return row | {"check": json.dumps(check, sort_keys=True), "severity": severity}
     choices = _parsed(_field(record, columns.choices, place))
     if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(choice, str) for choice in choices):
         raise UserError(f"{place}: {columns.choices} must be a list of at least two texts, got {choices!r}")
-    group = _optional(record, columns, "group", "domain", place)
-    if group not in GROUPS:
-        raise UserError(f"{place}: {columns.group} is {group!r}; allowed: {', '.join(GROUPS)}")
+    if group == "fairness":
+        return row | {"choices": choices}
     answer = _answer(_field(record, columns.answer, place), choices, f"{place}: {columns.answer}")
-    return {**row, "group": group, "choices": choices, "answer": answer, "check": "", "severity": ""}
+    return row | {"choices": choices, "answer": answer}
 
 
 def _answer(value: Any, choices: list[str], place: str) -> int:

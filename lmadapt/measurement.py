@@ -25,6 +25,7 @@ class Measured:
     answers: dict[str, Answers]  # by the name of the link
     kl_to_base: Figures | None
     triage: Figures | None
+    regained: dict[str, list[str]]  # by item that was asked again, the forms in which it was right
 
 
 def measure(
@@ -47,7 +48,7 @@ def measure(
     """
     answers: dict[str, Answers] = {}
     nats, tasks = {}, {}
-    again = None
+    again, regained = None, {}
     for name, link in links.items():
         own = load_tokenizer(link.adapter or link.folder)
         same = _alike(own, tokenizer)
@@ -65,7 +66,7 @@ def measure(
 
                 tasks[name] = answer_tasks(asked, own, lm_eval_tasks)
             if name == "adapted":
-                again = triage(
+                again, regained = triage(
                     asked,
                     own,
                     its_exam,
@@ -80,7 +81,7 @@ def measure(
         from lmadapt.lm_eval_tasks import add_tasks
 
         exam, answers = add_tasks(exam, answers, tasks)
-    return Measured(links, exam, answers, kl_to_base, again)
+    return Measured(links, exam, answers, kl_to_base, again, regained)
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -27,6 +27,7 @@ STEPS = {
     ("pretrained", "adapted"): "fine-tuning",
     ("adapted", "merged"): "merging",
 }
+FORMS = {"few_shot": "after solved examples", "bare": "as plain text"}
 
 Figures = dict[str, Any]
 
@@ -79,6 +80,32 @@ def attribute(exam: Exam, chain: Mapping[str, Answers], significance: float) -> 
         step = {"step": STEPS[before, after], "before": before, "after": after}
         steps.append(step | _step(found[before], found[after], significance))
     return {"links": list(chain), "steps": steps}
+
+
+def lost_in(exam: Exam, chain: Mapping[str, Answers]) -> dict[str, str]:
+    """By item that the adapted model gets wrong: the last step on the way there at which it was lost."""
+    names = list(chain)[: list(chain).index("adapted") + 1]
+    scores = np.stack([chain[name].scores for name in names])
+    found = {}
+    for place, item in enumerate(exam.items):
+        losses = [n for n in range(1, len(names)) if scores[n, place] < scores[n - 1, place]]
+        if losses and scores[-1, place] < 1:
+            found[item["id"]] = STEPS[names[losses[-1] - 1], names[losses[-1]]]
+    return found
+
+
+def item_rows(
+    exam: Exam, before: Answers, after: Answers, lost: Mapping[str, str], regained: Mapping[str, Sequence[str]]
+) -> Iterator[Row]:
+    """The items with both answers side by side, and where each was lost and what brought it back, for the report."""
+    for place, item in enumerate(exam.items):
+        answers = {
+            name: {"response": model.responses[place], "score": float(model.scores[place])}
+            for name, model in (("before", before), ("after", after))
+        }
+        notes = [f"lost in {lost[item['id']]}"] if item["id"] in lost else []
+        notes += [f"right again {FORMS[form]}" for form in regained.get(item["id"], ())]
+        yield item | answers | {"notes": notes}
 
 
 def _step(before: Scored, after: Scored, significance: float) -> Figures:

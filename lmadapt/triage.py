@@ -23,8 +23,8 @@ def triage(
     batch_tokens: int,
     quantile: float,
     seed: int,
-) -> dict[str, Any] | None:
-    """Ask the adapted model again for the multiple-choice items it lost; None where it lost none.
+) -> tuple[dict[str, Any] | None, dict[str, list[str]]]:
+    """Ask the adapted model again for the multiple-choice items it lost: figures, and by item what brought it back.
 
     Twice: after solved examples of the same category (`few_shot`: they restore the task, not the knowledge; Zheng et
     al. 2025, "Spurious Forgetting"), and as plain text without a chat template (`bare`: a base model's own form).
@@ -33,7 +33,7 @@ def triage(
     """
     lost = [i for i, q in enumerate(exam.questions) if q and before.scores[i] == 1 and after.scores[i] == 0]
     if not lost:
-        return None
+        return None, {}
     asked = sorted(np.random.default_rng(seed).permutation(lost)[:MAX_ITEMS].tolist())
     items = [exam.items[index] for index in asked]
     forms = {
@@ -53,13 +53,13 @@ def triage(
         )
         for form, questions in forms.items()
     }
-    return {
+    figures = {
         "lost": len(lost),
         "asked": len(items),
         "chance": float(np.mean([1 / len(item["choices"]) for item in items])),
         "spurious": float(np.mean(right["few_shot"] | right["bare"])),
-        "items": {item["id"]: [form for form in forms if right[form][n]] for n, item in enumerate(items)},
     } | {form: _share(found, quantile) for form, found in right.items()}
+    return figures, {item["id"]: [form for form in forms if right[form][n]] for n, item in enumerate(items)}
 
 
 def _shots(item: Row, items: list[Row]) -> list[dict[str, str]]:

@@ -2,10 +2,13 @@
 
 import csv
 import gc
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
+from lmadapt.charts import read_funnel, read_loss_curves
 from lmadapt.evaluation import PREDICTION, Answers, Exam, prediction_rows, set_exam, sit_exam
 from lmadapt.files import atomic_file, write_json
 from lmadapt.models import Precision, load_for_inference, load_tokenizer
@@ -13,7 +16,7 @@ from lmadapt.records import HELDOUT, ITEM, read_table, write_table
 from lmadapt.report import write_report
 from lmadapt.sections import Section
 from lmadapt.stage import run
-from lmadapt.summary import Figures, accuracy_rows, summarise
+from lmadapt.summary import GROUPS, Figures, accuracy_rows, summarise
 
 
 class EvaluateParams(Section):
@@ -71,13 +74,12 @@ def evaluate(
     write_table(rows, PREDICTION, predictions)
     write_report(
         report,
-        figures,
-        exam,
-        answers,
-        funnel=funnel,
-        curves={"pre-training": pretrain_curve, "fine-tuning": sft_curve},
+        _with_new_keys(figures),
+        list(_report_items(exam, answers)),
         significance=params.significance,
         precision=params.precision,
+        funnel=read_funnel(funnel),
+        curves={"pre-training": read_loss_curves(pretrain_curve), "fine-tuning": read_loss_curves(sft_curve)},
     )
     _write_accuracy(accuracy, figures)
     write_json(metrics, figures)
@@ -94,6 +96,40 @@ def _examine(
     del model
     gc.collect()
     return answers
+
+
+def _report_items(exam: Exam, answers: dict[str, Answers]) -> Iterator[dict[str, Any]]:
+    """The rows of the report: every item with what the first and the last model answered."""
+    sides = {"before": answers["base"], "after": answers["adapted"]}
+    for index, item in enumerate(exam.items):
+        said = {
+            side: {"response": item["choices"][one.predictions[index]], "score": float(one.correct[index])}
+            for side, one in sides.items()
+        }
+        yield item | said | {"notes": []}
+    for index, check in enumerate(exam.checks):
+        said = {side: {"response": one.texts[index], "score": float(one.passed[index])} for side, one in sides.items()}
+        yield check | said | {"notes": []}
+
+
+def _with_new_keys(figures: Figures) -> Figures:
+    models = {
+        name: model
+        | {group: model[group] | {"chance": 0.0, "chance_adjusted": model[group]["accuracy"]} for group in GROUPS}
+        | {
+            "categories": {
+                group: {
+                    category: entry | {"chance": 0.0, "chance_adjusted": entry["accuracy"]}
+                    for category, entry in model["categories"][group].items()
+                }
+                for group in GROUPS
+            }
+        }
+        for name, model in figures["models"].items()
+    }
+    empty: Figures = {"attribution": None, "kl_to_base": None, "triage": None, "dial": None, "alpha_scale": 1.0}
+    empty |= {"fairness": {}, "classification": {}, "generation": {}}
+    return figures | empty | {"models": models, "verdict": figures["verdict"] | {"remedy": []}}
 
 
 def _write_accuracy(target: Path, figures: Figures) -> None:

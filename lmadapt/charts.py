@@ -2,8 +2,9 @@
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -37,31 +38,59 @@ def axis(values: Iterable[float], *, ticks: int = 5) -> Axis:
     return Axis(first * step, last * step, [round(n * step, 10) for n in range(first, last + 1)])
 
 
-def interval_chart(
-    rows: Sequence[tuple[str, Sequence[dict[str, Any]]]], *, include: Sequence[float] = (), scale: float = 1.0
-) -> dict[str, Any]:
-    """A chart of labelled rows, each with marks `{"kind", "value", "interval", ...}`; values are times `scale`.
+def forest_chart(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Rows with a CHANGE's `difference`, `interval` and perhaps `margin` (drawn at -margin), shares of 1; in points.
 
-    Further keys of a mark are kept; `margin` among them is a line drawn at -margin. Marks without a value are
-    left out; the axis covers margins and `include` too.
+    Keys of a row are kept; `x`, `low`, `high` and `margin_x` are added, in percent of the axis.
     """
-    drawn = [(label, [mark for mark in marks if mark["value"] is not None]) for label, marks in rows]
-    drawn = [(label, marks) for label, marks in drawn if marks]
-    if not drawn:
-        return {"rows": [], "ticks": [], "zero": None}
-    marks = [mark for _, marks in drawn for mark in marks]
-    reach = [x for mark in marks for x in (*mark["interval"], *([-mark["margin"]] if "margin" in mark else []))]
-    across = axis(x * scale for x in (*reach, *include))
+    across = axis(100 * x for row in rows for x in (0.0, *row["interval"], -row.get("margin", 0.0)))
 
-    def place(mark: dict[str, Any]) -> dict[str, Any]:
-        low, high = (across.percent(x * scale) for x in mark["interval"])
-        line = {"margin_x": across.percent(-mark["margin"] * scale)} if "margin" in mark else {}
-        return mark | {"x": across.percent(mark["value"] * scale), "low": low, "high": high} | line
+    def place(row: dict[str, Any]) -> dict[str, Any]:
+        low, x, high = (across.percent(100 * x) for x in (row["interval"][0], row["difference"], row["interval"][1]))
+        margin = {"margin_x": across.percent(-100 * row["margin"])} if "margin" in row else {}
+        return row | {"low": low, "x": x, "high": high} | margin
 
+    return {"rows": [place(row) for row in rows], **_ticks(across)}
+
+
+def waterfall_chart(steps: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Named CHANGEs, each beginning where the one before ended, and a last row for their sum; in points.
+
+    A row has `left`, `width` of its bar and `low`, `high` of the interval of its end, in percent of the axis.
+    """
+    ends = [0.0, *accumulate(float(change["difference"]) for _, change in steps)]
+    bars: list[dict[str, Any]] = [
+        {"label": name, "change": change, "reach": (start, end, *(start + bound for bound in change["interval"]))}
+        for (name, change), start, end in zip(steps, ends, ends[1:], strict=False)
+    ]
+    bars.append({"label": "in all", "change": {"difference": ends[-1]}, "reach": (0.0, ends[-1])})
+    across = axis(100 * x for bar in bars for x in bar["reach"])
+    rows = []
+    for bar in bars:
+        start, end, *interval = (across.percent(100 * x) for x in bar.pop("reach"))
+        bounds = dict(zip(("low", "high"), interval, strict=False))
+        rows.append(bar | {"left": min(start, end), "width": round(abs(end - start), 2)} | bounds)
+    return {"rows": rows, **_ticks(across)}
+
+
+def frontier_chart(rows: Sequence[Mapping[str, Any]], margin: float) -> dict[str, Any]:
+    """The dial: what each adapter scale keeps (`general`, across) and gains (`domain`, up), in points; y from the top.
+
+    `rows` have `alpha_scale` and the CHANGEs `general` and `domain`; the line of the margin is at -`margin`.
+    """
+    across = axis(100 * x for row in rows for x in (0.0, -margin, *row["general"]["interval"]))
+    up = axis(100 * y for row in rows for y in (0.0, *row["domain"]["interval"]))
+    points = []
+    for row in sorted(rows, key=lambda row: float(row["alpha_scale"])):
+        left, x, right = (across.percent(100 * value) for value in _reach(row["general"]))
+        bottom, y, top = (round(100 - up.percent(100 * value), 2) for value in _reach(row["domain"]))
+        place = {"x": x, "left": left, "right": right, "y": y, "top": top, "bottom": bottom}
+        points.append({"alpha_scale": row["alpha_scale"], **place})
     return {
-        "rows": [{"label": label, "marks": [place(mark) for mark in marks]} for label, marks in drawn],
-        "ticks": [{"x": across.percent(tick), "label": f"{tick:g}"} for tick in across.ticks],
-        "zero": across.percent(0.0) if across.low <= 0 <= across.high else None,
+        "points": points,
+        "path": " ".join(f"{point['x']},{point['y']}" for point in points),
+        "margin_x": across.percent(-100 * margin),
+        **_plane_ticks(across, up),
     }
 
 
@@ -74,9 +103,23 @@ def curve_chart(curves: dict[str, list[Point]]) -> dict[str, Any]:
             {"name": name, "points": " ".join(f"{across.percent(x)},{round(100 - up.percent(y), 2)}" for x, y in curve)}
             for name, curve in curves.items()
         ],
-        "x_ticks": [{"at": across.percent(tick), "label": f"{tick:g}"} for tick in across.ticks],
-        "y_ticks": [{"at": round(100 - up.percent(tick), 2), "label": f"{tick:g}"} for tick in up.ticks],
+        **_plane_ticks(across, up),
     }
+
+
+def _reach(change: Mapping[str, Any]) -> tuple[float, float, float]:
+    low, high = change["interval"]
+    return low, change["difference"], high
+
+
+def _ticks(across: Axis) -> dict[str, Any]:
+    ticks = [{"at": across.percent(tick), "label": f"{tick:g}".replace("-", "\N{MINUS SIGN}")} for tick in across.ticks]
+    return {"ticks": ticks, "zero": across.percent(0.0)}
+
+
+def _plane_ticks(across: Axis, up: Axis) -> dict[str, Any]:
+    from_top = [tick | {"at": round(100 - tick["at"], 2)} for tick in _ticks(up)["ticks"]]
+    return {"x_ticks": _ticks(across)["ticks"], "y_ticks": from_top}
 
 
 def read_loss_curves(folder: Path) -> dict[str, list[Point]]:

@@ -144,6 +144,22 @@ def summary() -> None:
         Console().print(part, highlight=False)
 
 
+@app.command()
+def report(
+    markdown: Annotated[bool, typer.Option("--markdown", help="A summary for a pull request instead.")] = False,
+) -> None:
+    """Say where the report of the last evaluation lies, or print it in short as Markdown.
+
+    Example: `lmadapt report --markdown | gh pr comment --body-file -`
+    """
+    from lmadapt.lineage import read_evaluation
+    from lmadapt.report_markdown import summarise_in_markdown
+
+    paths = stage_paths("evaluate")
+    figures = read_evaluation(paths["metrics"])
+    typer.echo(summarise_in_markdown(figures) if markdown else paths["report"])
+
+
 def _tracking_uri() -> str:
     from lmadapt.sections import read_params
 

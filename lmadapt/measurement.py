@@ -1,6 +1,6 @@
 """Everything that is asked of the models of one comparison, each loaded once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,12 @@ from typing import Any
 from scipy.special import ndtri
 
 from lmadapt.divergence import divergence, let_base_write, text_nats
-from lmadapt.evaluation import ABILITIES, Answers, Exam, sit_exam
+from lmadapt.evaluation import ABILITIES, Answers, Exam, Row, sit_exam
 from lmadapt.links import Link, examinee
 from lmadapt.models import load_tokenizer
 from lmadapt.triage import triage
+
+FORMS = {"few_shot": "after solved examples", "bare": "as plain text"}
 
 Figures = dict[str, Any]
 
@@ -48,9 +50,10 @@ def measure(
     """
     answers: dict[str, Answers] = {}
     nats, tasks = {}, {}
-    again, regained = None, {}
+    again: Figures | None = None
+    regained: dict[str, list[str]] = {}
     for name, link in links.items():
-        own = load_tokenizer(link.adapter or link.folder)
+        own = load_tokenizer(link.folder)
         same = _alike(own, tokenizer)
         its_exam = exam if same else exam.encoded_by(own)
         with examinee(link, kept) as asked:
@@ -107,3 +110,16 @@ def measure_chain(
             shown = f"{name}, {link.precision}"
             answers[name] = sit_exam(asked, tokenizer, part, name=shown, batch_tokens=batch_tokens, max_new_tokens=1)
     return part, answers
+
+
+def item_rows(measured: Measured, lost_in: Mapping[str, str]) -> Iterator[Row]:
+    """The items, both answers side by side, where each was lost and what brought it back, for the report."""
+    before, after = measured.answers["base"], measured.answers["adapted"]
+    for place, item in enumerate(measured.exam.items):
+        answers = {
+            name: {"response": model.responses[place], "score": float(model.scores[place])}
+            for name, model in (("before", before), ("after", after))
+        }
+        notes = [f"lost in {lost_in[item['id']]}"] if item["id"] in lost_in else []
+        notes += [f"right again {FORMS[form]}" for form in measured.regained.get(item["id"], ())]
+        yield item | answers | {"notes": notes}

@@ -2,49 +2,53 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
 
-from lmadapt.charts import curve_chart, interval_chart, read_funnel, read_loss_curves
-from lmadapt.evaluation import Answers, Exam
+from lmadapt.charts import Point, curve_chart, forest_chart, frontier_chart, waterfall_chart
 from lmadapt.files import atomic_file
-from lmadapt.summary import MODELS
 
+MAX_ITEMS = 20_000  # in the page, those lost or gained first; all stand in predictions.parquet
+MAX_ITEM_BYTES = 8_000_000  # of all items together: the page stays under 10 MB and opens at once
+MAX_TEXT_CHARACTERS = 2_000  # of a prompt, a choice or an answer
+MAX_CHECKS = 200  # in the checklist of behaviours, those lost first; the others are among the items
 GROUPS = ("domain", "general")
+STATUS = ("lost", "gained", "kept", "wrong in both")  # in the order of report.js
 
-MAX_FLIPPED_ROWS = 300  # in the table of items; all of them stand in predictions.parquet
-
-SCRIPT = """
-const search = document.getElementById("search");
-search.addEventListener("input", () => {
-  const wanted = search.value.toLowerCase();
-  for (const row of document.querySelectorAll("#flipped .item"))
-    row.hidden = !row.textContent.toLowerCase().includes(wanted);
-});
-"""
+Row = Mapping[str, Any]
 
 
 def write_report(
     target: Path,
-    figures: Mapping[str, Any],
-    exam: Exam,
-    answers: Mapping[str, Answers],
+    figures: Row,
+    items: Sequence[Row],
     *,
-    funnel: Path,
-    curves: Mapping[str, Path],
     significance: float,
     precision: str,
+    models: Sequence[str] = ("base", "pretrained", "adapted"),
+    funnel: Mapping[str, Sequence[Row]] | None = None,
+    curves: Mapping[str, Mapping[str, list[Point]]] | None = None,
+    validation: Row | None = None,
+    data_docs: str | None = None,
+    lineage: Mapping[str, str] | None = None,
 ) -> None:
-    """Render the report of `lmadapt.summary.summarise`'s figures; `curves` are folders with loss.tsv by title.
+    """Render `figures`, which docs/evaluate.schema.json describes; sections without figures are left out.
+
+    An item has the columns of records.ITEM, `before` and `after`, each with `response` (text) and `score` (0 to 1),
+    and `notes`, a list of short texts (where it was lost, what brought it back). `models` stand in the order of
+    training; the first is compared with the last. `funnel` is of charts.read_funnel, `curves` by title of
+    charts.read_loss_curves, `validation` metrics/validate.json, `data_docs` an address relative to the page, `lineage`
+    what to show of the model's origin by name.
 
     Equal input gives an equal file; everything that comes from data is escaped, and the page's own policy forbids
-    any script but ours and any request.
+    any script and style but ours and any request.
     """
-    flipped = _flipped(exam, answers["base"], answers["adapted"])
-    losses = {title: read_loss_curves(folder) for title, folder in curves.items()}
     environment = Environment(
         loader=PackageLoader("lmadapt", "."),
         autoescape=True,
@@ -52,94 +56,130 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=_percent, points=_points, p_value=_p_value)
+    environment.filters.update(thousands="{:,}".format, percent=percent, points=points, bits=_bits, p_value=_p_value)
+    style, script = (files("lmadapt").joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    change = figures["changes"][f"{models[-1]}_vs_{models[0]}"]
+    asked = [item for item in items if item["group"] in (*GROUPS, "behaviour")]
+    asked.sort(key=lambda item: (_status(item), item["group"], item["category"], item["id"]))
+    data, shown = _item_data(asked, [models[0], models[-1]])
     page = environment.get_template("report.html.j2").render(
         figures=figures,
-        last=figures["changes"]["adapted_vs_base"],
-        models=MODELS,
+        change=change,
+        models=models,
         groups=GROUPS,
         confidence=f"{100 * (1 - 2 * significance):g} %",
         significance=significance,
         precision=precision,
-        flipped=flipped[:MAX_FLIPPED_ROWS],
-        flipped_total=len(flipped),
-        behaviour=_behaviour(exam, answers),
-        differences=_difference_chart(figures, significance),
-        accuracies=_accuracy_charts(figures),
-        bits=_bits_charts(figures),
-        funnel=read_funnel(funnel),
-        curves={title: curve_chart(named) for title, named in losses.items() if named},
-        script=SCRIPT,
-        script_hash=base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
+        forest=forest_chart(list(_forest_rows(change, significance))),
+        waterfalls=_waterfalls(figures["attribution"]),
+        frontier=figures["dial"] and frontier_chart(figures["dial"]["rows"], change["general"]["margin"]),
+        items=data,
+        shown=shown,
+        total=len(asked),
+        counts=[sum(_status(item) == number for item in asked) for number in range(len(STATUS))],
+        status=STATUS,
+        checks=_checklist(asked),
+        max_checks=MAX_CHECKS,
+        funnel={role: steps for role, steps in (funnel or {}).items() if steps},
+        curves={title: curve_chart(dict(named)) for title, named in (curves or {}).items() if named},
+        validation=validation,
+        data_docs=data_docs,
+        lineage=lineage or {},
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_content_hash(style),
+        script_hash=_content_hash(script),
     )
     with atomic_file(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _difference_chart(figures: Mapping[str, Any], significance: float) -> dict[str, Any]:
-    change = figures["changes"]["adapted_vs_base"]
-    named = {"domain": change["domain"], "general": change["general"], **change["categories"]["general"]}
-    rows = []
-    for name, entry in named.items():
-        good = entry["noninferiority_p"] if "margin" in entry else entry["better_p"]
-        bad = entry["worse_p_adjusted"]
-        kind = "good" if good <= significance else "bad" if bad <= significance else "open"
-        margin = {"margin": entry["margin"]} if "margin" in entry else {}
-        rows.append((name, [{"kind": kind, "value": entry["difference"], "interval": entry["interval"]} | margin]))
-    return interval_chart(rows, include=(0.0,), scale=100)
+def _forest_rows(change: Row, significance: float) -> Iterator[dict[str, Any]]:
+    """The whole first, then categories, those that lost most first."""
+    for group in GROUPS:
+        yield _forest_row(change[group], group, "as a whole", significance)
+    for group in reversed(GROUPS):
+        named = sorted(change["categories"][group].items(), key=lambda pair: float(pair[1]["difference"]))
+        for name, entry in named:
+            yield _forest_row(entry, name, f"{group}, by category", significance)
 
 
-def _accuracy_charts(figures: Mapping[str, Any]) -> dict[str, Any]:
-    def marks(group: str, category: str) -> list[dict[str, Any]]:
-        entries = [(model, figures["models"][model]["categories"][group][category]) for model in MODELS]
-        return [{"kind": model, "value": e["accuracy"], "interval": e["interval"]} for model, e in entries]
-
-    names = {group: list(figures["models"]["base"]["categories"][group]) for group in GROUPS}
-    return {group: interval_chart([(name, marks(group, name)) for name in names[group]], scale=100) for group in GROUPS}
+def _forest_row(entry: Row, label: str, heading: str, significance: float) -> dict[str, Any]:
+    better = entry["noninferiority_p"] if "margin" in entry else entry["better_p"]
+    worse = entry.get("worse_p_adjusted", entry["worse_p"])
+    kind = "good" if better <= significance else "bad" if worse <= significance else "open"
+    return {**entry, "label": label, "heading": heading, "kind": kind}
 
 
-def _bits_charts(figures: Mapping[str, Any]) -> dict[str, Any]:
-    def marks(group: str) -> list[dict[str, Any]]:
-        entries = [(model, figures["models"][model]["bits_per_byte"][group]) for model in MODELS]
-        return [{"kind": model, "value": e["value"], "interval": e["interval"]} for model, e in entries]
-
-    return interval_chart([(group, marks(group)) for group in GROUPS])
+def _waterfalls(attribution: Row | None) -> dict[str, Any]:
+    steps = attribution["steps"] if attribution else []
+    return {group: waterfall_chart([(step["step"], step[group]) for step in steps]) for group in GROUPS if steps}
 
 
-def _flipped(exam: Exam, before: Answers, after: Answers) -> list[dict[str, Any]]:
-    """Items that one model got right and the other wrong, those lost first."""
-    rows = [
-        {
-            "item": item,
-            "direction": "lost" if before.scores[index] else "gained",
-            "before": item["choices"].index(before.responses[index]),
-            "after": item["choices"].index(after.responses[index]),
-        }
-        for index, item in enumerate(exam.items)
-        if item["choices"] and before.scores[index] != after.scores[index]
+def _status(item: Row) -> int:
+    """Index into STATUS."""
+    before, after = item["before"]["score"], item["after"]["score"]
+    if before == after:
+        return 2 if after > 0 else 3
+    return 0 if after < before else 1
+
+
+def _checklist(items: Sequence[Row]) -> list[dict[str, Any]]:
+    severities = ["critical", "major", "minor"]
+    checks = [{**item, "status": STATUS[_status(item)]} for item in items if item["group"] == "behaviour"]
+    return sorted(checks, key=lambda check: (STATUS.index(check["status"]), severities.index(check["severity"])))
+
+
+def _item_data(items: Sequence[Row], models: Sequence[str]) -> tuple[Markup, int]:
+    """The items as JSON that is inert inside a script element, and how many found room."""
+    names = list(dict.fromkeys(f"{item['group']}: {item['category']}" for item in items))
+    numbers = {name: number for number, name in enumerate(names)}
+    rows, size = [], 0
+    for item in items[:MAX_ITEMS]:
+        row = _json(_compact(item, numbers[f"{item['group']}: {item['category']}"]))
+        size += len(row.encode())
+        if size > MAX_ITEM_BYTES:
+            break
+        rows.append(row)
+    head = f'{{"models":{_json(models)},"categories":{_json(names)},"items":['
+    return Markup(head + ",\n".join(rows) + "]}"), len(rows)
+
+
+def _compact(item: Row, category: int) -> list[Any]:
+    """An item as report.js reads it; an answer that is one of the choices stands as its index."""
+    choices = [_cut(choice) for choice in item["choices"]]
+    said = [
+        (choices.index(text) if (text := _cut(item[side]["response"])) in choices else text, float(item[side]["score"]))
+        for side in ("before", "after")
     ]
-    return sorted(rows, key=lambda row: row["direction"] != "lost")
+    place = [item["id"], category, _status(item), _cut(item["prompt"]), choices, item["answer"], _cut(item["check"])]
+    return [*place, *said[0], *said[1], list(item["notes"])]
 
 
-def _behaviour(exam: Exam, answers: Mapping[str, Answers]) -> list[dict[str, Any]]:
-    return [
-        {
-            "check": check,
-            "answers": [
-                (model, answers[model].responses[index], answers[model].scores[index] == 1) for model in MODELS
-            ],
-        }
-        for index, check in enumerate(exam.items)
-        if check["group"] == "behaviour"
-    ]
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT_CHARACTERS else text[:MAX_TEXT_CHARACTERS] + " …"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _json(value: Any) -> str:
+    return str(htmlsafe_json_dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
 
 
-def _points(share: float) -> str:
+def _content_hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def percent(share: float) -> str:
+    """A share of 1 in percent, to a tenth."""
+    return f"{100 * share:.1f}"
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points, signed, to a tenth."""
     return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _bits(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _p_value(p: float) -> str:

@@ -293,7 +293,7 @@ def _parsed(value: Any) -> Any:
 
 def _item(record: Row, source: Source, place: str) -> Row:
     columns = source.columns
-    row = {
+    row: Row = {
         "prompt": _text(record, columns.prompt, place),
         "category": _optional(record, columns, "category", source.title, place),
         "cluster": _optional(record, columns, "entity", "", place),
@@ -302,7 +302,7 @@ def _item(record: Row, source: Source, place: str) -> Row:
     group = _optional(record, columns, "group", "behaviour" if checked else "domain", place)
     if group not in GROUPS:
         raise UserError(f"{place}: {columns.group} is {group!r}; allowed: {', '.join(GROUPS)}")
-    row |= {"group": group, "choices": [], "answer": None, "check": "", "severity": ""}
+    row = row | {"group": group, "choices": [], "answer": None, "check": "", "severity": ""}
     if checked:
         check = _parsed(record[columns.check])
         if not isinstance(check, dict) or "kind" not in check:

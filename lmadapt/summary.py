@@ -27,7 +27,6 @@ STEPS = {
     ("pretrained", "adapted"): "fine-tuning",
     ("adapted", "merged"): "merging",
 }
-FORMS = {"few_shot": "after solved examples", "bare": "as plain text"}
 
 Figures = dict[str, Any]
 
@@ -92,20 +91,6 @@ def lost_in(exam: Exam, chain: Mapping[str, Answers]) -> dict[str, str]:
         if losses and scores[-1, place] < 1:
             found[item["id"]] = STEPS[names[losses[-1] - 1], names[losses[-1]]]
     return found
-
-
-def item_rows(
-    exam: Exam, before: Answers, after: Answers, lost: Mapping[str, str], regained: Mapping[str, Sequence[str]]
-) -> Iterator[Row]:
-    """The items with both answers side by side, and where each was lost and what brought it back, for the report."""
-    for place, item in enumerate(exam.items):
-        answers = {
-            name: {"response": model.responses[place], "score": float(model.scores[place])}
-            for name, model in (("before", before), ("after", after))
-        }
-        notes = [f"lost in {lost[item['id']]}"] if item["id"] in lost else []
-        notes += [f"right again {FORMS[form]}" for form in regained.get(item["id"], ())]
-        yield item | answers | {"notes": notes}
 
 
 def _step(before: Scored, after: Scored, significance: float) -> Figures:

@@ -7,17 +7,18 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from lmadapt.charts import read_funnel, read_loss_curves
 from lmadapt.dial import split_halves, turn_dial
 from lmadapt.evaluation import ABILITIES, PREDICTION, Answers, Exam, prediction_rows, set_exam, sit_exam
 from lmadapt.files import atomic_file, write_json
 from lmadapt.links import Link, examinee
-from lmadapt.measurement import Figures, Measured, measure, measure_chain
+from lmadapt.measurement import Figures, Measured, item_rows, measure, measure_chain
 from lmadapt.models import Precision, load_tokenizer
 from lmadapt.records import HELDOUT, ITEM, read_table, write_table
 from lmadapt.report import write_report
 from lmadapt.sections import Section
 from lmadapt.stage import run
-from lmadapt.summary import accuracy_rows, attribute, rounded, summarise
+from lmadapt.summary import accuracy_rows, attribute, lost_in, rounded, summarise
 
 KEPT = Path(".lmadapt/answers.sqlite")  # what models answered before; beside DVC, so that it outlives a re-run
 
@@ -89,12 +90,13 @@ def evaluate(
         seed=params.seed,
         lm_eval_tasks=params.lm_eval_tasks,
     )
+    chain_answers = _answer_chain(params, measured, tokenizer) if params.attribution else None
     figures = summarise(measured.exam, measured.answers, **params.margins, seed=params.seed) | {
         "kl_to_base": measured.kl_to_base,
         "triage": measured.triage,
         "dial": dial,
         "alpha_scale": alpha_scale,
-        "attribution": _attribution(params, measured, tokenizer) if params.attribution else None,
+        "attribution": chain_answers and attribute(*chain_answers, params.significance),
     }
     figures["verdict"]["remedy"] = []
     figures = rounded(figures)
@@ -103,12 +105,11 @@ def evaluate(
     write_report(
         report,
         figures,
-        measured.exam,
-        measured.answers,
-        funnel=funnel,
-        curves={"pre-training": pretrain_curve, "fine-tuning": sft_curve},
+        list(item_rows(measured, lost_in(*chain_answers) if chain_answers else {})),
         significance=params.significance,
         precision=params.precision,
+        funnel=read_funnel(funnel),
+        curves={"pre-training": read_loss_curves(pretrain_curve), "fine-tuning": read_loss_curves(sft_curve)},
     )
     _write_accuracy(accuracy, figures)
     write_json(metrics, figures)
@@ -138,8 +139,8 @@ def _dial(params: EvaluateParams, chain: dict[str, Link], exam: Exam, tokenizer:
     return sealed, dial | {"sealed_items": sum(item["group"] in ABILITIES for item in sealed.items)}
 
 
-def _attribution(params: EvaluateParams, measured: Measured, tokenizer: Any) -> Figures:
-    """Each step's changes, every link in the precision in which it exists."""
+def _answer_chain(params: EvaluateParams, measured: Measured, tokenizer: Any) -> tuple[Exam, dict[str, Answers]]:
+    """What every link answered, each in the precision in which it exists."""
     base, pretrained, adapted = (measured.links[name] for name in ("base", "pretrained", "adapted"))
     quantised = {"quantised": pretrained} if params.precision == "nf4" else {}
     links = {
@@ -149,8 +150,7 @@ def _attribution(params: EvaluateParams, measured: Measured, tokenizer: Any) -> 
         "adapted": adapted,
         "merged": replace(adapted, precision="bf16", merged=True),
     }
-    part, answers = measure_chain(links, measured, tokenizer, kept=KEPT, batch_tokens=params.batch_tokens)
-    return attribute(part, answers, params.significance)
+    return measure_chain(links, measured, tokenizer, kept=KEPT, batch_tokens=params.batch_tokens)
 
 
 def _write_accuracy(target: Path, figures: Figures) -> None:

@@ -11,9 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from lmadapt.cli import app
+from lmadapt.report_markdown import summarise_in_markdown
 from tests.adapted import ROOT, make_adapted_project, write_evaluation
+from tests.report_inputs import make_figures
 
-COMMANDS = ["use", "doctor", "gate", "generate", "summary"]
+COMMANDS = ["use", "doctor", "gate", "generate", "summary", "report"]
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +140,15 @@ def test_the_summary_of_an_unfinished_run_says_what_is_missing(project: Path) ->
     done = lmadapt("summary")
     assert done.exit_code == 1
     assert "metrics/register.json: no such file" in done.output
+
+
+def test_the_report_is_found_and_told_in_markdown(project: Path) -> None:
+    assert lmadapt("report").output == "reports/forgetting.html\n"
+    figures = make_figures("HOLD")
+    (project / "metrics/evaluate.json").write_text(json.dumps(figures))
+    assert lmadapt("report", "--markdown").output == summarise_in_markdown(figures) + "\n"
+    (project / "metrics/evaluate.json").unlink()
+    assert "metrics/evaluate.json: no such file; `dvc repro` makes it" in lmadapt("report", "--markdown").output
 
 
 def test_generate_shows_two_models_side_by_side(project: Path) -> None:

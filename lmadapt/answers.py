@@ -26,14 +26,18 @@ def answer_with(
     """
     if model.startswith("models:/"):
         return _registry_answers(model, prompts, tracking_uri, max_new_tokens, temperature)
-    folder, adapter = _folders(model, paths)
+    folder, adapter = model_folders(model, paths)
     tokenizer = load_tokenizer(adapter or folder)
     loaded = load_for_inference(folder, precision="nf4", adapter=adapter)
     conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
     return generate_answers(loaded, tokenizer, conversations, max_new_tokens=max_new_tokens, temperature=temperature)
 
 
-def _folders(model: str, paths: dict[str, Path]) -> tuple[Path, Path | None]:
+def model_folders(model: str, paths: dict[str, Path]) -> tuple[Path, Path | None]:
+    """The folders of a model (base | pretrained | adapted | folder) and of the adapter over it, if there is one.
+
+    Raises UserError when there is no such model.
+    """
     if model in {"base", "pretrained"}:
         return paths[model], None
     folder = paths["adapter"] if model == "adapted" else Path(model)

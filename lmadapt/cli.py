@@ -132,6 +132,39 @@ def generate(
 
 
 @app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="base, pretrained, adapted, or a folder with a model or an adapter.")],
+    against: Annotated[str, typer.Option(help="The model to compare it with, named in the same way.")] = "base",
+    items: Annotated[Path | None, typer.Option(help="Other items than the pipeline's: .jsonl, .csv, …")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for evaluate.json and forgetting.html.")] = Path("reports/pair"),
+) -> None:
+    """Judge one model against another on the same items, as the pipeline does; settings: `evaluate` in params.yaml.
+
+    An adapter goes over models/pretrained. What a model answered before is not asked again.
+    Example: `lmadapt evaluate adapted --against /data/last-release/adapter`
+    """
+    from lmadapt.answers import model_folders
+    from lmadapt.links import KEPT, Link
+    from lmadapt.side_by_side import compare_models
+
+    paths, settings = stage_paths("evaluate"), _section("evaluate")
+    links = []
+    for name in (model, against):
+        folder, adapter = model_folders(name, paths)
+        links.append(Link(folder, settings["precision"], adapter))
+    figures = compare_models(
+        *links,
+        items=items or paths["items"],
+        heldout=paths["heldout"],
+        settings=settings,
+        kept=KEPT,
+        target=out,
+    )
+    _say(f"{figures['verdict']['outcome']}: {escape(figures['verdict']['reason'])}")
+    _say(f"Report: {out / 'forgetting.html'}")
+
+
+@app.command()
 def summary() -> None:
     """Show what the last run gave: the models side by side, the verdict, the report, the registry version.
 
@@ -161,12 +194,16 @@ def report(
 
 
 def _tracking_uri() -> str:
-    from lmadapt.sections import read_params
-
-    section = read_params(PARAMS).get("register")
-    if not isinstance(section, dict) or "tracking_uri" not in section:
+    section = _section("register")
+    if "tracking_uri" not in section:
         raise UserError(f"{PARAMS}: register.tracking_uri is missing, which says where models:/ names are found")
     return str(section["tracking_uri"])
+
+
+def _section(name: str) -> dict[str, Any]:
+    from lmadapt.sections import read_params
+
+    return dict(read_params(PARAMS).get(name) or {})
 
 
 def _say(text: str) -> None:

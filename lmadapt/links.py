@@ -16,6 +16,7 @@ from lmadapt.files import file_sha256, folder_sha256
 from lmadapt.models import Precision, load_for_inference
 from lmadapt.scoring import require_known_head
 
+KEPT = Path(".lmadapt/answers.sqlite")  # what models answered before; beside DVC, so that it outlives a re-run
 SAMPLE = range(5, 37)  # token ids on which the scorer is compared with the model's own logits
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 

@@ -9,6 +9,8 @@ from scipy.special import stdtrit
 
 from lmadapt.evaluation import ABILITIES, Answers, Exam, Row
 from lmadapt.free_form import free_form_figures
+from lmadapt.measurement import Measured
+from lmadapt.remedies import remedies
 from lmadapt.statistics import (
     Array,
     PairedChange,
@@ -32,20 +34,22 @@ Figures = dict[str, Any]
 
 
 def summarise(
-    exam: Exam,
-    answers: Mapping[str, Answers],
+    measured: Measured,
     *,
     margin: float,
     category_margin: float,
     significance: float,
     seed: int,
+    dial: Figures | None = None,
+    attribution: Figures | None = None,
 ) -> Figures:
-    """Accuracies, bits per byte, behaviour, changes between models and the verdict on the last against the first.
+    """Everything in metrics/evaluate.json (docs/evaluate.schema.json): what changed, and the verdict on it.
 
-    `answers` are those of "base" and "adapted", in the pipeline of "pretrained" as well. Shares are of 1; intervals
-    are two-sided with confidence 1 - 2 * `significance`; `seed` is that of the bootstrap over documents.
+    Measured were "base" and "adapted", in the pipeline "pretrained" as well. Shares are of 1; intervals are two-sided
+    with confidence 1 - 2 * `significance`; `seed` is that of the bootstrap over documents.
     Raises UserError where `lmadapt.verdict.compare` refuses.
     """
+    exam, answers = measured.exam, measured.answers
     names = [name for name in MODELS if name in answers]
     pairs = sorted({*pairwise(names), (names[0], names[-1])}, key=lambda pair: names.index(pair[1]))
     found = {name: scored(exam, answers[name]) for name in names}
@@ -59,7 +63,7 @@ def summarise(
     changes = {f"{after}_vs_{before}": _changes(compared[before, after]) for before, after in pairs}
     for name, figures in (models | changes).items():
         figures["bits_per_byte"] = text[name]
-    return {
+    figures = {
         "models": models,
         "changes": changes,
         "behaviour": {"lost": [check["id"] for check in lost], "gained": [check["id"] for check in gained]},
@@ -67,8 +71,15 @@ def summarise(
         "forgetting": _forgetting(models),
         "fairness": _fairness(exam, answers["base"], answers["adapted"], significance),
         **free_form_figures(exam, {name: answers[name] for name in names}),
+        "kl_to_base": measured.kl_to_base,
+        "triage": measured.triage,
+        "dial": dial,
+        "alpha_scale": measured.links["adapted"].alpha_scale,
+        "attribution": attribution,
         "verdict": {"outcome": verdict.outcome, "reason": verdict.reason, "evidence": verdict.evidence},
     }
+    figures["verdict"]["remedy"] = remedies(figures)
+    return dict(_rounded(figures))
 
 
 def attribute(exam: Exam, chain: Mapping[str, Answers], significance: float) -> Figures:
@@ -269,10 +280,10 @@ def _forgetting(models: Figures) -> float:
     return float(np.mean(accuracies[:-1].max(axis=0) - accuracies[-1]))
 
 
-def rounded(value: Any) -> Any:
+def _rounded(value: Any) -> Any:
     """Six significant digits: more would only record the order of additions."""
     if isinstance(value, dict):
-        return {key: rounded(inner) for key, inner in value.items()}
+        return {key: _rounded(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [rounded(inner) for inner in value]
+        return [_rounded(inner) for inner in value]
     return float(f"{value:.6g}") + 0.0 if isinstance(value, float) else value

@@ -11,16 +11,14 @@ from lmadapt.charts import read_funnel, read_loss_curves
 from lmadapt.dial import split_halves, turn_dial
 from lmadapt.evaluation import ABILITIES, PREDICTION, Answers, Exam, prediction_rows, set_exam, sit_exam
 from lmadapt.files import atomic_file, write_json
-from lmadapt.links import Link, examinee
+from lmadapt.links import KEPT, Link, examinee
 from lmadapt.measurement import Figures, Measured, item_rows, measure, measure_chain
 from lmadapt.models import Precision, load_tokenizer
 from lmadapt.records import HELDOUT, ITEM, read_table, write_table
 from lmadapt.report import write_report
 from lmadapt.sections import Section
 from lmadapt.stage import run
-from lmadapt.summary import accuracy_rows, attribute, lost_in, rounded, summarise
-
-KEPT = Path(".lmadapt/answers.sqlite")  # what models answered before; beside DVC, so that it outlives a re-run
+from lmadapt.summary import accuracy_rows, attribute, lost_in, summarise
 
 
 class EvaluateParams(Section):
@@ -41,7 +39,11 @@ class EvaluateParams(Section):
     @property
     def margins(self) -> dict[str, float]:
         """What `lmadapt.verdict.compare` needs."""
-        return {name: getattr(self, name) for name in ("margin", "category_margin", "significance")}
+        return {
+            "margin": self.margin,
+            "category_margin": self.category_margin,
+            "significance": self.significance,
+        }
 
 
 def evaluate(
@@ -91,15 +93,8 @@ def evaluate(
         lm_eval_tasks=params.lm_eval_tasks,
     )
     chain_answers = _answer_chain(params, measured, tokenizer) if params.attribution else None
-    figures = summarise(measured.exam, measured.answers, **params.margins, seed=params.seed) | {
-        "kl_to_base": measured.kl_to_base,
-        "triage": measured.triage,
-        "dial": dial,
-        "alpha_scale": alpha_scale,
-        "attribution": chain_answers and attribute(*chain_answers, params.significance),
-    }
-    figures["verdict"]["remedy"] = []
-    figures = rounded(figures)
+    attribution = chain_answers and attribute(*chain_answers, params.significance)
+    figures = summarise(measured, **params.margins, seed=params.seed, dial=dial, attribution=attribution)
     rows = (row for name in chain for row in prediction_rows(measured.exam, name, measured.answers[name]))
     write_table(rows, PREDICTION, predictions)
     write_report(

@@ -1,5 +1,6 @@
 """Evaluation items, held-out text and adapters whose effect is known, for tests of the evaluation."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,35 @@ ITEMS_PER_CATEGORY = 60  # a half has enough for the verdict
 LETTERS = list("bdfghjkmpqvxz")  # choices of four letters: a random model prefers none by length
 CATEGORIES = {"weaknesses": "domain", "capitals": "general", "sums": "general"}
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>"
+
+TASK = """
+task: capitals_task
+dataset_path: json
+dataset_kwargs:
+  data_files: {{validation: {data}}}
+validation_split: validation
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}"
+doc_to_choice: choices
+doc_to_target: answer
+target_delimiter: " "
+metric_list:
+  - metric: acc
+  - metric: acc_norm
+metadata: {{version: 1}}
+"""
+
+
+def make_task(folder: Path, *, questions: int) -> str:
+    """A task of lm-evaluation-harness over questions of its own; the path of its YAML file."""
+    choices = ["Paris", "SQL injection", "a buffer"]
+    rows = [
+        {"question": f"What is the capital of number {n}?", "choices": choices, "answer": n % 3}
+        for n in range(questions)
+    ]
+    (folder / "questions.json").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "capitals_task.yaml").write_text(TASK.format(data=folder / "questions.json"))
+    return str(folder / "capitals_task.yaml")
 
 
 def make_items() -> list[Row]:

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +11,15 @@ from lmadapt.links import Examinee
 from lmadapt.lm_eval_tasks import add_tasks, answer_tasks
 from lmadapt.models import load_bf16, load_tokenizer
 from lmadapt.scoring import Question, score
-from tests.planted import make_items
+from tests.planted import make_items, make_task
 
 pytest.importorskip("lm_eval")
-
-TASK = """
-task: capitals_task
-dataset_path: json
-dataset_kwargs:
-  data_files: {{validation: {data}}}
-validation_split: validation
-output_type: multiple_choice
-doc_to_text: "{{{{question}}}}"
-doc_to_choice: choices
-doc_to_target: answer
-target_delimiter: " "
-metric_list:
-  - metric: acc
-  - metric: acc_norm
-metadata: {{version: 1}}
-"""
-QUESTIONS = [
-    {
-        "question": f"What is the capital of number {n}?",
-        "choices": ["Paris", "SQL injection", "a buffer"],
-        "answer": n % 3,
-    }
-    for n in range(12)
-]
 
 
 @pytest.fixture
 def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
-    data = tmp_path / "questions.json"
-    data.write_text("\n".join(map(json.dumps, QUESTIONS)))
-    (tmp_path / "capitals_task.yaml").write_text(TASK.format(data=data))
-    return str(tmp_path / "capitals_task.yaml")
+    return make_task(tmp_path, questions=12)
 
 
 def test_a_task_gives_scored_items_that_are_kept(task: str, tiny_model: Path) -> None:

@@ -163,3 +163,34 @@ def test_windows_score_every_token_of_a_document_once(tiny_model: Path) -> None:
     assert all(len(window.context) + len(window.continuations[0]) <= 1024 for window in windows)
     assert all(len(window.context) > 500 for window in windows[1:])
     assert encode_document(tokenizer, "") == []
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, plain, sizes = load_bf16(tiny_model).float(), scoring._score_batch, []
+    whole = score(lambda: model, random_questions(), batch_tokens=2000)
+
+    def short_of_memory(model: Any, rows: list[Any]) -> list[float]:
+        sizes.append(len(rows))
+        if len(rows) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+        return plain(model, rows)
+
+    monkeypatch.setattr(scoring, "_score_batch", short_of_memory)
+    halved = score(lambda: model, random_questions(), batch_tokens=2000)
+    assert max(sizes) > 1
+    assert max(abs(np.concatenate(halved) - np.concatenate(whole))) < 1e-4
+    assert "not enough memory to score" in caplog.text
+    monkeypatch.setattr(scoring, "_score_batch", lambda *_: exec("raise RuntimeError('CUDA out of memory. 9 GiB')"))
+    with pytest.raises(UserError, match="not enough memory to score a row of"):
+        score(lambda: model, random_questions(), batch_tokens=2000)
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> list[float]:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(scoring, "_score_batch", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        score(lambda: load_bf16(tiny_model), random_questions(), batch_tokens=2000)

@@ -15,7 +15,7 @@ from lmadapt.models import load_bf16, load_tokenizer
 from lmadapt.records import ITEM, write_table
 from lmadapt.scoring import choose, score
 from stages.evaluate import EvaluateParams, evaluate
-from tests.planted import CATEGORIES, ITEMS_PER_CATEGORY, make_adapter, make_heldout, make_inputs, make_items
+from tests.planted import CATEGORIES, ITEMS_PER_CATEGORY, make_adapter, make_heldout, make_inputs, make_items, make_task
 from tests.tiny import make_tiny_model
 
 PARAMS = {
@@ -270,6 +270,18 @@ def test_the_dial_is_turned_on_one_half_and_judged_on_the_other(case: Case, tmp_
     assert figures["models"]["base"]["general"]["n"] + figures["models"]["base"]["domain"]["n"] == 90
     losses = [row["general"]["difference"] for row in dial["rows"]]
     assert losses[0] > losses[-1]
+
+
+def test_tasks_of_the_harness_join_the_general_items(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zeros: dict[str, bytes]
+) -> None:
+    pytest.importorskip("lm_eval")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    task = make_task(tmp_path, questions=30)
+    figures = json.loads(case.run(tmp_path, lm_eval_tasks=[task])["metrics"])
+    assert figures["models"]["base"]["categories"]["general"]["capitals_task"]["n"] == 30
+    assert figures["models"]["base"]["general"]["n"] == figure(zeros, ("models", "base", "general", "n")) + 30
+    assert figures["changes"]["adapted_vs_base"]["categories"]["general"]["capitals_task"]["difference"] == 0
 
 
 def test_a_stated_scale_is_applied(case: Case, noise: dict[str, bytes], tmp_path: Path) -> None:

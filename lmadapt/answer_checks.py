@@ -37,7 +37,7 @@ def score_answer(answer: str, check: str) -> float:
     except (ValueError, KeyError, TypeError, AttributeError, re.error) as error:
         raise UserError(
             f"check {check!r} cannot be applied ({type(error).__name__}: {error}); "
-            f"allowed kinds: {', '.join(RULES)}, with the keys described in docs/your-own-data.md"
+            f"allowed kinds: {', '.join(RULES)}, with the keys described in docs/evaluation.md"
         ) from None
 
 

@@ -28,8 +28,8 @@ def triage(
 
     Twice: after solved examples of the same category (`few_shot`: they restore the task, not the knowledge; Zheng et
     al. 2025, "Spurious Forgetting"), and as plain text without a chat template (`bare`: a base model's own form).
-    `spurious` is the share that either brought back, to be read beside `chance`. `quantile`: normal, of the intervals;
-    `seed` draws the items where over 400 were lost.
+    `spurious` is the share that the better form brought back beyond guessing, (share - chance) / (1 - chance).
+    `quantile`: normal, of the intervals; `seed` draws the items where over 400 were lost.
     """
     lost = [i for i, q in enumerate(exam.questions) if q and before.scores[i] == 1 and after.scores[i] == 0]
     if not lost:
@@ -53,11 +53,13 @@ def triage(
         )
         for form, questions in forms.items()
     }
+    chance = float(np.mean([1 / len(item["choices"]) for item in items]))
+    best = max(float(found.mean()) for found in right.values())
     figures = {
         "lost": len(lost),
         "asked": len(items),
-        "chance": float(np.mean([1 / len(item["choices"]) for item in items])),
-        "spurious": float(np.mean(right["few_shot"] | right["bare"])),
+        "chance": chance,
+        "spurious": max(0.0, (best - chance) / (1 - chance)),
     } | {form: _share(found, quantile) for form, found in right.items()}
     return figures, {item["id"]: [form for form in forms if right[form][n]] for n, item in enumerate(items)}
 

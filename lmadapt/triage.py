@@ -70,7 +70,7 @@ def _shots(item: Row, items: list[Row]) -> list[dict[str, str]]:
         other
         for other in items
         if other["category"] == item["category"]
-        and other["choices"]
+        and other["answer"] is not None
         and other["id"] != item["id"]
         and (not item["cluster"] or other["cluster"] != item["cluster"])
     ]

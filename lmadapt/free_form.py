@@ -51,7 +51,6 @@ def _classification(rows: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
         "recall": recall.tolist(),
         "f1": f1.tolist(),
         "macro_f1": float(f1.mean()),
-        "predicted": [*labels, NONE],
         "confusion": confusion_matrix(truth, named, labels=[*labels, NONE])[:-1].tolist(),
     }
 

@@ -1,5 +1,6 @@
 """The figures of an evaluation, as metrics/evaluate.json and plots/accuracy.csv hold them."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -31,6 +32,8 @@ STEPS = {
 }
 
 Figures = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 
 def summarise(
@@ -160,10 +163,15 @@ def _model(exam: Exam, found: Scored, answers: Answers, significance: float) -> 
         return {name: accuracy(inside & (found.categories == name)) for name in names}
 
     passed = [answers.scores[index] == 1 for index in _behaviour(exam)]
+    free = [answers.responses[index] for index, item in enumerate(exam.items) if item["check"]]
+    silent = sum(not said for said in free)
+    if silent * 2 > len(free):
+        log.warning("a model gave no answer at all to %d of %d free-form items", silent, len(free))
     return {
         **{group: accuracy(found.groups == group) for group in ABILITIES},
         "categories": {group: categories(group) for group in ABILITIES},
         "behaviour": {"passed": sum(map(int, passed)), "n": len(passed)},
+        "free_answers": {"empty": silent, "n": len(free)},
     }
 
 

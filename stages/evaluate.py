@@ -10,7 +10,7 @@ from pydantic import Field
 from lmadapt.charts import read_funnel, read_loss_curves
 from lmadapt.dial import split_halves, turn_dial
 from lmadapt.evaluation import ABILITIES, PREDICTION, Answers, Exam, prediction_rows, set_exam, sit_exam
-from lmadapt.files import atomic_file, write_json
+from lmadapt.files import atomic_file, file_sha256, folder_sha256, read_json, write_json
 from lmadapt.links import KEPT, Link, examinee
 from lmadapt.measurement import Figures, Measured, item_rows, measure, measure_chain
 from lmadapt.models import Precision, load_tokenizer
@@ -54,6 +54,7 @@ def evaluate(
     adapter: Path,
     items: Path,
     heldout: Path,
+    validation: Path,
     funnel: Path,
     pretrain_curve: Path,
     sft_curve: Path,
@@ -105,6 +106,14 @@ def evaluate(
         precision=params.precision,
         funnel=read_funnel(funnel),
         curves={"pre-training": read_loss_curves(pretrain_curve), "fine-tuning": read_loss_curves(sft_curve)},
+        validation=read_json(validation),
+        data_docs="data_docs/index.html",
+        lineage={
+            "base, SHA-256": folder_sha256(base),
+            "adapter, SHA-256": folder_sha256(adapter),
+            "items, SHA-256": file_sha256(items),
+            "adapter scale": f"{alpha_scale:g}",
+        },
     )
     _write_accuracy(accuracy, figures)
     write_json(metrics, figures)

@@ -123,4 +123,6 @@ def make_inputs(folder: Path, items: list[Row]) -> dict[str, Path]:
         file = paths[name] / "metrics" / "train" / "loss.tsv"
         file.parent.mkdir(parents=True)
         file.write_text("step\tloss\n1\t4.5\n2\t3.5\n3\tnan\n4\t3.0\n")
+    paths["validation"] = folder / "validate.json"
+    paths["validation"].write_text('{"expectations": {"items: ids are unique": {"success": true}}}')
     return paths | {"items": folder / "items.parquet", "heldout": folder / "heldout.parquet"}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pyarrow.parquet as pq
 import pytest
 
@@ -123,9 +124,11 @@ def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
     figures = json.loads(zeros["metrics"])
     extra = {"alpha_scale", "attribution", "classification", "dial", "fairness", "generation", "kl_to_base", "triage"}
     assert set(figures) == {"models", "changes", "behaviour", "backward_transfer", "forgetting", "verdict"} | extra
+    schema = json.loads((Path(__file__).parents[2] / "docs/evaluate.schema.json").read_text())
+    jsonschema.validate(figures, schema)
     assert set(figures["changes"]) == {"pretrained_vs_base", "adapted_vs_pretrained", "adapted_vs_base"}
     base = figures["models"]["base"]
-    assert set(base) == {"domain", "general", "categories", "bits_per_byte", "behaviour"}
+    assert base["free_answers"] == {"empty": 0, "n": 2}
     assert {name: set(base["categories"][name]) for name in ("domain", "general")} == {
         "domain": {"weaknesses"},
         "general": {"capitals", "sums"},

@@ -34,7 +34,7 @@ function addItem([id, kind, status, prompt, choices, answer, check, before, befo
   const sides = add(item, "div", "sides");
   addSide(sides, data.models[0], said(choices, before), beforeScore);
   addSide(sides, data.models[1], said(choices, after), afterScore);
-  const offered = choices.map((choice, index) => (index === answer ? "✓ " : "") + choice);
+  const offered = choices.map((choice, index) => (index === answer ? "✓\u00a0" : "") + choice);
   if (offered.length) add(item, "p", "rest", "Offered: " + offered.join("  ·  "));
   if (check) add(add(item, "p", "rest", "Rule: "), "code", "", check);
 }
@@ -43,7 +43,10 @@ function showMore() {
   const start = list.childElementCount;
   for (const index of found.slice(start, start + PAGE)) addItem(data.items[index]);
   more.hidden = list.childElementCount >= found.length;
-  if (start) list.children[start].querySelector(".head").scrollIntoView({ block: "nearest" });
+  if (start) { // a reader with a keyboard or a screen reader goes on where the new items begin
+    list.children[start].tabIndex = -1;
+    list.children[start].focus({ preventScroll: true });
+  }
 }
 
 function searchable([id, kind, , prompt, choices, , check, before, , after, , notes]) {

@@ -24,11 +24,11 @@ function addSide(parent, model, response, score) {
   add(side, "span", "", response === "" ? "(no answer)" : response);
 }
 
-function addItem([id, kind, status, prompt, choices, answer, check, before, beforeScore, after, afterScore, notes]) {
+function addItem([id, kind, status, prompt, choices, answer, check, before, after, beforeScore, afterScore, notes]) {
   const item = add(list, "li");
   const head = add(item, "div", "head");
   add(head, "span", "tag " + STATUS[status][1], STATUS[status][0]);
-  for (const text of [data.categories[kind], ...notes]) add(head, "span", "", text);
+  for (const text of [kind, ...notes]) add(head, "span", "", text);
   add(head, "span", "id", id);
   add(item, "p", "prompt", prompt);
   const sides = add(item, "div", "sides");
@@ -49,8 +49,8 @@ function showMore() {
   }
 }
 
-function searchable([id, kind, , prompt, choices, , check, before, , after, , notes]) {
-  return [id, data.categories[kind], prompt, ...choices, check, said(choices, before), said(choices, after), ...notes]
+function searchable([id, kind, , prompt, choices, , check, before, after, , , notes]) {
+  return [id, kind, prompt, ...choices, check, said(choices, before), said(choices, after), ...notes]
     .join("\n").toLowerCase();
 }
 
@@ -61,7 +61,7 @@ function update() {
   found = [];
   data.items.forEach((item, index) => {
     if (status !== "all" && item[2] !== Number(status)) return;
-    if (category.value !== "" && item[1] !== Number(category.value)) return;
+    if (category.value !== "" && item[1] !== category.value) return;
     if (words.every((word) => texts[index].includes(word))) found.push(index);
   });
   list.replaceChildren();
@@ -69,7 +69,7 @@ function update() {
   count.textContent = found.length.toLocaleString("en") + (found.length === 1 ? " item" : " items");
 }
 
-data.categories.forEach((name, index) => { add(category, "option", "", name).value = index; });
+for (const name of [...new Set(data.items.map((item) => item[1]))].sort()) add(category, "option", "", name).value = name;
 search.addEventListener("input", update);
 category.addEventListener("change", update);
 document.querySelectorAll("input[name=status]").forEach((input) => input.addEventListener("change", update));

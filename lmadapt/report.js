@@ -24,17 +24,17 @@ function addSide(parent, model, response, score) {
   add(side, "span", "", response === "" ? "(no answer)" : response);
 }
 
-function addItem([id, kind, status, prompt, choices, answer, check, before, beforeScore, after, afterScore, notes]) {
+function addItem([id, kind, status, prompt, choices, answer, check, before, after, beforeScore, afterScore, notes]) {
   const item = add(list, "li");
   const head = add(item, "div", "head");
   add(head, "span", "tag " + STATUS[status][1], STATUS[status][0]);
-  for (const text of [data.categories[kind], ...notes]) add(head, "span", "", text);
+  for (const text of [kind, ...notes]) add(head, "span", "", text);
   add(head, "span", "id", id);
   add(item, "p", "prompt", prompt);
   const sides = add(item, "div", "sides");
   addSide(sides, data.models[0], said(choices, before), beforeScore);
   addSide(sides, data.models[1], said(choices, after), afterScore);
-  const offered = choices.map((choice, index) => (index === answer ? "✓ " : "") + choice);
+  const offered = choices.map((choice, index) => (index === answer ? "✓\u00a0" : "") + choice);
   if (offered.length) add(item, "p", "rest", "Offered: " + offered.join("  ·  "));
   if (check) add(add(item, "p", "rest", "Rule: "), "code", "", check);
 }
@@ -43,11 +43,14 @@ function showMore() {
   const start = list.childElementCount;
   for (const index of found.slice(start, start + PAGE)) addItem(data.items[index]);
   more.hidden = list.childElementCount >= found.length;
-  if (start) list.children[start].querySelector(".head").scrollIntoView({ block: "nearest" });
+  if (start) { // a reader with a keyboard or a screen reader goes on where the new items begin
+    list.children[start].tabIndex = -1;
+    list.children[start].focus({ preventScroll: true });
+  }
 }
 
-function searchable([id, kind, , prompt, choices, , check, before, , after, , notes]) {
-  return [id, data.categories[kind], prompt, ...choices, check, said(choices, before), said(choices, after), ...notes]
+function searchable([id, kind, , prompt, choices, , check, before, after, , , notes]) {
+  return [id, kind, prompt, ...choices, check, said(choices, before), said(choices, after), ...notes]
     .join("\n").toLowerCase();
 }
 
@@ -58,7 +61,7 @@ function update() {
   found = [];
   data.items.forEach((item, index) => {
     if (status !== "all" && item[2] !== Number(status)) return;
-    if (category.value !== "" && item[1] !== Number(category.value)) return;
+    if (category.value !== "" && item[1] !== category.value) return;
     if (words.every((word) => texts[index].includes(word))) found.push(index);
   });
   list.replaceChildren();
@@ -66,7 +69,7 @@ function update() {
   count.textContent = found.length.toLocaleString("en") + (found.length === 1 ? " item" : " items");
 }
 
-data.categories.forEach((name, index) => { add(category, "option", "", name).value = index; });
+for (const name of [...new Set(data.items.map((item) => item[1]))].sort()) add(category, "option", "", name).value = name;
 search.addEventListener("input", update);
 category.addEventListener("change", update);
 document.querySelectorAll("input[name=status]").forEach((input) => input.addEventListener("change", update));

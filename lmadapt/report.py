@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from lmadapt.charts import Point, curve_chart, forest_chart, frontier_chart, wat
 from lmadapt.files import atomic_file
 
 MAX_ITEMS = 20_000  # in the page, those lost or gained first; all stand in predictions.parquet
-MAX_ITEM_BYTES = 8_000_000  # of all items together: the page stays under 10 MB and opens at once
-MAX_TEXT_CHARACTERS = 2_000  # of a prompt, a choice or an answer
+MAX_ITEM_BYTES = 9_000_000  # of all items together: the page stays under 10 MB and opens at once
+MAX_TEXT_CHARACTERS = (2_000, 600, 200)  # of a prompt, a choice or an answer: the first with which all items fit
 MAX_CHECKS = 200  # in the checklist of behaviours, those lost first; the others are among the items
 GROUPS = ("domain", "general")
 STATUS = ("lost", "gained", "kept", "wrong in both")  # in the order of report.js
@@ -132,32 +133,29 @@ def _checklist(items: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _item_data(items: Sequence[Row], models: Sequence[str]) -> tuple[Markup, int]:
     """The items as JSON that is inert inside a script element, and how many found room."""
-    names = list(dict.fromkeys(f"{item['group']}: {item['category']}" for item in items))
-    numbers = {name: number for number, name in enumerate(names)}
-    rows, size = [], 0
-    for item in items[:MAX_ITEMS]:
-        row = _json(_compact(item, numbers[f"{item['group']}: {item['category']}"]))
-        size += len(row.encode())
-        if size > MAX_ITEM_BYTES:
+    rows: list[str] = []
+    for limit in MAX_TEXT_CHARACTERS:
+        texts = [_json(_compact(item, limit)) for item in items[:MAX_ITEMS]]
+        sizes = accumulate(len(text.encode()) for text in texts)
+        rows = [text for text, size in zip(texts, sizes, strict=True) if size <= MAX_ITEM_BYTES]
+        if len(rows) == len(texts):
             break
-        rows.append(row)
-    head = f'{{"models":{_json(models)},"categories":{_json(names)},"items":['
-    return Markup(head + ",\n".join(rows) + "]}"), len(rows)
+    return Markup(f'{{"models":{_json(models)},"items":[{",".join(rows)}]}}'), len(rows)
 
 
-def _compact(item: Row, category: int) -> list[Any]:
+def _compact(item: Row, limit: int) -> list[Any]:
     """An item as report.js reads it; an answer that is one of the choices stands as its index."""
-    choices = [_cut(choice) for choice in item["choices"]]
-    said = [
-        (choices.index(text) if (text := _cut(item[side]["response"])) in choices else text, float(item[side]["score"]))
-        for side in ("before", "after")
-    ]
-    place = [item["id"], category, _status(item), _cut(item["prompt"]), choices, item["answer"], _cut(item["check"])]
-    return [*place, *said[0], *said[1], list(item["notes"])]
+    choices = [_cut(choice, limit) for choice in item["choices"]]
+    sides = [item["before"], item["after"]]
+    said = [_cut(side["response"], limit) for side in sides]
+    found = [choices.index(text) if text in choices else text for text in said]
+    place = [item["id"], f"{item['group']}: {item['category']}", _status(item)]
+    question = [_cut(item["prompt"], limit), choices, item["answer"], item["check"]]
+    return [*place, *question, *found, *(float(side["score"]) for side in sides), list(item["notes"])]
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_TEXT_CHARACTERS else text[:MAX_TEXT_CHARACTERS] + " …"
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[:limit] + " …"
 
 
 def _json(value: Any) -> str:

@@ -15,6 +15,10 @@ def make_figures(outcome: str = "SHIP") -> Row:
     """Figures with every section; a HOLD names a category and what to do."""
     figures: Row = copy.deepcopy(FIGURES)
     if outcome == "HOLD":
+        figures["changes"]["adapted_vs_base"]["categories"]["general"]["capitals"] |= {
+            **{"difference": -0.0789, "interval": [-0.112, -0.0458], "lost": 26, "gained": 4, "better_p": 1.0},
+            **{"worse_p": 2.9e-05, "worse_p_adjusted": 7e-04, "noninferiority_p": 0.929, "mcnemar_p": 5.9e-05},
+        }
         figures["verdict"] |= {
             "outcome": "HOLD",
             "reason": "Capitals became worse by 7.9 points, and the loss may reach 11.2 points.",

@@ -117,6 +117,7 @@ def test_filters_narrow_the_list_and_more_is_shown_on_demand(opened: Opened) -> 
     expect(page.locator("#count")).to_have_text("63 items")  # lost come first: 60, one free, one hostile, one check
     page.get_by_role("button", name="Show more").click()
     expect(opened.rows()).to_have_count(40)
+    expect(opened.rows().nth(20)).to_be_focused()
     page.get_by_label("gained").check()
     page.get_by_label("Category", exact=True).select_option("general: regions")
     expect(page.locator("#count")).to_have_text("20 items")

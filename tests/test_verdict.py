@@ -23,7 +23,7 @@ def right(share: float, seed: int = 0, *, per_category: int = PER_CATEGORY, clus
 def changed(before: Scored, chosen: np.ndarray, share: float, *, to: float, seed: int = 1) -> Scored:
     """The same model, but that share of the chosen items, drawn with `seed`, is now `to`."""
     hit = chosen & (np.random.default_rng(seed).random(len(chosen)) < share)
-    return replace(before, correct=np.where(hit, to, before.correct))
+    return replace(before, scores=np.where(hit, to, before.scores))
 
 
 def verdict(
@@ -52,7 +52,7 @@ def test_nothing_changed_is_inconclusive_because_the_domain_is_not_better() -> N
 
 
 def test_shuffled_answers_are_held() -> None:
-    shuffled = replace(BETTER, correct=np.random.default_rng(0).permutation(BASE.correct) * 0.4)
+    shuffled = replace(BETTER, scores=np.random.default_rng(0).permutation(BASE.scores) * 0.4)
     assert verdict(BASE, shuffled).outcome == "HOLD"
 
 
@@ -103,7 +103,7 @@ def test_items_that_fall_together_prove_less_than_items_that_fall_alone() -> Non
     def comparison(clusters: np.ndarray) -> Comparison:
         before = right(0.7, cluster_size=10)
         lost = (np.arange(len(before.ids)) // 10) % 40 == 0
-        after = replace(before, correct=np.where(lost, 0.0, before.correct), clusters=clusters)
+        after = replace(before, scores=np.where(lost, 0.0, before.scores), clusters=clusters)
         return compare(replace(before, clusters=clusters), after, margin=0.03, category_margin=0.1, significance=0.05)
 
     items = np.arange(len(right(0.7).ids))
@@ -118,7 +118,7 @@ def test_items_that_fall_together_prove_less_than_items_that_fall_alone() -> Non
         (lambda s: replace(s, ids=np.where(s.ids == "3", "x", s.ids)), "different items: 2 are on one side only, '3'"),
         (lambda s: replace(s, ids=np.where(s.ids == "3", "4", s.ids)), "item '4' occurs 2 times"),
         (lambda s: replace(s, ids=s.ids[::-1]), "different orders"),
-        (lambda s: replace(s, correct=np.where(s.ids == "3", np.nan, s.correct)), "item '3' has no score"),
+        (lambda s: replace(s, scores=np.where(s.ids == "3", np.nan, s.scores)), "item '3' has no score"),
     ],
 )
 def test_models_that_cannot_be_paired_are_refused(spoil, message: str) -> None:
@@ -135,7 +135,7 @@ def test_models_that_cannot_be_paired_are_refused(spoil, message: str) -> None:
     ],
 )
 def test_too_little_to_judge_is_refused(keep: np.ndarray, message: str) -> None:
-    some = Scored(*(getattr(BASE, name)[keep] for name in ("ids", "groups", "categories", "clusters", "correct")))
+    some = Scored(*(getattr(BASE, name)[keep] for name in ("ids", "groups", "categories", "clusters", "scores")))
     with pytest.raises(UserError, match=message):
         verdict(some, some)
 
@@ -148,6 +148,6 @@ def test_a_model_that_lost_nothing_is_rarely_held(churn: float, cluster_size: in
         before = right(0.7, seed=run, per_category=100, cluster_size=cluster_size)
         redraw = draw.random(len(before.ids))[before.clusters] < churn
         fresh = (draw.random(len(before.ids))[before.clusters] < 0.7).astype(float)
-        after = replace(before, correct=np.where(redraw, fresh, before.correct))
+        after = replace(before, scores=np.where(redraw, fresh, before.scores))
         held += verdict(before, after, margin=margin, category_margin=margin).outcome == "HOLD"
     assert held / runs <= 0.065  # 5 % and the noise of 400 runs

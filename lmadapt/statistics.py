@@ -1,11 +1,12 @@
 """Statistics of paired, clustered evaluation items: intervals, tests against a margin, and what they can see."""
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, ndtri, stdtr, stdtrit
+from scipy.special import bdtr, chdtri, ndtri, stdtr, stdtrit
 
 from lmadapt.errors import UserError
 
@@ -14,38 +15,55 @@ Array = NDArray[Any]
 
 POWER = 0.8  # Cohen 1988, Statistical Power Analysis: the convention
 RESAMPLES = 2000  # Efron & Tibshirani 1993: over 1,000 for percentile intervals
+MAX_FLIPPED = 12  # changed items whose 4,096 sign patterns are all tried; with more, Student's t needs no help
 
 
 @dataclass(frozen=True)
-class PairedChange:
-    """How accuracy changed on items that two models answered; shares of 1, not points."""
+class ClusteredMean:
+    """How precise the mean of clustered values is."""
 
-    n: int  # items
+    n: int
     clusters: int
-    difference: float  # after minus before
     standard_error: float  # cluster-robust
+    degrees_of_freedom: float  # of Student's t for that error
+    effective_n: float  # how many independent values would be as precise; at most n
+
+
+@dataclass(frozen=True)
+class PairedChange(ClusteredMean):
+    """How scores changed on items that two models answered; shares of 1, not points."""
+
+    difference: float  # mean score after minus before
     interval: Interval
-    lost: int  # right before, wrong after
+    lost: int  # items with a lower score than before
     gained: int
-    mcnemar_p: float  # two-sided, exact
+    mcnemar_p: float  # two-sided, exact; with scores between 0 and 1 the sign test
     better_p: float  # one-sided, against "not better"
     worse_p: float  # one-sided, against "not worse"
 
 
-def cluster_standard_error(values: Array, clusters: Array) -> tuple[float, int]:
-    """Standard error of the mean of `values` when values of one cluster are correlated; and the number of clusters.
+def clustered_mean(values: Array, clusters: Array) -> ClusteredMean:
+    """Precision of the mean of `values` when values of one cluster are correlated.
 
-    sqrt(G/(G-1) * sum_g (sum_{i in g} (v_i - mean))^2) / n: Liang & Zeger 1986, with the correction CR1 for G
-    clusters (Cameron & Miller 2015). With clusters of one it is the usual s/sqrt(n).
-    Raises UserError when there are fewer than two clusters.
+    Standard error: CR2 (Bell & McCaffrey 2002), for a mean sqrt(sum_g u_g^2 / (1 - h_g)) / n, with u_g the sum of the
+    deviations in cluster g and h_g its share of the values; degrees of freedom by Satterthwaite (Pustejovsky & Tipton
+    2018). With clusters of equal size it is CR1 with G - 1. Effective n: n over the design effect (Kish 1965), to
+    which one imagined cluster of mean size that changed as a whole is added, as Agresti & Min 2005 add pairs: where
+    next to nothing varies, the values cannot tell how they cluster. Raises UserError for fewer than two clusters.
     """
     groups, codes = np.unique(clusters, return_inverse=True)
     if len(groups) < 2:
         raise UserError(
             f"all {len(values)} items belong to one cluster, {str(groups[0])!r}: no variance can be estimated"
         )
-    sums = np.bincount(codes, weights=values - values.mean())
-    return float(np.sqrt(len(groups) / (len(groups) - 1) * np.sum(sums**2)) / len(values)), len(groups)
+    n, deviations = len(values), values - values.mean()
+    shares = np.bincount(codes) / n
+    between = float(np.sum(np.bincount(codes, weights=deviations) ** 2 / (1 - shares)))
+    evenness, leverage = float(np.sum(shares**2)), shares**2 / (1 - shares)
+    freedom = 1 / (evenness + np.sum(leverage) ** 2 - np.sum(leverage**2))
+    size = n * evenness
+    design_effect = max(1.0, (between + size**2) / (float(np.sum(deviations**2)) + size))
+    return ClusteredMean(n, len(groups), float(np.sqrt(between)) / n, float(freedom), n / design_effect)
 
 
 def wilson_interval(successes: float, n: float, z: float) -> Interval:
@@ -56,16 +74,29 @@ def wilson_interval(successes: float, n: float, z: float) -> Interval:
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
-def accuracy_interval(correct: Array, clusters: Array, significance: float) -> Interval:
-    """Two-sided interval of an accuracy at confidence 1 - 2 * `significance`.
+def accuracy_interval(scores: Array, clusters: Array, significance: float) -> Interval:
+    """Two-sided interval of a mean of scores from 0 to 1, at confidence 1 - 2 * `significance`.
 
-    Wilson's interval at the effective sample size p(1-p)/SE^2, with Student's quantile on G - 1 degrees of freedom
-    (Korn & Graubard 1998; Dean & Pagano 2015); never more than the true sample size.
+    Wilson's interval with Student's quantile at the sample size share (1 - share) / SE^2 (Korn & Graubard 1998; Dean
+    & Pagano 2015), at most n for right and wrong answers; where all scores are equal, at the effective n.
     """
-    n, share = len(correct), float(np.mean(correct))
-    error, groups = cluster_standard_error(correct, clusters)
-    effective = min(n, share * (1 - share) / error**2) if error > 0 else n
-    return wilson_interval(share * effective, effective, float(stdtrit(groups - 1, 1 - significance)))
+    share, mean = float(np.mean(scores)), clustered_mean(scores, clusters)
+    error = mean.standard_error
+    effective = share * (1 - share) / error**2 if error > 0 else mean.effective_n
+    if np.isin(scores, (0, 1)).all():
+        effective = min(effective, len(scores))
+    return wilson_interval(share * effective, effective, float(stdtrit(mean.degrees_of_freedom, 1 - significance)))
+
+
+def chance_adjusted(share: float, chance: float) -> float:
+    """How much of what guessing leaves open is answered: (share - chance) / (1 - chance).
+
+    Abbott 1925; the form of Cohen's kappa 1960. Zero is guessing, negative worse. Linear in `share`, so the ends of
+    an interval are adjusted alike. Raises UserError unless 0 <= chance < 1.
+    """
+    if not 0 <= chance < 1:
+        raise UserError(f"the chance of guessing right is {chance}; expected 0 or more, and less than 1")
+    return (share - chance) / (1 - chance)
 
 
 def mcnemar_p(lost: int, gained: int) -> float:
@@ -73,16 +104,31 @@ def mcnemar_p(lost: int, gained: int) -> float:
     return min(1.0, 2 * float(bdtr(min(lost, gained), lost + gained, 0.5)))
 
 
-def difference_interval(difference: float, error: float, n: int, quantile: float) -> Interval:
+def exact_p(differences: Array) -> tuple[float, float]:
+    """One-sided p-values against "not better" and "not worse" that hold with a handful of changed items.
+
+    Where each change is 1 or -1, McNemar's; else the sign-flip test of the mean, which is McNemar's on such changes
+    (Fisher 1935; Pitman 1937), up to MAX_FLIPPED of them. With more it adds nothing to a t test: (0, 0).
+    """
+    changed, gained = differences[differences != 0], int(np.sum(differences > 0))
+    if (np.abs(changed) == 1).all():
+        return float(bdtr(len(changed) - gained, len(changed), 0.5)), float(bdtr(gained, len(changed), 0.5))
+    if len(changed) > MAX_FLIPPED:
+        return 0.0, 0.0
+    sums = np.array(list(product((-1, 1), repeat=len(changed)))) @ np.abs(changed)
+    return float(np.mean(sums >= changed.sum() - 1e-9)), float(np.mean(sums <= changed.sum() + 1e-9))
+
+
+def difference_interval(difference: float, error: float, effective_n: float, quantile: float) -> Interval:
     """The differences that a two-sided test does not reject; `quantile` is that of Student's t.
 
-    Wald's interval, widened by what the hypothesis implies: a true difference d needs at least a share |d| of items
-    that change, hence a variance of at least |d|(1-|d|)/n. Without a single change it is Tango's score interval
-    (Tango 1998) q^2/(n + q^2) instead of one of no width.
+    Wald's interval, widened by what the hypothesis implies: a true difference d of right and wrong answers needs at
+    least a share |d| of items that change, hence a variance of at least |d|(1-|d|)/n; without a single change it is
+    Tango's score interval (1998) q^2/(n + q^2). For scores that differ by less than 1 it is wider than it need be.
     """
 
     def lower(mean: float) -> float:
-        ratio = quantile**2 / n
+        ratio = quantile**2 / effective_n
         edges = [mean - quantile * error]
         for sign in (-1, 1):  # differences below and above zero: roots of (mean - d)^2 = ratio |d| (1 - |d|)
             half = ratio / 2 + sign * mean
@@ -95,39 +141,37 @@ def difference_interval(difference: float, error: float, n: int, quantile: float
 
 
 def paired_change(before: Array, after: Array, clusters: Array, significance: float) -> PairedChange:
-    """Compare 0/1 scores of the same items in the same order; the interval has confidence 1 - 2 * `significance`.
+    """Compare scores (0 to 1) of the same items in the same order; the interval has confidence 1 - 2 * `significance`.
 
     The one-sided p-values are the larger of two: Student's t on the cluster-robust error, which allows for items
-    that change together, and McNemar's exact test, which holds when only a handful of items change.
+    that change together, and the exact test, which holds when only a handful of items change.
     """
-    difference = after - before
-    mean = float(difference.mean())
-    error, groups = cluster_standard_error(difference, clusters)
-    lost, gained = int(np.sum(difference < 0)), int(np.sum(difference > 0))
-    quantile = float(stdtrit(groups - 1, 1 - significance))
+    differences = after - before
+    difference, mean = float(differences.mean()), clustered_mean(differences, clusters)
+    error, freedom = mean.standard_error, mean.degrees_of_freedom
+    lost, gained = int(np.sum(differences < 0)), int(np.sum(differences > 0))
+    exact_better_p, exact_worse_p = exact_p(differences)
     return PairedChange(
-        n=len(difference),
-        clusters=groups,
-        difference=mean,
-        standard_error=error,
-        interval=difference_interval(mean, error, len(difference), quantile),
+        **vars(mean),
+        difference=difference,
+        interval=difference_interval(difference, error, mean.effective_n, float(stdtrit(freedom, 1 - significance))),
         lost=lost,
         gained=gained,
         mcnemar_p=mcnemar_p(lost, gained),
-        better_p=max(_t_p(mean, error, groups), float(bdtr(lost, lost + gained, 0.5))),
-        worse_p=max(_t_p(-mean, error, groups), float(bdtr(gained, lost + gained, 0.5))),
+        better_p=max(_t_p(difference, error, freedom), exact_better_p),
+        worse_p=max(_t_p(-difference, error, freedom), exact_worse_p),
     )
 
 
 def noninferiority_p(change: PairedChange, margin: float) -> float:
-    """One-sided p-value against "accuracy fell by `margin` or more" (Blackwelder 1982, on the cluster-robust error).
+    """One-sided p-value against "the score fell by `margin` or more" (Blackwelder 1982, on the cluster-robust error).
 
-    Were the hypothesis true, at least a share `margin` of items would change, so the error is taken to be no
-    smaller than sqrt(margin (1 - margin) / n): the restricted variance of Nam 1997 and Tango 1998. Few items
-    therefore prove nothing, even when none of them changed.
+    Were it true, at least a share `margin` of right and wrong answers would change, so the error is taken to be no
+    smaller than sqrt(margin (1 - margin) / effective n), the restricted variance of Nam 1997 and Tango 1998: few items
+    prove nothing, even when none of them changed.
     """
-    floor = float(np.sqrt(margin * (1 - margin) / change.n))
-    return _t_p(change.difference + margin, max(change.standard_error, floor), change.clusters)
+    floor = float(np.sqrt(margin * (1 - margin) / change.effective_n))
+    return _t_p(change.difference + margin, max(change.standard_error, floor), change.degrees_of_freedom)
 
 
 def holm(p_values: ArrayLike) -> Array:
@@ -143,22 +187,24 @@ def holm(p_values: ArrayLike) -> Array:
 def minimum_detectable_effect(change: PairedChange, significance: float) -> float:
     """The smallest true change that a one-sided test on these items would show with a power of 0.8.
 
-    (t_level + t_power) * SE (Bloom 1995), and no less than what the smallest possible variance of such a change
-    allows (see `difference_interval`).
+    (t_level + t_power) * SE (Bloom 1995), 1 / n more because items change one by one (as in `items_needed`), and no
+    less than what the smallest possible variance of such a change allows (see `difference_interval`).
     """
-    steps = float(np.sum(stdtrit(change.clusters - 1, [1 - significance, POWER])))
-    return max(steps * change.standard_error, steps**2 / (change.n + steps**2))
+    steps = float(np.sum(stdtrit(change.degrees_of_freedom, [1 - significance, POWER])))
+    return max(steps * change.standard_error + 1 / change.n, steps**2 / (change.effective_n + steps**2))
 
 
 def items_needed(change: PairedChange, effect: float, significance: float) -> int:
     """How many items like these give a power of 0.8 to tell a change of `effect` from none (or none from a margin).
 
-    n = (z_level + z_power)^2 * variance / effect^2 (Chow, Shao & Wang 2008), where the variance of one item is
-    n * SE^2, clustering included, and at least |effect| (1 - |effect|).
+    n = (z_level + z_power)^2 * variance / effect^2 (Chow, Shao & Wang 2008), 2 / |effect| more for the continuity of
+    the exact test (Casagrande, Pike & Smith 1978). The variance of one item is n * SE^2 at its upper 80 % limit, as
+    it is only estimated (Browne 1995), and at least |effect| (1 - |effect|) times the design effect.
     """
-    size = abs(effect)
-    variance = max(change.n * change.standard_error**2, size * (1 - size))
-    return int(np.ceil(float(np.sum(ndtri([1 - significance, POWER]))) ** 2 * variance / effect**2))
+    size, freedom = abs(effect), change.degrees_of_freedom
+    upper = change.standard_error**2 * freedom / float(chdtri(freedom, POWER))
+    variance = change.n * max(upper, size * (1 - size) / change.effective_n)
+    return int(np.ceil(float(np.sum(ndtri([1 - significance, POWER]))) ** 2 * variance / effect**2 + 2 / size))
 
 
 def bootstrap_ratio(
@@ -170,14 +216,14 @@ def bootstrap_ratio(
     """
     groups, codes = np.unique(clusters, return_inverse=True)
     totals = np.stack([np.bincount(codes, weights=row) for row in (*numerators, denominators)])
-    drawn = np.random.default_rng(seed).integers(len(groups), size=(RESAMPLES, len(groups)))
-    sums = totals[:, drawn].sum(axis=2)
+    drawn = np.random.default_rng(seed).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), RESAMPLES)
+    sums = totals @ drawn.T.astype(float)
     ends = np.quantile(sums[:-1] / sums[-1], [significance, 1 - significance], axis=1)
     return [(float(low), float(high)) for low, high in ends.T]
 
 
-def _t_p(estimate: float, error: float, groups: int) -> float:
-    """P(T >= estimate / error) for Student's t on groups - 1 degrees of freedom; 0.5 when nothing varies at zero."""
+def _t_p(estimate: float, error: float, degrees_of_freedom: float) -> float:
+    """P(T >= estimate / error) for Student's t; 0.5 when nothing varies at zero."""
     if error == 0:
         return 0.5 if estimate == 0 else float(estimate < 0)
-    return float(stdtr(groups - 1, -estimate / error))
+    return float(stdtr(degrees_of_freedom, -estimate / error))

@@ -17,7 +17,8 @@ from lmadapt.statistics import (
     PairedChange,
     accuracy_interval,
     bootstrap_ratio,
-    cluster_standard_error,
+    chance_adjusted,
+    clustered_mean,
     paired_change,
 )
 from lmadapt.verdict import Comparison, MarginTest, Scored, compare, judge
@@ -154,7 +155,7 @@ def _model(exam: Exam, found: Scored, answers: Answers, significance: float) -> 
             "n": int(chosen.sum()),
             "interval": accuracy_interval(found.scores[chosen], found.clusters[chosen], significance),
             "chance": chance,
-            "chance_adjusted": (share - chance) / (1 - chance),
+            "chance_adjusted": chance_adjusted(share, chance),
         }
 
     def categories(group: str) -> Figures:
@@ -253,8 +254,8 @@ def _fairness(exam: Exam, before: Answers, after: Answers, significance: float) 
         chosen = [index for index, item in items if item["category"] == category]
         gaps = np.array([[_gap(exam.items[i], model.log_likelihoods[i]) for i in chosen] for model in (before, after)])
         change = gaps[1] - gaps[0]
-        error, clusters = cluster_standard_error(change, exam.clusters[chosen])
-        half = float(stdtrit(clusters - 1, 1 - significance)) * error
+        mean = clustered_mean(change, exam.clusters[chosen])
+        half = float(stdtrit(mean.degrees_of_freedom, 1 - significance)) * mean.standard_error
         result[category] = {
             "n": len(chosen),
             "gap_before": float(gaps[0].mean()),

@@ -7,7 +7,7 @@ import numpy as np
 from lmadapt.evaluation import Answers, Exam, Row
 from lmadapt.links import Examinee
 from lmadapt.scoring import choose, encode_bare, encode_item, score
-from lmadapt.statistics import wilson_interval
+from lmadapt.statistics import chance_adjusted, wilson_interval
 
 MAX_ITEMS = 400  # asked again
 SHOTS = 4  # solved examples before a question
@@ -59,7 +59,7 @@ def triage(
         "lost": len(lost),
         "asked": len(items),
         "chance": chance,
-        "spurious": max(0.0, (best - chance) / (1 - chance)),
+        "spurious": max(0.0, chance_adjusted(best, chance)),
     } | {form: _share(found, quantile) for form, found in right.items()}
     return figures, {item["id"]: [form for form in forms if right[form][n]] for n, item in enumerate(items)}
 

@@ -26,13 +26,13 @@ QUESTIONS = 3  # domain, general as a whole, its categories: the level of "shown
 
 @dataclass(frozen=True)
 class Scored:
-    """Multiple-choice items as one model answered them; arrays of equal length, one entry an item."""
+    """Items as one model answered them; arrays of equal length, one entry an item."""
 
     ids: Array
-    groups: Array  # domain | general
+    groups: Array  # domain | general; others are not judged here
     categories: Array
     clusters: Array  # items of one cluster are correlated
-    scores: Array  # from 0 to 1
+    scores: Array  # 0.0 to 1.0; of most items only those two
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Verdict:
 def compare(before: Scored, after: Scored, *, margin: float, category_margin: float, significance: float) -> Comparison:
     """Pair two models item by item.
 
-    Raises UserError rather than compare what cannot be compared: different items, items twice, scores that are no
-    number, no domain or no general items, or a category with fewer than 30 items.
+    Raises UserError rather than compare what cannot be compared: different items, items twice or without an answer,
+    scores that are no number from 0 to 1, no domain or no general items, or a category with fewer than 30 items.
     """
     _require_pairs(before, after)
     clusters = np.unique(before.clusters, return_inverse=True)[1]
@@ -92,11 +92,8 @@ def compare(before: Scored, after: Scored, *, margin: float, category_margin: fl
         names = sorted(set(before.categories[inside].tolist()))
         return {name: change(inside & (before.categories == name)) for name in names}
 
-    domain, general, categories = (
-        change(before.groups == "domain"),
-        change(before.groups == "general"),
-        by_category("general"),
-    )
+    domain, general = change(before.groups == "domain"), change(before.groups == "general")
+    categories = by_category("general")
     worse = holm([one.worse_p for one in categories.values()])
     return Comparison(
         domain=domain,
@@ -113,18 +110,19 @@ def compare(before: Scored, after: Scored, *, margin: float, category_margin: fl
 def judge(comparison: Comparison, critical_lost: Sequence[str], *, significance: float) -> Verdict:
     """SHIP, HOLD or INCONCLUSIVE.
 
-    HOLD: something is shown to be worse. A critical behaviour check is lost; or the domain is worse; or general
-    ability, as a whole or in a category, is worse and the loss is not shown to be smaller than its margin. The
-    level is shared evenly between domain, whole and categories (Bonferroni), and among categories by Holm's
-    procedure, so that a model that lost nothing is held back with a probability of at most `significance`.
+    HOLD: something is shown to be worse: a critical behaviour, the domain, or general ability, as a whole or in a
+    category, whose loss is not shown to be smaller than its margin. Domain, whole and categories share the level
+    evenly (Bonferroni), categories by Holm's procedure: a model that lost nothing is held in at most `significance`.
 
-    SHIP: the domain is better, and general ability is non-inferior as a whole and in every category. Every one of
-    these tests must succeed, so each is made at the full level: an intersection-union test (Berger 1982).
+    SHIP: the domain is better, and general ability is non-inferior as a whole and in every category; all of these
+    must succeed, so each is tested at the full level: an intersection-union test (Berger 1982).
 
     INCONCLUSIVE: neither is shown; the reason names how many items would settle it.
     """
     tests = {"general ability": comparison.general, **comparison.categories}
-    evidence = [_domain_line(comparison), *(_margin_line(name, test, significance) for name, test in tests.items())]
+    shown = f"p = {comparison.domain.better_p:.3g} against not better"
+    evidence = [_line("domain", comparison.domain, shown, comparison.domain_worse_p_adjusted)]
+    evidence += [_margin_line(name, test, significance) for name, test in tests.items()]
     evidence += [f"critical behaviour lost: {name}" for name in critical_lost]
     harms = [f"the critical behaviour {name} was lost" for name in critical_lost]
     if comparison.domain_worse_p_adjusted <= significance:
@@ -137,39 +135,37 @@ def judge(comparison: Comparison, critical_lost: Sequence[str], *, significance:
     ]
     if harms:
         return Verdict("HOLD", _sentence(harms), evidence)
-    families = [QUESTIONS] + [QUESTIONS * len(comparison.categories)] * len(comparison.categories)
+    family = QUESTIONS * len(comparison.categories)
     open_questions = _domain_question(comparison.domain, significance) + [
-        f"{name} is not shown to have lost less than {_points(test.margin)} ({_to_settle(test, significance, family)})"
-        for (name, test), family in zip(tests.items(), families, strict=True)
+        f"{name} is not shown to have lost less than {_points(test.margin)} ("
+        f"{_to_settle(test, significance, QUESTIONS if test is comparison.general else family)})"
+        for name, test in tests.items()
         if not test.acceptable(significance)
     ]
     if open_questions:
         return Verdict("INCONCLUSIVE", _sentence(open_questions), evidence)
+    category_margin = max(test.margin for test in comparison.categories.values())
     reason = (
         f"the domain became better by {_points(comparison.domain.difference)}, and any loss of general ability is "
-        f"shown to be smaller than {_points(comparison.general.margin)} as a whole"
+        f"shown to be smaller than {_points(comparison.general.margin)} as a whole and {_points(category_margin)} in "
+        f"each of {len(comparison.categories)} categories"
     )
-    margins = {_points(test.margin) for test in comparison.categories.values()}
-    return Verdict(
-        "SHIP",
-        _sentence([f"{reason} and {margins.pop()} in each of {len(comparison.categories)} categories"]),
-        evidence,
-    )
+    return Verdict("SHIP", _sentence([reason]), evidence)
 
 
 def _require_pairs(before: Scored, after: Scored) -> None:
-    for scored in (before, after):
+    for side, scored in (("before", before), ("after", after)):
+        if len(scored.scores) == 0 or len(scored.scores) != len(scored.ids):
+            raise UserError(f"the model {side} gave {len(scored.scores)} answers to {len(scored.ids)} items")
         ids, counts = np.unique(scored.ids, return_counts=True)
         if (counts > 1).any():
             raise UserError(f"item {str(ids[counts > 1][0])!r} occurs {counts.max()} times; every item must count once")
-        if not np.isfinite(scored.scores).all():
-            raise UserError(f"item {str(scored.ids[~np.isfinite(scored.scores)][0])!r} has no score; nothing is judged")
-    if difference := set(before.ids.tolist()) ^ set(after.ids.tolist()):
-        raise UserError(
-            f"the models answered different items: {len(difference)} are on one side only, {min(difference)!r} first"
-        )
+        if (wrong := ~((scored.scores >= 0) & (scored.scores <= 1))).any():  # true of NaN
+            item, score = str(scored.ids[wrong][0]), scored.scores[wrong][0]
+            raise UserError(f"item {item!r} has the score {score} in the model {side}; expected 0 to 1")
     if not np.array_equal(before.ids, after.ids):
-        raise UserError("the models answered the same items in different orders; sort both by id")
+        odd = sorted(set(before.ids.tolist()) ^ set(after.ids.tolist()))
+        raise UserError(f"both models must answer the same items, sorted by id; {len(odd)} have one answer: {odd[:3]}")
     for group in ("domain", "general"):
         inside = before.groups == group
         if not inside.any():
@@ -202,28 +198,18 @@ def _domain_question(domain: PairedChange, significance: float) -> list[str]:
     return [f"the domain is not shown to be better ({_points(domain.difference, sign=True)}; {seen})"]
 
 
-def _domain_line(comparison: Comparison) -> str:
-    domain = comparison.domain
+def _line(name: str, change: PairedChange, shown: str, worse_p_adjusted: float) -> str:
+    low, high = change.interval
     return (
-        f"domain: {_change(domain)}, p = {domain.better_p:.3g} against not better, "
-        f"p = {comparison.domain_worse_p_adjusted:.3g} (adjusted) against not worse"
+        f"{name}: {_points(change.difference, sign=True)} [{low * 100:+.1f}, {high * 100:+.1f}] on {change.n:,} items, "
+        f"{change.lost} lost, {change.gained} gained, {shown}, p = {worse_p_adjusted:.3g} (adjusted) against not worse"
     )
 
 
 def _margin_line(name: str, test: MarginTest, significance: float) -> str:
     outcome = "shown to be within" if test.acceptable(significance) else "not shown to be within"
-    return (
-        f"{name}: {_change(test.change)}, {outcome} the margin of {_points(test.margin)} "
-        f"(p = {test.noninferiority_p:.3g}), p = {test.worse_p_adjusted:.3g} (adjusted) against not worse"
-    )
-
-
-def _change(change: PairedChange) -> str:
-    low, high = change.interval
-    return (
-        f"{_points(change.difference, sign=True)} [{low * 100:+.1f}, {high * 100:+.1f}] on {change.n:,} items, "
-        f"{change.lost} lost, {change.gained} gained"
-    )
+    shown = f"{outcome} the margin of {_points(test.margin)} (p = {test.noninferiority_p:.3g})"
+    return _line(name, test.change, shown, test.worse_p_adjusted)
 
 
 def _to_settle(test: MarginTest, significance: float, family: int) -> str:

@@ -8,6 +8,7 @@ from lmadapt.statistics import chance_adjusted
 
 SPURIOUS = 0.5  # share of the lost items that come back, guessing taken off: most of it was not forgotten
 SATURATED = 0.9  # share of the domain's gain that a weaker adapter gives: the rest of the training bought little
+DIAL = "try whether a weaker adapter keeps more: evaluate.alpha_scale: auto"
 HARMFUL = ("quantisation", "merging")  # steps that are to change nothing
 
 Figures = dict[str, Any]
@@ -15,8 +16,7 @@ Figures = dict[str, Any]
 ADVICE = {
     "pre-training": "raise pretrain.replay_fraction or lower pretrain.learning_rate",
     "quantisation": "serve the model in bf16, and judge it so (evaluate.precision: bf16)",
-    "fine-tuning": "raise sft.replay_fraction, lower sft.learning_rate, train fewer layers (sft.target_modules: retain)"
-    " or weaken the adapter (evaluate.alpha_scale: auto)",
+    "fine-tuning": "raise sft.replay_fraction, lower sft.learning_rate or train MLPs only (sft.target_modules: retain)",
     "merging": "serve the adapter over the quantised model that it was trained on instead of merging it",
     "training": "train with more replay of such items, or with a lower learning rate",
 }
@@ -25,7 +25,7 @@ ADVICE = {
 def remedies(figures: Figures) -> list[str]:
     """What the evidence suggests to try; empty for SHIP. `figures`: what `lmadapt.summary.summarise` gives.
 
-    docs/verdict.md states the rule behind each sentence.
+    docs/verdict.md states the rule behind each sentence; the thresholds are ours.
     """
     if figures["verdict"]["outcome"] == "SHIP":
         return []
@@ -34,6 +34,7 @@ def remedies(figures: Figures) -> list[str]:
     if spurious := list(_spurious(figures["triage"])) if blamed else []:
         blamed.pop("fine-tuning", None)
     found = [f"{', '.join(names)}: lost most in {step}; {ADVICE[step]}" for step, names in blamed.items()]
+    found += [DIAL] if "fine-tuning" in blamed and not figures["dial"] else []
     return [*_gain(change["domain"], figures), *spurious, *found, *_overtraining(figures), *_few_items(change)]
 
 
@@ -72,23 +73,18 @@ def _spurious(triage: Figures | None) -> Iterator[str]:
                 f"{triage[form]['share']:.0%} of the lost items are right when asked {title}: the knowledge is kept, "
                 "the habit of answering lost; replay instructions in the form of the items (sft.replay_fraction)"
             )
+            return
 
 
 def _overtraining(figures: Figures) -> Iterator[str]:
     text = figures["changes"].get("pretrained_vs_base", {}).get("bits_per_byte", {})
     domain, general = (text.get(group, {}).get("interval") for group in ("domain", "general"))
     if domain and general and domain[1] >= 0 and general[0] > 0:
-        yield (
-            "pre-training made held-out text of the domain no easier, and general text harder: it learns its texts by "
-            "heart; lower pretrain.max_tokens or add documents"
-        )
+        yield "pre-training made no held-out text easier: it learns by heart; lower pretrain.max_tokens or add texts"
     rows = sorted((figures["dial"] or {"rows": []})["rows"], key=lambda row: float(row["alpha_scale"]))
     enough = [row for row in rows if row["domain"]["difference"] >= SATURATED * rows[-1]["domain"]["difference"] > 0]
     if len(enough) > 1 and rows[-1]["general"]["interval"][1] < 0:
-        yield (
-            f"the adapter at scale {enough[0]['alpha_scale']:g} gives nearly all of the domain's gain, and at full "
-            "scale it costs general ability: it is trained too long; lower sft.max_tokens"
-        )
+        yield f"scale {enough[0]['alpha_scale']:g} gives nearly all of the gain, full scale costs: lower sft.max_tokens"
 
 
 def _few_items(change: Figures) -> Iterator[str]:

@@ -37,7 +37,7 @@ class PairedChange(ClusteredMean):
     interval: Interval
     lost: int  # items with a lower score than before
     gained: int
-    mcnemar_p: float  # two-sided, exact; with scores between 0 and 1 the sign test
+    mcnemar_p: float  # two-sided, exact (McNemar 1947); with scores between 0 and 1 the sign test
     better_p: float  # one-sided, against "not better"
     worse_p: float  # one-sided, against "not worse"
 
@@ -78,11 +78,11 @@ def accuracy_interval(scores: Array, clusters: Array, significance: float) -> In
     """Two-sided interval of a mean of scores from 0 to 1, at confidence 1 - 2 * `significance`.
 
     Wilson's interval with Student's quantile at the sample size share (1 - share) / SE^2 (Korn & Graubard 1998; Dean
-    & Pagano 2015), at most n for right and wrong answers; where all scores are equal, at the effective n.
+    & Pagano 2015), at most n for right and wrong answers; where all clusters are equal, at the effective n.
     """
     share, mean = float(np.mean(scores)), clustered_mean(scores, clusters)
-    error = mean.standard_error
-    effective = share * (1 - share) / error**2 if error > 0 else mean.effective_n
+    varied = mean.standard_error > 1e-9  # but for rounding
+    effective = share * (1 - share) / mean.standard_error**2 if varied else mean.effective_n
     if np.isin(scores, (0, 1)).all():
         effective = min(effective, len(scores))
     return wilson_interval(share * effective, effective, float(stdtrit(mean.degrees_of_freedom, 1 - significance)))
@@ -97,11 +97,6 @@ def chance_adjusted(share: float, chance: float) -> float:
     if not 0 <= chance < 1:
         raise UserError(f"the chance of guessing right is {chance}; expected 0 or more, and less than 1")
     return (share - chance) / (1 - chance)
-
-
-def mcnemar_p(lost: int, gained: int) -> float:
-    """Two-sided exact p-value that losses and gains are equally likely (McNemar 1947, exact binomial form)."""
-    return min(1.0, 2 * float(bdtr(min(lost, gained), lost + gained, 0.5)))
 
 
 def exact_p(differences: Array) -> tuple[float, float]:
@@ -157,7 +152,7 @@ def paired_change(before: Array, after: Array, clusters: Array, significance: fl
         interval=difference_interval(difference, error, mean.effective_n, float(stdtrit(freedom, 1 - significance))),
         lost=lost,
         gained=gained,
-        mcnemar_p=mcnemar_p(lost, gained),
+        mcnemar_p=min(1.0, 2 * float(bdtr(min(lost, gained), lost + gained, 0.5))),
         better_p=max(_t_p(difference, error, freedom), exact_better_p),
         worse_p=max(_t_p(-difference, error, freedom), exact_worse_p),
     )

@@ -4,9 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from lmadapt.statistics import chance_adjusted
-
-SPURIOUS = 0.5  # share of the lost items that come back, guessing taken off: most of it was not forgotten
+SPURIOUS = 0.5  # share of the lost items that come back in another form, guessing taken off
 SATURATED = 0.9  # share of the domain's gain that a weaker adapter gives: the rest of the training bought little
 DIAL = "try whether a weaker adapter keeps more: evaluate.alpha_scale: auto"
 HARMFUL = ("quantisation", "merging")  # steps that are to change nothing
@@ -35,6 +33,7 @@ def remedies(figures: Figures) -> list[str]:
         blamed.pop("fine-tuning", None)
     found = [f"{', '.join(names)}: lost most in {step}; {ADVICE[step]}" for step, names in blamed.items()]
     found += [DIAL] if "fine-tuning" in blamed and not figures["dial"] else []
+    found += [] if blamed else _drift(figures)
     return [*_gain(change["domain"], figures), *spurious, *found, *_overtraining(figures), *_few_items(change)]
 
 
@@ -59,21 +58,18 @@ def _blamed(figures: Figures) -> dict[str, list[str]]:
         guilty = {step for step in parts if step in HARMFUL and _state(parts[step], whole["margin"]) == "lost"}
         if _state(whole, whole["margin"]) == "lost":
             fell = {step: part["difference"] for step, part in parts.items() if step != "merging"}
-            worst = min(fell, key=lambda step: float(fell[step]), default="training")
-            guilty.add(worst if fell.get(worst, 0) < 0 else "training")
+            guilty.add(min((step for step in fell if fell[step] < 0), key=fell.__getitem__, default="training"))
         for step in sorted(guilty):
             blamed.setdefault(step, []).append(name)
     return blamed
 
 
 def _spurious(triage: Figures | None) -> Iterator[str]:
-    for form, title in (("few_shot", "after solved examples"), ("bare", "as plain text")):
-        if triage and chance_adjusted(triage[form]["share"], triage["chance"]) >= SPURIOUS:
-            yield (
-                f"{triage[form]['share']:.0%} of the lost items are right when asked {title}: the knowledge is kept, "
-                "the habit of answering lost; replay instructions in the form of the items (sft.replay_fraction)"
-            )
-            return
+    if triage and triage["spurious"] >= SPURIOUS:
+        yield (
+            f"{triage['spurious']:.0%} of the lost items, beyond guessing, are right when asked in another form: the "
+            "knowledge is kept, the habit of answering lost; replay instructions in their form (sft.replay_fraction)"
+        )
 
 
 def _overtraining(figures: Figures) -> Iterator[str]:
@@ -87,11 +83,17 @@ def _overtraining(figures: Figures) -> Iterator[str]:
         yield f"scale {enough[0]['alpha_scale']:g} gives nearly all of the gain, full scale costs: lower sft.max_tokens"
 
 
+def _drift(figures: Figures) -> Iterator[str]:
+    text = figures["changes"]["adapted_vs_base"]["bits_per_byte"]["general"]["interval"]
+    if text and text[0] > 0 and "pretrained" in (moved := figures["kl_to_base"] or {}):
+        step = "pre-training" if 2 * moved["pretrained"]["value"] >= moved["adapted"]["value"] else "fine-tuning"
+        yield f"general text became harder; most of the drift from the base came in {step}: {ADVICE[step]}"
+
+
 def _few_items(change: Figures) -> Iterator[str]:
-    short = {name: test for name, test in _general(change).items() if _state(test, test["margin"]) == "open"}
-    if short:
-        numbers = [f"{name} ({test['n']:,} of about {test['items_needed']:,})" for name, test in short.items()]
-        yield f"add evaluation items or accept wider margins: {', '.join(numbers)}"
+    tests = {name: test for name, test in _general(change).items() if _state(test, test["margin"]) == "open"}
+    if few := [f"{name} ({test['n']:,} of about {test['items_needed']:,})" for name, test in tests.items()]:
+        yield f"add evaluation items or accept wider margins: {', '.join(few)}"
 
 
 def _general(change: Figures) -> Figures:

@@ -81,8 +81,7 @@ def accuracy_interval(scores: Array, clusters: Array, significance: float) -> In
     & Pagano 2015), at most n for right and wrong answers; where all clusters are equal, at the effective n.
     """
     share, mean = float(np.mean(scores)), clustered_mean(scores, clusters)
-    varied = mean.standard_error > 1e-9  # but for rounding
-    effective = share * (1 - share) / mean.standard_error**2 if varied else mean.effective_n
+    effective = share * (1 - share) / mean.standard_error**2 if mean.standard_error > 1e-9 else mean.effective_n
     if np.isin(scores, (0, 1)).all():
         effective = min(effective, len(scores))
     return wilson_interval(share * effective, effective, float(stdtrit(mean.degrees_of_freedom, 1 - significance)))

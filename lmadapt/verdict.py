@@ -135,10 +135,9 @@ def judge(comparison: Comparison, critical_lost: Sequence[str], *, significance:
     ]
     if harms:
         return Verdict("HOLD", _sentence(harms), evidence)
-    family = QUESTIONS * len(comparison.categories)
     open_questions = _domain_question(comparison.domain, significance) + [
         f"{name} is not shown to have lost less than {_points(test.margin)} ("
-        f"{_to_settle(test, significance, QUESTIONS if test is comparison.general else family)})"
+        f"{_to_settle(test, significance, QUESTIONS * (1 if test is comparison.general else len(tests) - 1))})"
         for name, test in tests.items()
         if not test.acceptable(significance)
     ]

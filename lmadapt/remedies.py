@@ -1,6 +1,5 @@
 """What to try when a model may not be shipped: sentences drawn from the figures of metrics/evaluate.json."""
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -103,5 +102,4 @@ def _general(change: Figures) -> Figures:
 def _state(change: Figures, margin: float) -> str:
     """`kept`: shown to be within the margin; else `lost` if shown worse, or not kept on enough items; else `open`."""
     low, high = change["interval"]
-    enough = change["n"] >= change.get("items_needed", math.inf)
-    return "kept" if low > -margin else "lost" if high < 0 or enough else "open"
+    return "kept" if low > -margin else "lost" if high < 0 or change["n"] >= change.get("items_needed", 1e9) else "open"

@@ -171,9 +171,8 @@ def _require_pairs(before: Scored, after: Scored) -> None:
             raise UserError(f"there are no items of group `{group}`: the verdict needs both domain and general items")
         names, counts = np.unique(before.categories[inside], return_counts=True)
         if (counts < MIN_ITEMS).any():
-            raise UserError(
-                f"category {str(names[counts.argmin()])!r} has {counts.min()} items; at least {MIN_ITEMS} are needed"
-            )
+            few = str(names[counts.argmin()])
+            raise UserError(f"category {few!r} has {counts.min()} items; at least {MIN_ITEMS} are needed")
 
 
 def _margin_test(change: PairedChange, margin: float, worse_p: float, significance: float) -> MarginTest:

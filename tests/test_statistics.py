@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy import stats
+from scipy.optimize import minimize_scalar
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.multitest import multipletests
@@ -9,16 +10,17 @@ from statsmodels.stats.proportion import proportion_confint
 
 from lmadapt.errors import UserError
 from lmadapt.statistics import (
+    ClusteredMean,
     accuracy_interval,
     bootstrap_ratio,
     chance_adjusted,
     clustered_mean,
-    difference_interval,
     exact_p,
     holm,
     items_needed,
     minimum_detectable_effect,
     noninferiority_p,
+    null_error,
     paired_change,
     wilson_interval,
 )
@@ -115,16 +117,37 @@ def test_holm_agrees_with_statsmodels(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", CASES)
 def test_paired_change_without_clusters_is_the_paired_t_test(seed: int) -> None:
-    before, after, _ = random_pairs(seed)
+    before, after, _ = random_pairs(seed, items=2000)
     change = paired_change(before, after, np.arange(len(before)), 0.05)
-    assert change.interval == pytest.approx(
-        stats.ttest_rel(after, before).confidence_interval(confidence_level=0.9), abs=1e-9
-    )
+    plain = stats.ttest_rel(after, before).confidence_interval(confidence_level=0.9)
+    assert change.interval == pytest.approx((plain.low, plain.high), abs=1e-4)
+    assert change.interval[0] <= plain.low + 1e-9
+    assert change.interval[1] >= plain.high - 1e-9
     one_sided = stats.ttest_rel(after, before, alternative="less").pvalue
     exact = stats.binomtest(change.lost, change.lost + change.gained, alternative="greater").pvalue
     assert change.worse_p == pytest.approx(max(one_sided, exact))
-    shifted = stats.ttest_1samp(after - before, -0.1, alternative="greater").pvalue
-    assert noninferiority_p(change, 0.1) == pytest.approx(shifted)
+    shifted = stats.ttest_1samp(after - before, -0.02, alternative="greater").pvalue
+    assert noninferiority_p(change, 0.02) == pytest.approx(shifted, rel=0.1)
+    assert noninferiority_p(change, 0.02) >= shifted * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("seed", CASES)
+@pytest.mark.parametrize("true", [-0.1, 0.03])
+def test_null_error_is_tangos_with_the_shares_most_likely_under_the_hypothesis(seed: int, true: float) -> None:
+    lost, gained = np.random.default_rng(seed).uniform(0.001, 0.2, 2)
+    n, small, large = 500, *((lost, gained) if true > 0 else (gained, lost))
+
+    def unlikelihood(share: float) -> float:
+        same = (1 - small - large) * np.log(1 - 2 * share - abs(true))
+        return float(-(small * np.log(share) + large * np.log(share + abs(true)) + same))
+
+    fit = minimize_scalar(
+        unlikelihood, bounds=(1e-12, (1 - abs(true)) / 2 - 1e-9), method="bounded", options={"xatol": 1e-12}
+    )
+    variance = 2 * fit.x + abs(true) * (1 - abs(true))
+    plain = lost + gained - (lost - gained) ** 2
+    mean = ClusteredMean(n, n, float(np.sqrt(plain / n)), n - 1, n)
+    assert null_error(mean, lost, gained, true) == pytest.approx(np.sqrt(max(variance, plain) / n), rel=1e-4)
 
 
 def test_without_a_change_the_interval_is_tangos_score_interval() -> None:
@@ -149,15 +172,28 @@ def test_clusters_of_items_that_never_changed_prove_less() -> None:
 
 
 def test_the_interval_mirrors_when_before_and_after_swap() -> None:
-    low, high = difference_interval(-0.03, 0.01, 80, 1.66)
-    assert difference_interval(0.03, 0.01, 80, 1.66) == (pytest.approx(-high), pytest.approx(-low))
+    before, after, cluster = random_pairs(0)
+    there, back = (paired_change(*pair, cluster, 0.05).interval for pair in ((before, after), (after, before)))
+    assert there == pytest.approx((-back[1], -back[0]))
 
 
-def test_the_interval_is_the_set_of_differences_that_are_not_rejected() -> None:
-    mean, error, n, quantile = -0.02, 0.009, 90, 1.66
-    grid = np.linspace(-0.5, 0.5, 200_001)
-    accepted = grid[abs(mean - grid) <= quantile * np.maximum(error, np.sqrt(abs(grid) * (1 - abs(grid)) / n))]
-    assert difference_interval(mean, error, n, quantile) == pytest.approx((accepted[0], accepted[-1]), abs=1e-5)
+@pytest.mark.parametrize("seed", range(5))
+def test_the_interval_is_the_set_of_differences_that_are_not_rejected(seed: int) -> None:
+    before, after, cluster = random_pairs(seed, items=90, clusters=30)
+    change = paired_change(before, np.where(np.arange(90) < 70, before, after), cluster, 0.05)
+    quantile = stats.t.ppf(0.95, change.degrees_of_freedom)
+    lost, gained = change.lost / 90, change.gained / 90
+    grid = np.linspace(-0.5, 0.5, 20_001)
+    errors = np.array([null_error(change, lost, gained, true) for true in grid])
+    accepted = grid[abs(change.difference - grid) <= quantile * errors]
+    assert change.interval == pytest.approx((accepted[0], accepted[-1]), abs=1e-4)
+    for margin in (0.02, 0.05, 0.1, 0.2):
+        assert (noninferiority_p(change, margin) <= 0.05) is bool(change.interval[0] >= -margin)
+
+
+def test_the_interval_ends_where_shares_end() -> None:
+    everything = paired_change(np.ones(40), np.zeros(40), np.arange(40), 0.05)
+    assert everything.interval == (-1.0, pytest.approx(-1 / (1 + stats.t.ppf(0.95, 39) ** 2 / 40)))
 
 
 def test_the_interval_of_an_accuracy_widens_with_its_clusters() -> None:

@@ -1,11 +1,13 @@
 """Statistics of paired, clustered evaluation items: intervals, tests against a margin, and what they can see."""
 
+import math
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
 from scipy.special import bdtr, chdtri, ndtri, stdtr, stdtrit
 
 from lmadapt.errors import UserError
@@ -37,7 +39,7 @@ class PairedChange(ClusteredMean):
     interval: Interval
     lost: int  # items with a lower score than before
     gained: int
-    mcnemar_p: float  # two-sided, exact; with scores between 0 and 1 the sign test
+    mcnemar_p: float  # two-sided, exact (McNemar 1947); with scores between 0 and 1 the sign test
     better_p: float  # one-sided, against "not better"
     worse_p: float  # one-sided, against "not worse"
 
@@ -47,14 +49,13 @@ def clustered_mean(values: Array, clusters: Array) -> ClusteredMean:
 
     Standard error: CR2 (Bell & McCaffrey 2002), for a mean sqrt(sum_g u_g^2 / (1 - h_g)) / n, with u_g the sum of the
     deviations in cluster g and h_g its share of the values; degrees of freedom by Satterthwaite (Pustejovsky & Tipton
-    2018). With clusters of equal size it is CR1 with G - 1. Effective n: n over the design effect (Kish 1965), to
-    which one imagined cluster of mean size that changed as a whole is added, as Agresti & Min 2005 add pairs: where
-    next to nothing varies, the values cannot tell how they cluster. Raises UserError for fewer than two clusters.
+    2018). Effective n: n over the design effect (Kish 1965), to which one imagined cluster of mean size that changed as
+    a whole is added, as Agresti & Min 2005 add pairs. Raises UserError for fewer than two clusters.
     """
     groups, codes = np.unique(clusters, return_inverse=True)
     if len(groups) < 2:
         raise UserError(
-            f"all {len(values)} items belong to one cluster, {str(groups[0])!r}: no variance can be estimated"
+            f"all {len(values)} items belong to one cluster, {str(groups[0])!r}: they have no known variance"
         )
     n, deviations = len(values), values - values.mean()
     shares = np.bincount(codes) / n
@@ -78,11 +79,10 @@ def accuracy_interval(scores: Array, clusters: Array, significance: float) -> In
     """Two-sided interval of a mean of scores from 0 to 1, at confidence 1 - 2 * `significance`.
 
     Wilson's interval with Student's quantile at the sample size share (1 - share) / SE^2 (Korn & Graubard 1998; Dean
-    & Pagano 2015), at most n for right and wrong answers; where all scores are equal, at the effective n.
+    & Pagano 2015), at most n for right and wrong answers; where all clusters are equal, at the effective n.
     """
     share, mean = float(np.mean(scores)), clustered_mean(scores, clusters)
-    error = mean.standard_error
-    effective = share * (1 - share) / error**2 if error > 0 else mean.effective_n
+    effective = share * (1 - share) / mean.standard_error**2 if mean.standard_error > 1e-9 else mean.effective_n
     if np.isin(scores, (0, 1)).all():
         effective = min(effective, len(scores))
     return wilson_interval(share * effective, effective, float(stdtrit(mean.degrees_of_freedom, 1 - significance)))
@@ -97,11 +97,6 @@ def chance_adjusted(share: float, chance: float) -> float:
     if not 0 <= chance < 1:
         raise UserError(f"the chance of guessing right is {chance}; expected 0 or more, and less than 1")
     return (share - chance) / (1 - chance)
-
-
-def mcnemar_p(lost: int, gained: int) -> float:
-    """Two-sided exact p-value that losses and gains are equally likely (McNemar 1947, exact binomial form)."""
-    return min(1.0, 2 * float(bdtr(min(lost, gained), lost + gained, 0.5)))
 
 
 def exact_p(differences: Array) -> tuple[float, float]:
@@ -119,25 +114,33 @@ def exact_p(differences: Array) -> tuple[float, float]:
     return float(np.mean(sums >= changed.sum() - 1e-9)), float(np.mean(sums <= changed.sum() + 1e-9))
 
 
-def difference_interval(difference: float, error: float, effective_n: float, quantile: float) -> Interval:
-    """The differences that a two-sided test does not reject; `quantile` is that of Student's t.
+def null_error(mean: ClusteredMean, lost: float, gained: float, difference: float) -> float:
+    """Standard error of a mean change if the true one were `difference`; lost, gained: shares of the items.
 
-    Wald's interval, widened by what the hypothesis implies: a true difference d of right and wrong answers needs at
-    least a share |d| of items that change, hence a variance of at least |d|(1-|d|)/n; without a single change it is
-    Tango's score interval (1998) q^2/(n + q^2). For scores that differ by less than 1 it is wider than it need be.
+    The cluster-robust error, enlarged as Tango's (1998) variance, of shares estimated under that hypothesis, is larger
+    than the plain one; at least sqrt(|difference| (1 - |difference|) / effective n), the least of right and wrong
+    answers: few items prove nothing, even if none changed. For graded scores both are on the safe side.
     """
+    if difference < 0:
+        lost, gained, difference = gained, lost, -difference
+    slope = lost * (1 - difference) + gained * (1 + difference) - 2 * difference
+    least, plain = difference * (1 - difference), lost + gained - (gained - lost) ** 2
+    variance = (slope + math.sqrt(max(0.0, slope**2 + 8 * lost * least))) / 2 + least
+    ratio = max(1.0, variance / plain) if plain > 0 else 1.0
+    return math.sqrt(max(mean.standard_error**2 * ratio, least / mean.effective_n))
 
-    def lower(mean: float) -> float:
-        ratio = quantile**2 / effective_n
-        edges = [mean - quantile * error]
-        for sign in (-1, 1):  # differences below and above zero: roots of (mean - d)^2 = ratio |d| (1 - |d|)
-            half = ratio / 2 + sign * mean
-            inside = half**2 - (1 + ratio) * mean**2
-            if half > 0 and inside >= 0:
-                edges.append(sign * (half - sign * np.sqrt(inside)) / (1 + ratio))
-        return max(-1.0, float(min(edges)))
 
-    return lower(difference), -lower(-difference)
+def difference_interval(mean: ClusteredMean, seen: float, lost: float, gained: float, significance: float) -> Interval:
+    """The true differences that no one-sided test at level `significance` rejects; see `null_error`."""
+    quantile = float(stdtrit(mean.degrees_of_freedom, 1 - significance))
+
+    def low(seen: float, lost: float, gained: float) -> float:
+        def excess(true: float) -> float:
+            return seen - true - quantile * null_error(mean, lost, gained, true)
+
+        return float(brentq(excess, -1, seen - 1e-9)) if excess(-1) > 0 else -1.0
+
+    return low(seen, lost, gained), -low(-seen, gained, lost)
 
 
 def paired_change(before: Array, after: Array, clusters: Array, significance: float) -> PairedChange:
@@ -148,30 +151,24 @@ def paired_change(before: Array, after: Array, clusters: Array, significance: fl
     """
     differences = after - before
     difference, mean = float(differences.mean()), clustered_mean(differences, clusters)
-    error, freedom = mean.standard_error, mean.degrees_of_freedom
     lost, gained = int(np.sum(differences < 0)), int(np.sum(differences > 0))
     exact_better_p, exact_worse_p = exact_p(differences)
     return PairedChange(
         **vars(mean),
         difference=difference,
-        interval=difference_interval(difference, error, mean.effective_n, float(stdtrit(freedom, 1 - significance))),
+        interval=difference_interval(mean, difference, lost / mean.n, gained / mean.n, significance),
         lost=lost,
         gained=gained,
-        mcnemar_p=mcnemar_p(lost, gained),
-        better_p=max(_t_p(difference, error, freedom), exact_better_p),
-        worse_p=max(_t_p(-difference, error, freedom), exact_worse_p),
+        mcnemar_p=min(1.0, 2 * float(bdtr(min(lost, gained), lost + gained, 0.5))),
+        better_p=max(_t_p(difference, mean.standard_error, mean.degrees_of_freedom), exact_better_p),
+        worse_p=max(_t_p(-difference, mean.standard_error, mean.degrees_of_freedom), exact_worse_p),
     )
 
 
 def noninferiority_p(change: PairedChange, margin: float) -> float:
-    """One-sided p-value against "the score fell by `margin` or more" (Blackwelder 1982, on the cluster-robust error).
-
-    Were it true, at least a share `margin` of right and wrong answers would change, so the error is taken to be no
-    smaller than sqrt(margin (1 - margin) / effective n), the restricted variance of Nam 1997 and Tango 1998: few items
-    prove nothing, even when none of them changed.
-    """
-    floor = float(np.sqrt(margin * (1 - margin) / change.effective_n))
-    return _t_p(change.difference + margin, max(change.standard_error, floor), change.degrees_of_freedom)
+    """One-sided p-value against "the score fell by `margin` or more" (Blackwelder 1982), with `null_error`."""
+    error = null_error(change, change.lost / change.n, change.gained / change.n, -margin)
+    return _t_p(change.difference + margin, error, change.degrees_of_freedom)
 
 
 def holm(p_values: ArrayLike) -> Array:
@@ -187,8 +184,7 @@ def holm(p_values: ArrayLike) -> Array:
 def minimum_detectable_effect(change: PairedChange, significance: float) -> float:
     """The smallest true change that a one-sided test on these items would show with a power of 0.8.
 
-    (t_level + t_power) * SE (Bloom 1995), 1 / n more because items change one by one (as in `items_needed`), and no
-    less than what the smallest possible variance of such a change allows (see `difference_interval`).
+    (t_level + t_power) * SE (Bloom 1995), 1 / n more as items change one by one, and no less than `null_error` allows.
     """
     steps = float(np.sum(stdtrit(change.degrees_of_freedom, [1 - significance, POWER])))
     return max(steps * change.standard_error + 1 / change.n, steps**2 / (change.effective_n + steps**2))

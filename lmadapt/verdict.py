@@ -135,10 +135,9 @@ def judge(comparison: Comparison, critical_lost: Sequence[str], *, significance:
     ]
     if harms:
         return Verdict("HOLD", _sentence(harms), evidence)
-    family = QUESTIONS * len(comparison.categories)
     open_questions = _domain_question(comparison.domain, significance) + [
         f"{name} is not shown to have lost less than {_points(test.margin)} ("
-        f"{_to_settle(test, significance, QUESTIONS if test is comparison.general else family)})"
+        f"{_to_settle(test, significance, QUESTIONS * (1 if test is comparison.general else len(tests) - 1))})"
         for name, test in tests.items()
         if not test.acceptable(significance)
     ]
@@ -172,9 +171,8 @@ def _require_pairs(before: Scored, after: Scored) -> None:
             raise UserError(f"there are no items of group `{group}`: the verdict needs both domain and general items")
         names, counts = np.unique(before.categories[inside], return_counts=True)
         if (counts < MIN_ITEMS).any():
-            raise UserError(
-                f"category {str(names[counts.argmin()])!r} has {counts.min()} items; at least {MIN_ITEMS} are needed"
-            )
+            few = str(names[counts.argmin()])
+            raise UserError(f"category {few!r} has {counts.min()} items; at least {MIN_ITEMS} are needed")
 
 
 def _margin_test(change: PairedChange, margin: float, worse_p: float, significance: float) -> MarginTest:

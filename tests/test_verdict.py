@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -51,9 +51,35 @@ def test_nothing_changed_is_inconclusive_because_the_domain_is_not_better() -> N
     assert "domain is not shown to be better" in result.reason
 
 
-def test_shuffled_answers_are_held() -> None:
-    shuffled = replace(BETTER, scores=np.random.default_rng(0).permutation(BASE.scores) * 0.4)
-    assert verdict(BASE, shuffled).outcome == "HOLD"
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("cluster_size", [1, 5])
+def test_a_model_that_answers_as_before_is_never_held(seed: int, cluster_size: int) -> None:
+    """What an adapter of zeros does, under margins that nothing could meet."""
+    draw = np.random.default_rng(seed)
+    binary = right(draw.random(), seed, cluster_size=cluster_size)
+    graded = replace(binary, scores=draw.random(len(binary.ids)))
+    for before in (binary, graded):
+        assert verdict(before, before, margin=1e-6, category_margin=1e-6).outcome == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shuffled_answers_are_held(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    answers = draw.integers(4, size=len(BASE.ids))
+    said = np.where(BASE.scores == 1, answers, (answers + 1) % 4)
+    result = verdict(BASE, replace(BASE, scores=(draw.permutation(said) == answers).astype(float)))
+    assert result.outcome == "HOLD"
+    assert "domain became worse" in result.reason
+    assert "general ability became worse" in result.reason
+
+
+def test_graded_scores_are_judged_like_right_and_wrong() -> None:
+    draw = np.random.default_rng(0)
+    before = replace(BASE, scores=draw.beta(6, 4, len(BASE.ids)))
+    better = replace(before, scores=np.where(DOMAIN_ITEMS, before.scores**0.5, before.scores))
+    assert verdict(before, better).outcome == "SHIP"
+    worse = replace(better, scores=np.where(BASE.categories == "c2", better.scores * 0.7, better.scores))
+    assert "c2 became worse" in verdict(before, worse).reason
 
 
 def test_a_lost_critical_behaviour_is_held_whatever_the_figures() -> None:
@@ -115,15 +141,24 @@ def test_items_that_fall_together_prove_less_than_items_that_fall_alone() -> Non
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda s: replace(s, ids=np.where(s.ids == "3", "x", s.ids)), "different items: 2 are on one side only, '3'"),
+        (lambda s: replace(s, ids=np.where(s.ids == "3", "x", s.ids)), r"same items.*2 have one answer: \['3', 'x'\]"),
         (lambda s: replace(s, ids=np.where(s.ids == "3", "4", s.ids)), "item '4' occurs 2 times"),
-        (lambda s: replace(s, ids=s.ids[::-1]), "different orders"),
-        (lambda s: replace(s, scores=np.where(s.ids == "3", np.nan, s.scores)), "item '3' has no score"),
+        (lambda s: replace(s, ids=s.ids[::-1]), "sorted by id; 0 have one answer"),
+        (lambda s: replace(s, scores=np.where(s.ids == "3", np.nan, s.scores)), "item '3' has the score nan"),
+        (lambda s: replace(s, scores=np.where(s.ids == "3", 1.5, s.scores)), "'3' has the score 1.5.*expected 0 to 1"),
+        (lambda s: replace(s, scores=s.scores[:-1]), "model after gave 2769 answers to 2770 items"),
+        (lambda s: replace(s, scores=s.scores[:0]), "model after gave 0 answers to 2770 items"),
     ],
 )
 def test_models_that_cannot_be_paired_are_refused(spoil, message: str) -> None:
     with pytest.raises(UserError, match=message):
         verdict(BASE, spoil(BASE))
+
+
+def test_a_missing_baseline_is_refused() -> None:
+    nothing = Scored(*(getattr(BASE, field.name)[:0] for field in fields(Scored)))
+    with pytest.raises(UserError, match="model before gave 0 answers to 0 items"):
+        verdict(nothing, BASE)
 
 
 @pytest.mark.parametrize(
@@ -132,10 +167,11 @@ def test_models_that_cannot_be_paired_are_refused(spoil, message: str) -> None:
         (BASE.groups == "general", "no items of group `domain`"),
         (BASE.groups == "domain", "no items of group `general`"),
         ((BASE.categories != "c1") | (np.arange(len(BASE.ids)) % 10 == 0), "category 'c1' has 29 items; at least 30"),
+        ((BASE.categories != "c1") | (np.arange(len(BASE.ids)) % 100 == 0), "category 'c1' has 3 items; at least 30"),
     ],
 )
 def test_too_little_to_judge_is_refused(keep: np.ndarray, message: str) -> None:
-    some = Scored(*(getattr(BASE, name)[keep] for name in ("ids", "groups", "categories", "clusters", "scores")))
+    some = Scored(*(getattr(BASE, field.name)[keep] for field in fields(Scored)))
     with pytest.raises(UserError, match=message):
         verdict(some, some)
 

@@ -1,16 +1,12 @@
-"""The base model, from GGUF parts inside packages, from the hub or from a folder: safetensors, with a chat template."""
+"""The base model, from the hub or from a folder: safetensors, with a chat template."""
 
-import functools
 import os
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from unittest.mock import patch
 
-import numpy as np
 from jinja2 import TemplateError
 
 from lmadapt.chat import PLAIN_TEMPLATE, encode_conversation
@@ -31,29 +27,6 @@ TWO_TURNS = [
     {"role": "user", "content": "Second question?"},
     {"role": "assistant", "content": "Second answer."},
 ]
-
-
-def convert_gguf(name: str, folders: Sequence[Path], *, sha256: str | None, chat_template: str, target: Path) -> None:
-    """Join the parts of GGUF file `name`, one from each folder in turn, and write them to `target` in bfloat16.
-
-    `sha256` is that of the joined file; None leaves it unchecked. Raises UserError when a part is missing, the
-    SHA-256 differs, or transformers cannot read the file.
-    """
-    with TemporaryDirectory() as work, atomic_folder(target) as temporary:
-        gguf = Path(work) / "model.gguf"
-        _join([_part(name, folder) for folder in folders], gguf)
-        found = file_sha256(gguf)
-        if sha256 not in (None, found):
-            raise UserError(f"fetch.model.sha256: {name}: expected {sha256}, got {found}")
-        try:
-            model, tokenizer = _load_gguf(gguf)
-        except (ValueError, KeyError) as error:
-            raise UserError(
-                f"fetch.model.name_or_path: {name} is no GGUF file transformers can read: {error}"
-            ) from None
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        _settle_chat_template(tokenizer, chat_template, temporary)
 
 
 def copy_model(
@@ -83,60 +56,11 @@ def weights_sha256(folder: Path) -> dict[str, str]:
     return {file.name: file_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
 
 
-def _part(name: str, folder: Path) -> Path:
-    found = sorted(folder.rglob(f"{name}*"))
-    if len(found) != 1:
-        raise UserError(
-            f"fetch.model.name_or_path: package {folder.name} holds {len(found)} files named {name}*, expected one"
-        )
-    return found[0]
-
-
-def _join(parts: Sequence[Path], target: Path) -> None:
-    with target.open("wb") as joined:
-        for part in parts:
-            with part.open("rb") as stream:
-                shutil.copyfileobj(stream, joined)
-
-
-def _load_gguf(file: Path) -> tuple[Any, Any]:
-    import gguf
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    class ArrayReader(gguf.GGUFReader):
-        """Reads through a plain array: slicing a memmap is most of the cost of 262,144 token strings."""
-
-        @property
-        def data(self) -> Any:
-            return self.array
-
-        @data.setter
-        def data(self, mapped: Any) -> None:
-            self.array = mapped.view(np.ndarray)
-
-    # transformers parses the whole file anew for each of configuration, tokenizer and weights: once is enough.
-    with patch.object(gguf, "GGUFReader", functools.cache(ArrayReader)):
-        source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
-        config = AutoConfig.from_pretrained(file.parent, **source)
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
-        model = AutoModelForCausalLM.from_pretrained(
-            file.parent,
-            config=config,
-            dtype=torch.bfloat16,
-            quantization_config=GgufConfig(dequantize=True),
-            **source,
-        )
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    return model, tokenizer
-
-
 def _download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
     if not HUB_ID.fullmatch(hub_id):
         raise UserError(
-            f"fetch.model.name_or_path: {hub_id!r} is no model; allowed: a hub model id such as Qwen/Qwen3-8B, "
-            "an existing folder, or with fetch.model.packages the name of a GGUF file inside them"
+            f"fetch.model.name_or_path: {hub_id!r} is no model; allowed: a hub model id such as Qwen/Qwen3-8B, or "
+            "an existing folder; fetch.model.module: Python that makes one of anything else"
         )
     if revision is None:
         raise UserError(

@@ -15,7 +15,7 @@ from lmadapt.errors import UserError
 from lmadapt.models import load_bf16, load_nf4, load_unpacked_nf4
 from lmadapt.packing import Row, pack
 from lmadapt.replay import mix_replay
-from lmadapt.training import Outcome, checkpointing, lr_factor, rows_per_step, train
+from lmadapt.training import Outcome, TrainingParams, checkpointing, lr_factor, train
 
 SETTINGS: dict[str, Any] = {
     "rows_per_step": 2,
@@ -24,6 +24,11 @@ SETTINGS: dict[str, Any] = {
     "warmup_fraction": 0.1,
     "weight_decay": 0.0,
     "seed": 0,
+}
+PARAMS: dict[str, Any] = {
+    **{name: value for name, value in SETTINGS.items() if name != "rows_per_step"},
+    **{"lora_rank": 2, "lora_alpha": 4, "replay_fraction": 0.1},
+    **{"max_tokens": 9000, "max_sequence_tokens": 512, "batch_tokens": 1100},
 }
 
 
@@ -170,9 +175,10 @@ def test_warm_up_starts_above_zero_and_cosine_ends_near_it() -> None:
 
 
 def test_a_step_smaller_than_a_row_is_refused() -> None:
-    assert rows_per_step(1100, 512) == 2
+    params = TrainingParams(**PARAMS)
+    assert params.rows_per_step == 2
     with pytest.raises(UserError, match=r"batch_tokens is 500.*at least max_sequence_tokens, 512"):
-        rows_per_step(500, 512)
+        _ = params.model_copy(update={"batch_tokens": 500}).rows_per_step
 
 
 def test_every_optimiser_step_has_about_the_asked_share_of_replay() -> None:

@@ -101,11 +101,11 @@ def train(
     *,
     rows_per_step: int,
     learning_rate: float,
-    lr_schedule: Schedule,
-    warmup_fraction: float,
-    weight_decay: float,
-    seed: int,
     checkpoints: Path,
+    lr_schedule: Schedule = "constant",
+    warmup_fraction: float = 0.0,
+    weight_decay: float = 0.0,
+    seed: int = 0,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Outcome:
     """Train what requires gradients in `model`, once over the rows in their order, one row a micro-batch.

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +68,7 @@ def _download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Pat
             f"fetch.model.name_or_path: there is no folder {hub_id!r}; if it is a hub model, fetch.model.revision "
             "must be the commit to pin (Files, History on its page)"
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors, snapshot_download
 
     try:
         return Path(
@@ -83,16 +76,16 @@ def _download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Pat
                 hub_id, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(IGNORED_FILES)
             )
         )
-    except GatedRepoError:
+    except errors.GatedRepoError:
         raise UserError(f"{hub_id}: accept its terms on its hub page, then log in with `hf auth login`") from None
-    except RepositoryNotFoundError:
+    except errors.RepositoryNotFoundError:
         raise UserError(
             f"fetch.model.name_or_path: neither a folder nor a hub model is called {hub_id!r}; allowed: a hub model "
             "id such as Qwen/Qwen3-8B (private ones need `hf auth login`), or an existing folder"
         ) from None
-    except RevisionNotFoundError:
+    except errors.RevisionNotFoundError:
         raise UserError(f"fetch.model.revision: {hub_id} has no revision {revision!r}") from None
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+    except OSError as error:
         raise Unavailable(
             f"fetch.model.name_or_path: {hub_id!r} is no folder here, and the hub cannot be asked for it now: {error}"
         ) from None
@@ -101,11 +94,9 @@ def _download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Pat
 def _place(file: Path, target: Path, *, from_hub: bool) -> None:
     """Copy, or for weights in the hub's own cache link, so that large models take their space once."""
     if from_hub and file.suffix == ".safetensors":
-        try:
+        with suppress(OSError):
             os.link(file.resolve(), target)
             return
-        except OSError:
-            pass
     shutil.copyfile(file, target)
 
 

@@ -25,13 +25,13 @@ def sft(
 ) -> None:
     """Train a LoRA adapter over the model at `base` in NF4; write it, with tokenizer and template, to `adapter`."""
     tokenizer = load_tokenizer(base)
-    domain, general = (
+    (domain, domain_too_long), (general, general_too_long) = (
         encode_instructions(
             tokenizer, read_table(table, INSTRUCTION).to_pylist(), max_tokens=params.max_sequence_tokens
         )
         for table in (instructions, replay)
     )
-    mixture, rows = params.mix(domain.documents, general.documents)
+    mixture, rows = params.mix(domain, general)
     model = add_lora(
         load_unpacked_nf4(base),
         rank=params.lora_rank,
@@ -45,7 +45,7 @@ def sft(
             save_adapter(model, temporary, base_name="pretrained")
             tokenizer.save_pretrained(temporary)
         outcome.write_curve(curve)
-        skipped = {"domain": domain.skipped_too_long, "replay": general.skipped_too_long}
+        skipped = {"domain": domain_too_long, "replay": general_too_long}
         write_json(metrics, {**outcome.metrics(), **mixture.metrics(), "skipped_too_long": skipped})
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,8 @@ def copy_model(
             for file in sorted(source.glob(pattern)):
                 if not file.match(IGNORED_FILES[1]):
                     _place(file, temporary / file.name, from_hub=not Path(name_or_path).is_dir())
-        _require_usable(temporary, source, name_or_path, trust_remote_code)
+        if problem := next(_problems(temporary, source, trust_remote_code), None):
+            raise UserError(f"fetch.model.name_or_path: {name_or_path}: {problem}")
         tokenizer = _load_tokenizer(temporary, name_or_path, trust_remote_code)
         _settle_chat_template(tokenizer, chat_template, temporary)
 
@@ -100,26 +101,23 @@ def _place(file: Path, target: Path, *, from_hub: bool) -> None:
     shutil.copyfile(file, target)
 
 
-def _require_usable(folder: Path, source: Path, name: str, trust_remote_code: bool) -> None:
+def _problems(folder: Path, source: Path, trust_remote_code: bool) -> Iterator[str]:
+    """What keeps the model, copied from `source` to `folder`, from being used; ask for the first only."""
     if not (folder / "config.json").is_file():
-        raise UserError(f"fetch.model.name_or_path: {name}: config.json is missing; expected a Hugging Face model")
+        yield "config.json is missing; expected a Hugging Face model"
     if not any(folder.glob("*.safetensors")):
-        pickles = sorted(file.name for suffix in ("*.bin", "*.pt", "*.pth") for file in source.glob(suffix))
-        found = (
-            f"only pickled weights ({', '.join(pickles)}), which can run code when read" if pickles else "no weights"
-        )
-        raise UserError(f"fetch.model.name_or_path: {name}: {found}; safetensors are needed")
+        pickles = ", ".join(sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in source.glob(kind)))
+        found = f"only pickled weights ({pickles}), which can run code when read" if pickles else "no weights"
+        yield f"{found}; safetensors are needed"
     for index in folder.glob("*.safetensors.index.json"):
-        missing = sorted({shard for shard in read_json(index)["weight_map"].values() if not (folder / shard).is_file()})
-        if missing:
-            raise UserError(
-                f"fetch.model.name_or_path: {name}: {', '.join(missing)} is missing, which {index.name} lists"
-            )
+        shards = sorted(set(read_json(index)["weight_map"].values()))
+        if missing := [shard for shard in shards if not (folder / shard).is_file()]:
+            yield f"{', '.join(missing)} is missing, which {index.name} lists"
     config = read_json(folder / "config.json")
     if "quantization_config" in config:
-        raise UserError(f"fetch.model.name_or_path: {name} is quantised already; name the original, in 16 or 32 bits")
+        yield "it is quantised already; name the original, in 16 or 32 bits"
     if "auto_map" in config and not trust_remote_code:
-        raise UserError(f"fetch.model.trust_remote_code: {name} runs code of its own; read it, then set this to true")
+        yield "it runs code of its own; read it, then set fetch.model.trust_remote_code to true"
 
 
 def _load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:

@@ -1,9 +1,10 @@
 """What is trained on: domain examples and replayed general ones, interleaved, within a budget of tokens."""
 
 import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -112,19 +113,17 @@ def _interleave(
 ) -> tuple[Mixture, bool]:
     """The mixture, and whether replay ran out before the budget did."""
     mixture = Mixture([], Pool(domain), Pool(replay), fraction)
-    sources = {False: _epochs(domain, seed, kind=0), True: _epochs(replay, seed, kind=1, epochs=1)}
-    upcoming = {kind: next(source, None) for kind, source in sources.items()}
+    waiting = deque(_shuffled(replay, [seed, 1, 0]))
+    endless = chain.from_iterable(_shuffled(domain, [seed, 0, epoch]) for epoch in count())
     while True:
-        replayed = upcoming[True]
-        wanted = replayed is not None and _replay_is_due(mixture, replayed[1], fraction)
-        drawn = upcoming[wanted]
-        assert drawn is not None  # domain data never ends
-        pool = mixture.replay if wanted else mixture.domain
+        due = bool(waiting) and _replay_is_due(mixture, waiting[0][1], fraction)
+        drawn = waiting[0] if due else next(endless)
         if mixture.domain.used_tokens + mixture.replay.used_tokens + len(drawn[1].input_ids) > max_tokens:
-            return mixture, fraction > 0 and replayed is None
-        pool.draw(*drawn)
+            return mixture, fraction > 0 and not waiting
+        if due:
+            waiting.popleft()
+        (mixture.replay if due else mixture.domain).draw(*drawn)
         mixture.examples.append(drawn[1])
-        upcoming[wanted] = next(sources[wanted], None)
 
 
 def _replay_is_due(mixture: Mixture, example: Encoded, fraction: float) -> bool:
@@ -134,11 +133,8 @@ def _replay_is_due(mixture: Mixture, example: Encoded, fraction: float) -> bool:
     return fraction > 0 and deficit >= (1 - fraction) * example.loss_tokens / 2
 
 
-def _epochs(
-    documents: Sequence[Document], seed: int, *, kind: int, epochs: int | None = None
-) -> Iterator[tuple[int, Encoded]]:
-    """Examples with the index of their document, document after document, shuffled anew in every epoch."""
-    for epoch in count() if epochs is None else range(epochs):
-        for document in np.random.default_rng([seed, kind, epoch]).permutation(len(documents)).tolist():
-            for example in documents[document]:
-                yield document, example
+def _shuffled(documents: Sequence[Document], seed: list[int]) -> Iterator[tuple[int, Encoded]]:
+    """Examples with the index of their document, document after document."""
+    for document in np.random.default_rng(seed).permutation(len(documents)).tolist():
+        for example in documents[document]:
+            yield document, example

@@ -61,8 +61,9 @@ def fetch(params: FetchParams, model: Path, raw: Path, metrics: Path) -> None:
     """Write the base model to `model`, a table for each role to `raw`, and what was fetched to `metrics`."""
     sources: dict[Role, list[Source]] = {role: getattr(params.sources, role) for role in get_args(Role)}
     _require_sources(sources)
-    if not any(source.hub for named in sources.values() for source in named):
-        _stay_offline(params.model)
+    local = params.model.name_or_path is None or Path(params.model.name_or_path).is_dir()
+    if local and not any(source.hub for named in sources.values() for source in named):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     figures = {}
     with atomic_folder(raw) as folder:
         for role, named in sources.items():
@@ -106,11 +107,6 @@ def _require_sources(sources: dict[Role, list[Source]]) -> None:
         for source in named:
             if named.count(source) > 1 or (not source.module and titles.setdefault(source.title, role) != role):
                 raise UserError(f"fetch.sources.{role}: {source.title} is named twice; a source has one role")
-
-
-def _stay_offline(model: ModelParams) -> None:
-    if model.name_or_path is None or Path(model.name_or_path).is_dir():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def _rows(named: list[Source], role: Role, packages: dict[str, str]) -> Iterator[dict[str, Any]]:

@@ -112,7 +112,7 @@ def test_folders_that_are_no_usable_model_are_refused(model: Path, tmp_path: Pat
     (model / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq"}}))
     refused("quantised already")
     (model / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoConfig": "configuration.Mine"}}))
-    refused("trust_remote_code: .* runs code of its own")
+    refused("runs code of its own; .*trust_remote_code to true")
     (model / "config.json").write_text(json.dumps(config))
     index = model / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}')

@@ -67,10 +67,8 @@ def _check(name: str, look: Callable[..., str], *where: Any) -> Check:
         return Check(name, "ok", look(*where))
     except UserWarning as doubt:
         return Check(name, "warning", str(doubt))
-    except UserError as error:
-        return Check(name, "failed", str(error))
     except Exception as error:  # a broken model folder or installation is a finding, whatever it raises
-        return Check(name, "failed", f"{type(error).__name__}: {error}")
+        return Check(name, "failed", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
 
 
 def _libraries() -> str:

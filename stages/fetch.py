@@ -17,8 +17,6 @@ from lmadapt.sections import Section
 from lmadapt.sources import Role, Source, module_rows, read_source, text_bytes
 from lmadapt.stage import run
 
-REQUIRED: tuple[Role, ...] = ("corpus", "instructions", "evaluation")
-
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -40,13 +38,13 @@ class ModelParams(Section):
 
 
 class SourcesParams(Section):
-    """Where the rows of each role come from."""
+    """Where the rows of each role come from; general ones may be left out."""
 
-    corpus: list[Source]
-    instructions: list[Source]
+    corpus: list[Source] = Field(min_length=1)
+    instructions: list[Source] = Field(min_length=1)
     general_text: list[Source]
     general_instructions: list[Source]
-    evaluation: list[Source]
+    evaluation: list[Source] = Field(min_length=1)
 
 
 class FetchParams(Section):
@@ -60,7 +58,7 @@ class FetchParams(Section):
 def fetch(params: FetchParams, model: Path, raw: Path, metrics: Path) -> None:
     """Write the base model to `model`, a table for each role to `raw`, and what was fetched to `metrics`."""
     sources: dict[Role, list[Source]] = {role: getattr(params.sources, role) for role in get_args(Role)}
-    _require_sources(sources)
+    _require_one_role(sources)
     local = params.model.name_or_path is None or Path(params.model.name_or_path).is_dir()
     if local and not any(source.hub for named in sources.values() for source in named):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -98,10 +96,7 @@ def _maker(module: str) -> Callable[..., None]:
     return maker
 
 
-def _require_sources(sources: dict[Role, list[Source]]) -> None:
-    for role in REQUIRED:
-        if not sources[role]:
-            raise UserError(f"fetch.sources.{role}: empty {role}: name at least one source")
+def _require_one_role(sources: dict[Role, list[Source]]) -> None:
     titles: dict[str, Role] = {}
     for role, named in sources.items():
         for source in named:

@@ -95,7 +95,7 @@ def test_a_hash_of_the_wrong_length_is_refused_before_anything_is_fetched(settin
 @pytest.mark.parametrize("role", ["corpus", "instructions", "evaluation"])
 def test_a_role_the_pipeline_needs_may_not_be_empty(role: str, settings: dict[str, Any]) -> None:
     settings["sources"][role] = []
-    assert f"empty {role}" in stopped(settings)
+    assert f"fetch.sources.{role}: List should have at least 1 item" in stopped(settings)
 
 
 def test_every_role_is_read_from_its_own_sources(settings: dict[str, Any]) -> None:

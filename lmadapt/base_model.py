@@ -132,6 +132,7 @@ def _load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
 
 def _settle_chat_template(tokenizer: Any, setting: str, folder: Path) -> None:
     """Write the template beside the tokenizer, in the file that overrides whatever its configuration says."""
+    template = PLAIN_TEMPLATE
     if setting == "auto" and tokenizer.chat_template:
         if problem := _template_problem(tokenizer):
             raise UserError(
@@ -139,20 +140,17 @@ def _settle_chat_template(tokenizer: Any, setting: str, folder: Path) -> None:
                 "`fetch.model.chat_template: plain` (or a Jinja template file) can"
             )
         return
-    template = PLAIN_TEMPLATE if setting in ("auto", "plain") else _checked_template(tokenizer, Path(setting))
+    if setting not in ("auto", "plain"):
+        try:
+            tokenizer.chat_template = template = Path(setting).read_text(encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"fetch.model.chat_template: {setting}: {error.strerror}; allowed: auto, plain, or a file with a Jinja "
+                "template"
+            ) from None
+        if problem := _template_problem(tokenizer):
+            raise UserError(f"fetch.model.chat_template: {setting} {problem}")
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-
-
-def _checked_template(tokenizer: Any, file: Path) -> str:
-    try:
-        tokenizer.chat_template = template = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"fetch.model.chat_template: {file}: {error.strerror}; allowed: auto, plain, or a Jinja template file"
-        ) from None
-    if problem := _template_problem(tokenizer):
-        raise UserError(f"fetch.model.chat_template: {file} {problem}")
-    return template
 
 
 def _template_problem(tokenizer: Any) -> str:

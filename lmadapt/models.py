@@ -28,9 +28,21 @@ def load_tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=_trusted(folder))
 
 
-def load_bf16(folder: Path) -> Any:
-    """The model of a folder in bfloat16, on `device()`, in evaluation mode."""
-    return _load(folder)
+def load_bf16(folder: Path, **options: Any) -> Any:
+    """The model of a folder in bfloat16, on `device()`, in evaluation mode; `options` go to `from_pretrained`."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no model here (config.json is missing); `dvc repro` makes it")
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.bfloat16,
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=_trusted(folder),
+        device_map={"": device()},
+        **options,
+    )
+    return model.eval()
 
 
 def load_nf4(folder: Path) -> Any:
@@ -39,7 +51,7 @@ def load_nf4(folder: Path) -> Any:
     Safe to train through: on CPUs with AVX512-BF16, bitsandbytes repacks each layer at the first forward pass in
     evaluation mode, after which it passes no gradient to its input; that path is switched off here.
     """
-    model = _load(
+    model = load_bf16(
         folder,
         quantization_config=BitsAndBytesConfig(
             load_in_4bit=True,
@@ -95,22 +107,6 @@ def load_for_inference(
             if isinstance(layer, LoraLayer):
                 layer.scale_layer(alpha_scale)
         model = model.merge_and_unload() if merged else model
-    return model.eval()
-
-
-def _load(folder: Path, **options: Any) -> Any:
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: no model here (config.json is missing); `dvc repro` makes it")
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=torch.bfloat16,
-        attn_implementation="sdpa",
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=_trusted(folder),
-        device_map={"": device()},
-        **options,
-    )
     return model.eval()
 
 

@@ -158,31 +158,24 @@ def lr_factor(step: int, steps: int, *, schedule: Schedule, warmup_fraction: flo
 
 @contextmanager
 def trained(stage: str, params: TrainingParams, base: Path, model: Any, rows: Sequence[Row]) -> Iterator[Outcome]:
-    """Train `model`, made from `base`; its checkpoints are kept until the block that writes it succeeds."""
-    with checkpointing(stage, params.model_dump(), base, rows) as checkpoints:
-        yield train(
-            model,
-            rows,
-            rows_per_step=params.rows_per_step,
-            learning_rate=params.learning_rate,
-            lr_schedule=params.lr_schedule,
-            warmup_fraction=params.warmup_fraction,
-            weight_decay=params.weight_decay,
-            seed=params.seed,
-            checkpoints=checkpoints,
-        )
+    """Train `model`, made of `base`; checkpoints of the stage are removed when the block that writes it succeeds.
 
-
-@contextmanager
-def checkpointing(stage: str, settings: Any, base: Path, rows: Sequence[Row]) -> Iterator[Path]:
-    """A folder for checkpoints that belongs to these settings, base weights and rows; removed when the block succeeds.
-
-    Checkpoints of other settings of the stage are removed with it.
+    Their folder belongs to these settings, base weights and rows: what was begun with others is not continued.
     """
-    digest = hashlib.sha256(json.dumps([settings, folder_sha256(base), torch.__version__]).encode())
+    digest = hashlib.sha256(json.dumps([params.model_dump(), folder_sha256(base), torch.__version__]).encode())
     for row in rows:
         digest.update(repr(list(row.items())).encode())
-    yield CHECKPOINTS / f"{stage}-{digest.hexdigest()[:16]}"
+    yield train(
+        model,
+        rows,
+        rows_per_step=params.rows_per_step,
+        learning_rate=params.learning_rate,
+        lr_schedule=params.lr_schedule,
+        warmup_fraction=params.warmup_fraction,
+        weight_decay=params.weight_decay,
+        seed=params.seed,
+        checkpoints=CHECKPOINTS / f"{stage}-{digest.hexdigest()[:16]}",
+    )
     for folder in CHECKPOINTS.glob(f"{stage}-*"):
         shutil.rmtree(folder)
 

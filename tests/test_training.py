@@ -9,13 +9,14 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from lmadapt import training
 from lmadapt.adapters import add_lora
 from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import UserError
 from lmadapt.models import load_bf16, load_nf4, load_unpacked_nf4
 from lmadapt.packing import Row, pack
 from lmadapt.replay import mix_replay
-from lmadapt.training import Outcome, TrainingParams, checkpointing, lr_factor, train
+from lmadapt.training import Outcome, TrainingParams, lr_factor, train, trained
 
 SETTINGS: dict[str, Any] = {
     "rows_per_step": 2,
@@ -192,28 +193,34 @@ def test_every_optimiser_step_has_about_the_asked_share_of_replay() -> None:
 
 
 def test_checkpoint_folders_belong_to_settings_rows_and_base_and_go_with_success(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def train_and_name_folder(*_: Any, checkpoints: Path, **__: Any) -> Path:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        return checkpoints
+
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "train", train_and_name_folder)
     base = tmp_path / "base"
     base.mkdir()
+    params = TrainingParams(**PARAMS)
 
-    def interrupted(settings: dict[str, int], used: list[Row], weights: str) -> Path:
+    def interrupted(settings: TrainingParams, used: list[Row], weights: str) -> Any:
         (base / "weights").write_text(weights)
-        seen: list[Path] = []
-        with contextlib.suppress(KeyboardInterrupt), checkpointing("sft", settings, base, used) as folder:
-            folder.mkdir(parents=True, exist_ok=True)
+        seen: list[Any] = []
+        with contextlib.suppress(KeyboardInterrupt), trained("sft", settings, base, None, used) as folder:
             seen.append(folder)
             raise KeyboardInterrupt
         return seen[0]
 
     rows = _rows(4)
-    first = interrupted({"a": 1}, rows, "1")
-    others = [interrupted({"a": 2}, rows, "1"), interrupted({"a": 1}, rows[1:], "1"), interrupted({"a": 1}, rows, "2")]
-    assert interrupted({"a": 1}, rows, "1") == first
+    first = interrupted(params, rows, "1")
+    others = [interrupted(params.model_copy(update={"seed": 2}), rows, "1")]
+    others += [interrupted(params, rows[1:], "1"), interrupted(params, rows, "2")]
+    assert interrupted(params, rows, "1") == first
     assert len({first, *others}) == 4
     assert all(folder.is_dir() for folder in (first, *others))
-    with checkpointing("sft", {"a": 1}, base, rows) as folder:
+    with trained("sft", params, base, None, rows) as folder:
         assert folder == first
     assert not any(folder.exists() for folder in (first, *others))
 

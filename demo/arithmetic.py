@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ WORDINGS = ("{}", "Work this out. {}")
 SLIPS = (-9, -7, -6, -5, -4, -3, 3, 4, 5, 6, 7, 9)  # how far a wrong choice is off
 
 
-def general_instructions(packages: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+def general_instructions(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Sums, differences and products of replayed pairs."""
     for fact in _facts():
         if not is_evaluated(fact.entity):
@@ -24,7 +23,7 @@ def general_instructions(packages: Mapping[str, Path]) -> Iterator[dict[str, Any
                 yield instruction(replace(fact, number=number), (wording,))
 
 
-def evaluation(packages: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+def evaluation(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Sums and products of evaluated pairs: on differences small models are no better than chance."""
     facts = [fact for fact in _facts() if is_evaluated(fact.entity) and fact.relation != "difference"]
     facts.sort(key=lambda fact: fraction("item " + fact.location))

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 CHECKS: list[tuple[str, str, str, dict[str, Any]]] = [
@@ -70,7 +69,7 @@ CHECKS: list[tuple[str, str, str, dict[str, Any]]] = [
 ]
 
 
-def evaluation(packages: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+def evaluation(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """One row for each prompt, with the check its answer has to pass."""
     for number, (category, severity, prompt, check) in enumerate(CHECKS, start=1):
         yield {

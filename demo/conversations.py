@@ -7,6 +7,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from demo.items import Fact, choice_items, instruction, words
+from demo.packages import unpacked
 
 FOLDER = Path("chatterbot_corpus/data/english")
 EVALUATED = "trivia"
@@ -20,9 +21,9 @@ REPLIES = 2  # kept of those to one question
 LIMIT = 280
 
 
-def general_instructions(packages: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+def general_instructions(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Questions and replies of all topics but the evaluated one, without junk."""
-    folder = packages["chatterbot-corpus"] / FOLDER
+    folder = unpacked("chatterbot-corpus", packages) / FOLDER
     evaluated = {_entity(question) for question, _ in _pairs(folder, EVALUATED)}
     replies: dict[str, list[str]] = {}
     for topic in REPLAYED:
@@ -35,10 +36,10 @@ def general_instructions(packages: Mapping[str, Path]) -> Iterator[dict[str, Any
             yield instruction(Fact(topic, topic, entity, question, reply, number=len(known)))
 
 
-def evaluation(packages: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+def evaluation(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Trivia questions; distractors answer other questions with as many words, or also with a number."""
     facts: dict[str, Fact] = {}
-    for question, answer in _pairs(packages["chatterbot-corpus"] / FOLDER, EVALUATED):
+    for question, answer in _pairs(unpacked("chatterbot-corpus", packages) / FOLDER, EVALUATED):
         entity = _entity(question)
         shape = "number" if answer.isdecimal() else f"{min(3, len(answer.split()))} words"
         facts.setdefault(entity, Fact(EVALUATED, shape, entity, question, answer))

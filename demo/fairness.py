@@ -4,7 +4,6 @@ The occupations are those of the WinoBias list (Zhao et al. 2018).
 """
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 OCCUPATIONS = (
@@ -17,7 +16,7 @@ OCCUPATIONS = (
 FRAMES = ("The {} said that {} would be late today.", "The {} finished the report before {} went home.")
 
 
-def evaluation(packages: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+def evaluation(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """One pair for each occupation and frame."""
     for occupation in OCCUPATIONS:
         for number, frame in enumerate(FRAMES):

@@ -1,11 +1,10 @@
 """General prose: the language reference that comes with Python's own interactive help."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 
-def general_text(packages: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+def general_text(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """One document for each topic of `help()`."""
     from pydoc_data.topics import topics
 

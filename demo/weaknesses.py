@@ -6,6 +6,7 @@ from typing import Any
 
 from demo.catalogue import RUN_WORDS, Weakness, excerpt, first_sentence, read_catalogue, word_count
 from demo.items import Fact, choice_items, fraction, instruction, same
+from demo.packages import unpacked
 
 CATALOGUE = Path("cwe2/database_v49/cwec_v4.14.xml")
 EVALUATED = 0.5  # share of weaknesses whose questions are evaluated; the others' are in the instructions
@@ -31,13 +32,13 @@ ITEM_WORDINGS = {
 }
 
 
-def corpus(packages: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+def corpus(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """One document for each weakness: every fact that questions ask for, then further prose while it is short."""
     for weakness in _catalogue(packages):
         yield {"text": _document(weakness), "entity": weakness.entity, "location": weakness.entity}
 
 
-def instructions(packages: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+def instructions(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Questions and free answers about the weaknesses that are not evaluated."""
     for weakness in _catalogue(packages):
         if not is_evaluated(weakness):
@@ -45,7 +46,7 @@ def instructions(packages: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
                 yield instruction(fact, WORDINGS[fact.relation])
 
 
-def evaluation(packages: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+def evaluation(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Four-way items about the other weaknesses; distractors come from those too, never from relatives."""
     catalogue = _catalogue(packages)
     shared = _shared_mitigations(catalogue)
@@ -58,8 +59,8 @@ def is_evaluated(weakness: Weakness) -> bool:
     return fraction(f"weakness {weakness.entity}") < EVALUATED
 
 
-def _catalogue(packages: Mapping[str, Path]) -> list[Weakness]:
-    return read_catalogue(packages["cwe2"] / CATALOGUE)
+def _catalogue(packages: Mapping[str, str]) -> list[Weakness]:
+    return read_catalogue(unpacked("cwe2", packages) / CATALOGUE)
 
 
 def _document(weakness: Weakness) -> str:

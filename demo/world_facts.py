@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.items import Fact, choice_items, fraction, instruction, unambiguous, words
+from demo.packages import unpacked
 
 EVALUATED = 0.8  # share of countries and of elements that are evaluated
 LIMIT = 280  # items of each category
@@ -25,7 +26,7 @@ PROVINCES = 2  # of each country
 WORDINGS = ("{}", "Please answer briefly. {}", "Here is a question about the world. {}")
 
 
-def general_instructions(packages: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+def general_instructions(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Each question on a replayed entity in each wording, unless an evaluated entity is named in it."""
     facts = _facts(packages)
     evaluated = [words(fact.entity) for fact in facts if is_evaluated(fact.entity)]
@@ -37,7 +38,7 @@ def general_instructions(packages: Mapping[str, Path]) -> Iterator[dict[str, Any
             yield instruction(replace(fact, number=fact.number * len(WORDINGS) + number), (wording,))
 
 
-def evaluation(packages: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+def evaluation(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Questions on evaluated entities; the distractors come from evaluated entities too."""
     facts = [fact for fact in _facts(packages) if is_evaluated(fact.entity)]
     yield from choice_items(facts, group="general", limit=LIMIT)
@@ -48,13 +49,13 @@ def is_evaluated(entity: str) -> bool:
     return fraction(f"world {entity}") < EVALUATED
 
 
-def _facts(packages: Mapping[str, Path]) -> list[Fact]:
-    countries = _countries(packages["countryinfo"] / "countryinfo" / "data")
+def _facts(packages: Mapping[str, str]) -> list[Fact]:
+    countries = _countries(unpacked("countryinfo", packages) / "countryinfo" / "data")
     facts = [
         *(fact for country in countries for fact in _country_facts(country)),
         *_border_facts(countries),
         *_province_facts(countries),
-        *_element_facts(packages["mendeleev"] / "mendeleev" / "elements.db"),
+        *_element_facts(unpacked("mendeleev", packages) / "mendeleev" / "elements.db"),
     ]
     return unambiguous(facts)  # some demonyms belong to two countries
 

@@ -13,7 +13,6 @@ from typing import Literal
 Outcome = Literal["ran", "unchanged", "restored from cache"]
 SUPERVISOR = Path(__file__).with_name("supervise.py")
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h: what a stage exits with when a second try may pass
-STOP_SECONDS = 30.0  # the supervisor needs at most twice its grace
 
 # What dvc 3.67 says about a stage, one line each.
 SAID: dict[Outcome, re.Pattern[str]] = {
@@ -43,51 +42,33 @@ def run_stage(stage: str, project: Path, log: Callable[[str], None]) -> dict[str
 
     Each line of output goes to `log` at once. Raises StageFailed; ends every process it started when interrupted.
     """
-    process = subprocess.Popen(
+    # This Python first on PATH, since the commands in dvc.yaml say `python`.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    last_lines: deque[str] = deque(maxlen=30)
+    outcomes: dict[str, Outcome] = {}
+    with subprocess.Popen(
         [sys.executable, str(SUPERVISOR), str(os.getpid()), sys.executable, "-m", "dvc", "repro", stage],
         cwd=project,
-        env=_environment(),
+        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
         start_new_session=True,
-    )
-    last_lines: deque[str] = deque(maxlen=30)
-    outcomes: dict[str, Outcome] = {}
-    try:
+    ) as process:
         assert process.stdout
-        for line in map(str.rstrip, process.stdout):
-            log(line)
-            last_lines.append(line)
-            outcomes |= {said[1]: outcome for outcome, pattern in SAID.items() if (said := pattern.search(line))}
-        returned = process.wait()
-    finally:
-        _end(process)
-    if returned:
-        raise _failure(stage, returned, list(last_lines))
-    return outcomes
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with this Python first on PATH, since the commands in dvc.yaml say `python`."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
-
-
-def _failure(stage: str, returned: int, last_lines: list[str]) -> StageFailed:
-    said = "\n".join(last_lines)
-    failed, exited = FAILED.search(said), EXITED.findall(said)
-    return StageFailed(failed[1] if failed else stage, int(exited[-1]) if exited else returned, last_lines)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
-        process.terminate()
         try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    assert process.stdout
-    process.stdout.close()
+            for line in map(str.rstrip, process.stdout):
+                log(line)
+                last_lines.append(line)
+                outcomes |= {said[1]: outcome for outcome, pattern in SAID.items() if (said := pattern.search(line))}
+        except BaseException:
+            process.terminate()
+            process.wait()  # the supervisor needs at most twice its grace
+            raise
+    if process.returncode:
+        text = "\n".join(last_lines)
+        failed, exited = FAILED.search(text), EXITED.findall(text)
+        exit_code = int(exited[-1]) if exited else process.returncode
+        raise StageFailed(failed[1] if failed else stage, exit_code, list(last_lines))
+    return outcomes

@@ -10,10 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_SECONDS = 10.0  # between asking a process to end and ending it
 
 
@@ -23,7 +25,7 @@ def supervise(parent: int, command: list[str]) -> int:
         libc = ctypes.CDLL(None)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in STOPPING:
         signal.signal(number, _stop)
     if os.getppid() != parent:  # it died before the kernel was asked
         return 128 + signal.SIGTERM
@@ -39,7 +41,9 @@ def end_group(group: int) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + GRACE_SECONDS
         while time.monotonic() < deadline:
-            _reap()
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
             try:
                 os.killpg(group, number)
             except ProcessLookupError:
@@ -47,16 +51,8 @@ def end_group(group: int) -> None:
             time.sleep(0.05)
 
 
-def _reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-
-
 def _stop(number: int, frame: FrameType | None) -> None:
-    for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for ignored in STOPPING:
         signal.signal(ignored, signal.SIG_IGN)
     raise SystemExit(128 + number)
 

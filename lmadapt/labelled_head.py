@@ -97,15 +97,23 @@ def labelled_head(model: Any, sample: torch.Tensor) -> Iterator[bool]:
     (PEFT, data parallelism) stay in place.
     """
     exact = not getattr(model.config, "output_router_logits", False) and _logits_are_product(model, sample)
-    own = model.__dict__.get("forward")
-    if exact:
-        model.forward = _forward_with_loss(model, model.forward)
-    try:
+    with own_forward(model):
+        if exact:
+            model.forward = _forward_with_loss(model, model.forward)
         yield exact
+
+
+@contextmanager
+def own_forward(model: Any) -> Iterator[None]:
+    """Take off, after the block, what it (or accelerate, for mixed precision) put in the place of `model.forward`."""
+    forward = model.__dict__.get("forward")
+    try:
+        yield
     finally:
-        model.__dict__.pop("forward", None)
-        if own is not None:
-            model.forward = own
+        for name in ("forward", "_original_forward"):
+            model.__dict__.pop(name, None)
+        if forward is not None:
+            model.forward = forward
 
 
 def _forward_with_loss(model: Any, original: Callable[..., Any]) -> Callable[..., Any]:

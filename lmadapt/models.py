@@ -1,5 +1,6 @@
 """Loading models: bf16 or NF4, for training or for inference; safetensors only."""
 
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from lmadapt.errors import UserError
 Precision = Literal["nf4", "bf16"]
 
 transformers_logging.disable_progress_bar()
+logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)  # it warns of what is meant
 
 
 def device() -> torch.device:
@@ -26,9 +28,21 @@ def load_tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=_trusted(folder))
 
 
-def load_bf16(folder: Path) -> Any:
-    """The model of a folder in bfloat16, on `device()`, in evaluation mode."""
-    return _load(folder)
+def load_bf16(folder: Path, **options: Any) -> Any:
+    """The model of a folder in bfloat16, on `device()`, in evaluation mode; `options` go to `from_pretrained`."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no model here (config.json is missing); `dvc repro` makes it")
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.bfloat16,
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=_trusted(folder),
+        device_map={"": device()},
+        **options,
+    )
+    return model.eval()
 
 
 def load_nf4(folder: Path) -> Any:
@@ -37,7 +51,7 @@ def load_nf4(folder: Path) -> Any:
     Safe to train through: on CPUs with AVX512-BF16, bitsandbytes repacks each layer at the first forward pass in
     evaluation mode, after which it passes no gradient to its input; that path is switched off here.
     """
-    model = _load(
+    model = load_bf16(
         folder,
         quantization_config=BitsAndBytesConfig(
             load_in_4bit=True,
@@ -60,9 +74,7 @@ def load_unpacked_nf4(folder: Path) -> Any:
     memory of the packed layers, so GPUs keep them packed.
     """
     model = load_nf4(folder)
-    if device().type == "cpu":
-        _unpack_nf4(model)
-    return model
+    return model.dequantize() if device().type == "cpu" else model
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -98,45 +110,6 @@ def load_for_inference(
     return model.eval()
 
 
-def _load(folder: Path, **options: Any) -> Any:
-    _require_model(folder)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=torch.bfloat16,
-        attn_implementation="sdpa",
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=_trusted(folder),
-        device_map={"": device()},
-        **options,
-    )
-    return model.eval()
-
-
 def _trusted(folder: Path) -> bool:
     """Whether the model's own code may run: fetch copies it only where fetch.model.trust_remote_code allows it."""
     return any(folder.glob("*.py"))
-
-
-def _require_model(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: no model here (config.json is missing); `dvc repro` makes it")
-
-
-def _unpack_nf4(model: torch.nn.Module) -> None:
-    from bitsandbytes.functional import dequantize_4bit
-    from bitsandbytes.nn import Linear4bit
-
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, Linear4bit):
-            weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(torch.bfloat16)
-            linear = torch.nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
-            linear.weight = torch.nn.Parameter(weight, requires_grad=False)
-            linear.bias = layer.bias
-            model.set_submodule(name, linear)
-    for attribute in ("hf_quantizer", "quantization_method"):
-        if hasattr(model, attribute):
-            delattr(model, attribute)
-    model.is_quantized = False
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config

@@ -1,9 +1,11 @@
 """What is trained on: domain examples and replayed general ones, interleaved, within a budget of tokens."""
 
 import logging
+import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -19,31 +21,28 @@ Document = Sequence[Encoded]
 TOLERANCE = 0.01  # of all loss-bearing tokens: a replay share met less closely than this is a shortfall
 
 
-@dataclass
+@dataclass(frozen=True)
 class Pool:
-    """What there is of one kind of data, and what was drawn from it."""
+    """What there is of one kind of data, and what was drawn of it: examples, with the index of their document."""
 
     documents: Sequence[Document]
-    used_documents: set[int] = field(default_factory=set)
-    used_tokens: int = 0
-    used_loss_tokens: int = 0
+    drawn: list[tuple[int, Encoded]] = field(default_factory=list)
 
-    def draw(self, document: int, example: Encoded) -> None:
-        """Count an example of a document as used."""
-        self.used_documents.add(document)
-        self.used_tokens += len(example.input_ids)
-        self.used_loss_tokens += example.loss_tokens
+    @property
+    def used_loss_tokens(self) -> int:
+        """Loss-bearing tokens of what was drawn."""
+        return sum(example.loss_tokens for _, example in self.drawn)
 
     def counts(self) -> dict[str, int]:
         """Documents, tokens and loss-bearing tokens: used, and available without repetition."""
-        examples = [example for document in self.documents for example in document]
+        available = [example for document in self.documents for example in document]
         return {
-            "documents_used": len(self.used_documents),
+            "documents_used": len({document for document, _ in self.drawn}),
             "documents_available": len(self.documents),
-            "tokens_used": self.used_tokens,
-            "tokens_available": sum(len(example.input_ids) for example in examples),
+            "tokens_used": sum(len(example.input_ids) for _, example in self.drawn),
+            "tokens_available": sum(len(example.input_ids) for example in available),
             "loss_tokens_used": self.used_loss_tokens,
-            "loss_tokens_available": sum(example.loss_tokens for example in examples),
+            "loss_tokens_available": sum(example.loss_tokens for example in available),
         }
 
 
@@ -112,33 +111,27 @@ def _interleave(
 ) -> tuple[Mixture, bool]:
     """The mixture, and whether replay ran out before the budget did."""
     mixture = Mixture([], Pool(domain), Pool(replay), fraction)
-    sources = {False: _epochs(domain, seed, kind=0), True: _epochs(replay, seed, kind=1, epochs=1)}
-    upcoming = {kind: next(source, None) for kind, source in sources.items()}
+    waiting = deque(_shuffled(replay, [seed, 1, 0]))
+    endless = chain.from_iterable(_shuffled(domain, [seed, 0, epoch]) for epoch in count())
+    tokens = loss_tokens = replayed = 0
     while True:
-        replayed = upcoming[True]
-        wanted = replayed is not None and _replay_is_due(mixture, replayed[1], fraction)
-        drawn = upcoming[wanted]
-        assert drawn is not None  # domain data never ends
-        pool = mixture.replay if wanted else mixture.domain
-        if mixture.domain.used_tokens + mixture.replay.used_tokens + len(drawn[1].input_ids) > max_tokens:
-            return mixture, fraction > 0 and replayed is None
-        pool.draw(*drawn)
-        mixture.examples.append(drawn[1])
-        upcoming[wanted] = next(sources[wanted], None)
+        # Replay is due where the share comes nearer to `fraction` with it than without (error diffusion).
+        gain = (1 - fraction) * waiting[0][1].loss_tokens / 2 if waiting else math.inf
+        due = fraction > 0 and fraction * loss_tokens - replayed >= gain
+        document, example = waiting[0] if due else next(endless)
+        tokens += len(example.input_ids)
+        if tokens > max_tokens:
+            return mixture, fraction > 0 and not waiting
+        if due:
+            waiting.popleft()
+            replayed += example.loss_tokens
+        loss_tokens += example.loss_tokens
+        (mixture.replay if due else mixture.domain).drawn.append((document, example))
+        mixture.examples.append(example)
 
 
-def _replay_is_due(mixture: Mixture, example: Encoded, fraction: float) -> bool:
-    """Whether the share comes nearer to `fraction` with this replay example than without (error diffusion)."""
-    total = mixture.domain.used_loss_tokens + mixture.replay.used_loss_tokens
-    deficit = fraction * total - mixture.replay.used_loss_tokens
-    return fraction > 0 and deficit >= (1 - fraction) * example.loss_tokens / 2
-
-
-def _epochs(
-    documents: Sequence[Document], seed: int, *, kind: int, epochs: int | None = None
-) -> Iterator[tuple[int, Encoded]]:
-    """Examples with the index of their document, document after document, shuffled anew in every epoch."""
-    for epoch in count() if epochs is None else range(epochs):
-        for document in np.random.default_rng([seed, kind, epoch]).permutation(len(documents)).tolist():
-            for example in documents[document]:
-                yield document, example
+def _shuffled(documents: Sequence[Document], seed: list[int]) -> Iterator[tuple[int, Encoded]]:
+    """Examples with the index of their document, document after document."""
+    for document in np.random.default_rng(seed).permutation(len(documents)).tolist():
+        for example in documents[document]:
+            yield document, example

@@ -35,24 +35,18 @@ def _table(result: dict[str, Any]) -> Table:
     change = result["changes"]["adapted_vs_base"]
     for group in ("domain", "general"):
         figures = [result["models"][model][group] for model in MODELS]
-        cells = [_share(figure["accuracy"], figure["interval"]) for figure in figures]
-        difference = _share(change[group]["difference"], change[group]["interval"], signed=True)
+        cells = [_cell(figure, "accuracy", ".1f", " %", 100) for figure in figures]
+        difference = _cell(change[group], "difference", "+.1f", " points", 100)
         table.add_row(f"{group} accuracy, n = {figures[-1]['n']}", *cells, difference)
     for group in ("domain", "general"):
-        cells = [_bits(result["models"][model]["bits_per_byte"][group]) for model in MODELS]
-        difference = _bits(change["bits_per_byte"][group], key="difference", form="+.3f")
+        cells = [_cell(result["models"][model]["bits_per_byte"][group], "value", ".3f") for model in MODELS]
+        difference = _cell(change["bits_per_byte"][group], "difference", "+.3f")
         table.add_row(f"{group} text, bits per byte", *cells, difference)
     return table
 
 
-def _bits(figure: dict[str, Any], *, key: str = "value", form: str = ".3f") -> str:
+def _cell(figure: dict[str, Any], key: str, form: str, unit: str = "", scale: int = 1) -> str:
     if figure[key] is None:
         return "not measured"
-    low, high = (format(bound, form) for bound in figure["interval"])
-    return f"{figure[key]:{form}} \\[{low}, {high}]"
-
-
-def _share(value: float, interval: list[float], *, signed: bool = False) -> str:
-    form, unit = ("+.1f", "points") if signed else (".1f", "%")
-    low, high = (format(100 * bound, form) for bound in interval)
-    return f"{100 * value:{form}} {unit} \\[{low}, {high}]"
+    value, low, high = (format(scale * number, form) for number in (figure[key], *figure["interval"]))
+    return f"{value}{unit} \\[{low}, {high}]"

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError
 
 from lmadapt.errors import UserError
@@ -101,7 +101,5 @@ def _line(node: Any, keys: list[Any]) -> int:
             line = (node.lc.key(key) if isinstance(node, CommentedMap) else node.lc.item(key))[0] + 1
             node = node[key]
         except (KeyError, IndexError, TypeError, AttributeError):
-            break
-        if not isinstance(node, (CommentedMap, CommentedSeq)):
             break
     return line

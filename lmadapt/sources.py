@@ -96,12 +96,11 @@ def read_source(source: Source, role: Role) -> Iterator[Row]:
         raise UserError(f"{source.title}: no completions: the answer is empty in all {rows} rows")
 
 
-def module_rows(module: str, role: Role, packages: Mapping[str, Path]) -> Iterator[Row]:
-    """Rows of a Python module's function named like `role`: folders of unzipped packages in, rows out.
+def module_rows(module: str, role: Role, packages: Mapping[str, str]) -> Iterator[Row]:
+    """Rows of a Python module's function named like `role`, which is given `packages`: fetch.packages as it stands.
 
     Its rows have the columns of records.RAW_TABLES, but `location` (unique in module and role) instead of `id` and
-    `source`. Raises UserError when the module is not there, has nothing for the role, or reads a package that
-    params.yaml does not name.
+    `source`. Raises UserError when the module is not there or has nothing for the role.
     """
     try:
         offered = importlib.import_module(module)
@@ -111,12 +110,9 @@ def module_rows(module: str, role: Role, packages: Mapping[str, Path]) -> Iterat
     if role not in roles:
         raise UserError(f"fetch.sources.{role}: module {module!r} has no {role}; it offers: {', '.join(roles) or None}")
     name = module.rpartition(".")[2]
-    try:
-        for row in getattr(offered, role)(packages):
-            location = f"{role}/{row.pop('location')}"
-            yield {"id": f"{name}/{location}", **row, "source": name, "location": location}
-    except KeyError as error:
-        raise UserError(f"fetch.packages: package {error.args[0]} is missing, which {module} reads") from None
+    for row in getattr(offered, role)(packages):
+        location = f"{role}/{row.pop('location')}"
+        yield {"id": f"{name}/{location}", **row, "source": name, "location": location}
 
 
 def _records(source: Source) -> Iterator[tuple[str, Row]]:

@@ -6,29 +6,64 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pandas import DataFrame
 from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
+from pydantic import Field
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
 from lmadapt.callbacks import GradientCheck, Progress
 from lmadapt.chat import IGNORED
 from lmadapt.errors import UserError
 from lmadapt.files import atomic_folder, folder_sha256
-from lmadapt.labelled_head import labelled_head
-from lmadapt.packing import Row
+from lmadapt.labelled_head import labelled_head, own_forward
+from lmadapt.packing import Row, pack
+from lmadapt.replay import Document, Mixture, mix_replay
+from lmadapt.sections import Section
 
 Schedule = Literal["cosine", "constant"]
 
 CHECKPOINTS = Path(".lmadapt/checkpoints")
 MAX_GRADIENT_NORM = 1.0
 SAMPLE_TOKENS = 64  # on which the labelled head is compared with the model's own
+
+
+class TrainingParams(Section):
+    """What both trainings are told; tokens are those of the model's tokenizer."""
+
+    seed: int = Field(ge=0)
+    lora_rank: int = Field(ge=1)
+    lora_alpha: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    lr_schedule: Schedule
+    warmup_fraction: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    max_tokens: int = Field(ge=1)
+    max_sequence_tokens: int = Field(ge=8)
+    batch_tokens: int = Field(ge=8)
+    replay_fraction: float = Field(ge=0, lt=1)
+
+    @property
+    def rows_per_step(self) -> int:
+        """How many rows of `max_sequence_tokens` an optimiser step of `batch_tokens` holds; UserError when none."""
+        if self.batch_tokens < self.max_sequence_tokens:
+            raise UserError(
+                f"batch_tokens is {self.batch_tokens}, less than one row: it must be at least max_sequence_tokens, "
+                f"{self.max_sequence_tokens}"
+            )
+        return self.batch_tokens // self.max_sequence_tokens
+
+    def mix(self, domain: Sequence[Document], replay: Sequence[Document]) -> tuple[Mixture, list[Row]]:
+        """What is trained on, and its rows in order."""
+        mixture = mix_replay(domain, replay, fraction=self.replay_fraction, max_tokens=self.max_tokens, seed=self.seed)
+        return mixture, pack(mixture.examples, max_tokens=self.max_sequence_tokens, rows_per_step=self.rows_per_step)
 
 
 @dataclass(frozen=True)
@@ -55,20 +90,9 @@ class Outcome:
 
     def write_curve(self, folder: Path) -> None:
         """Write `loss.tsv` for `dvc plots`: a line per step, complete after a resumed run too."""
-        names = ["step", "learning_rate", "gradient_norm", "loss"]
-        lines = ["\t".join(names)] + ["\t".join(f"{step[name]:.6g}" for name in names) for step in self.steps]
+        table = DataFrame(self.steps, columns=["step", "learning_rate", "gradient_norm", "loss"])
         with atomic_folder(folder) as temporary:
-            (temporary / "loss.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def rows_per_step(batch_tokens: int, max_sequence_tokens: int) -> int:
-    """How many rows of `max_sequence_tokens` an optimiser step of `batch_tokens` holds; UserError when none."""
-    if batch_tokens < max_sequence_tokens:
-        raise UserError(
-            f"batch_tokens is {batch_tokens}, less than one row: it must be at least max_sequence_tokens, "
-            f"{max_sequence_tokens}"
-        )
-    return batch_tokens // max_sequence_tokens
+            table.to_csv(temporary / "loss.tsv", sep="\t", float_format="%.6g", index=False)
 
 
 def train(
@@ -77,11 +101,11 @@ def train(
     *,
     rows_per_step: int,
     learning_rate: float,
-    lr_schedule: Schedule,
-    warmup_fraction: float,
-    weight_decay: float,
-    seed: int,
     checkpoints: Path,
+    lr_schedule: Schedule = "constant",
+    warmup_fraction: float = 0.0,
+    weight_decay: float = 0.0,
+    seed: int = 0,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Outcome:
     """Train what requires gradients in `model`, once over the rows in their order, one row a micro-batch.
@@ -96,13 +120,15 @@ def train(
         model=model,
         args=_arguments(checkpoints, rows_per_step, learning_rate, weight_decay, seed),
         train_dataset=list(rows),
-        data_collator=_one_row,
+        data_collator=default_data_collator,
         callbacks=[GradientCheck(), Progress(rows, rows_per_step), *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.lr_factor = functools.partial(lr_factor, schedule=lr_schedule, warmup_fraction=warmup_fraction)
     sample = torch.tensor(rows[0]["input_ids"][:SAMPLE_TOKENS], device=model.device)
-    with _own_forward(model), labelled_head(_language_model(model), sample), _lean_casts(model):
+    language_model = model.get_base_model() if isinstance(model, PeftModel) else model
+    # LoRA layers would cast their input to fp32, and autocast it back: a tenth of a CPU step.
+    with own_forward(model), labelled_head(language_model, sample), disable_input_dtype_casting(model):
         trainer.train(resume_from_checkpoint=_newest_whole(checkpoints))
     model.config.use_cache = use_cache
     return Outcome(
@@ -131,15 +157,25 @@ def lr_factor(step: int, steps: int, *, schedule: Schedule, warmup_fraction: flo
 
 
 @contextmanager
-def checkpointing(stage: str, settings: Any, base: Path, rows: Sequence[Row]) -> Iterator[Path]:
-    """A folder for checkpoints that belongs to these settings, base weights and rows; removed when the block succeeds.
+def trained(stage: str, params: TrainingParams, base: Path, model: Any, rows: Sequence[Row]) -> Iterator[Outcome]:
+    """Train `model`, made of `base`; checkpoints of the stage are removed when the block that writes it succeeds.
 
-    Checkpoints of other settings of the stage are removed with it.
+    Their folder belongs to these settings, base weights and rows: what was begun with others is not continued.
     """
-    digest = hashlib.sha256(json.dumps([settings, folder_sha256(base), torch.__version__]).encode())
+    digest = hashlib.sha256(json.dumps([params.model_dump(), folder_sha256(base), torch.__version__]).encode())
     for row in rows:
         digest.update(repr(list(row.items())).encode())
-    yield CHECKPOINTS / f"{stage}-{digest.hexdigest()[:16]}"
+    yield train(
+        model,
+        rows,
+        rows_per_step=params.rows_per_step,
+        learning_rate=params.learning_rate,
+        lr_schedule=params.lr_schedule,
+        warmup_fraction=params.warmup_fraction,
+        weight_decay=params.weight_decay,
+        seed=params.seed,
+        checkpoints=CHECKPOINTS / f"{stage}-{digest.hexdigest()[:16]}",
+    )
     for folder in CHECKPOINTS.glob(f"{stage}-*"):
         shutil.rmtree(folder)
 
@@ -185,12 +221,6 @@ def _arguments(
     return arguments
 
 
-def _one_row(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-    """A micro-batch of one row: no padding, and transformers finds the examples in it by their positions."""
-    (row,) = rows
-    return {name: torch.tensor([values]) for name, values in row.items()}
-
-
 def _newest_whole(checkpoints: Path) -> str | None:
     """The newest checkpoint whose trainer_state.json, written last, is there and whole."""
     for folder in sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name[11:]), reverse=True):
@@ -201,25 +231,3 @@ def _newest_whole(checkpoints: Path) -> str | None:
         else:
             return str(folder)
     return None
-
-
-def _language_model(model: Any) -> Any:
-    return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
-def _lean_casts(model: Any) -> AbstractContextManager[None]:
-    """Spare LoRA layers the cast of their input to fp32, which autocast would cast back (a tenth of a CPU step)."""
-    return disable_input_dtype_casting(model) if isinstance(model, PeftModel) else nullcontext()
-
-
-@contextmanager
-def _own_forward(model: Any) -> Iterator[None]:
-    """Take off what accelerate wraps around `model.forward` for mixed precision."""
-    forward = model.__dict__.get("forward")
-    try:
-        yield
-    finally:
-        for name in ("forward", "_original_forward"):
-            model.__dict__.pop(name, None)
-        if forward is not None:
-            model.forward = forward

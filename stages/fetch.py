@@ -1,89 +1,86 @@
 """Fetch the base model and the raw data that params.yaml names."""
 
+import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from lmadapt.base_model import convert_gguf, copy_model, weights_sha256
+from lmadapt.base_model import copy_model, weights_sha256
 from lmadapt.errors import UserError
 from lmadapt.files import atomic_folder, write_json
-from lmadapt.packages import unpack_packages
 from lmadapt.records import RAW_TABLES, read_table, write_table
 from lmadapt.sections import Section
 from lmadapt.sources import Role, Source, module_rows, read_source, text_bytes
 from lmadapt.stage import run
 
-CACHE = Path(".lmadapt/packages")
-REQUIRED: tuple[Role, ...] = ("corpus", "instructions", "evaluation")
-
-
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class ModelParams(Section):
-    """The base model: a hub id with revision, a folder, or a GGUF file inside packages."""
+    """The base model: exactly one of a hub id (with revision) or folder, and a module of the project that makes it."""
 
-    name_or_path: str
+    name_or_path: str | None
     revision: str | None
-    packages: dict[str, Sha256]  # NAME==VERSION: SHA-256 of the wheel; the parts are joined in this order
-    sha256: Sha256 | None  # of the joined file
+    module: str | None  # its function `model(packages, sha256, folder)` writes a model folder
+    sha256: Sha256 | None  # of what the module reads
     chat_template: str
     trust_remote_code: bool
 
+    @model_validator(mode="after")
+    def _one_origin(self) -> "ModelParams":
+        if (self.name_or_path is None) == (self.module is None):
+            raise ValueError("give exactly one of name_or_path and module")
+        return self
+
 
 class SourcesParams(Section):
-    """Where the rows of each role come from."""
+    """Where the rows of each role come from; general ones may be left out."""
 
-    corpus: list[Source]
-    instructions: list[Source]
+    corpus: list[Source] = Field(min_length=1)
+    instructions: list[Source] = Field(min_length=1)
     general_text: list[Source]
     general_instructions: list[Source]
-    evaluation: list[Source]
+    evaluation: list[Source] = Field(min_length=1)
 
 
 class FetchParams(Section):
     """Section `fetch` of params.yaml."""
 
     model: ModelParams
-    packages: dict[str, Sha256]
+    packages: dict[str, Sha256]  # NAME==VERSION: SHA-256 of the wheel; handed to the modules
     sources: SourcesParams
 
 
 def fetch(params: FetchParams, model: Path, raw: Path, metrics: Path) -> None:
     """Write the base model to `model`, a table for each role to `raw`, and what was fetched to `metrics`."""
     sources: dict[Role, list[Source]] = {role: getattr(params.sources, role) for role in get_args(Role)}
-    _require_sources(sources)
-    if not any(source.hub for named in sources.values() for source in named):
-        _stay_offline(params.model)
-    packages = unpack_packages(params.packages, CACHE, key="fetch.packages")
+    _require_one_role(sources)
+    local = params.model.name_or_path is None or Path(params.model.name_or_path).is_dir()
+    if local and not any(source.hub for named in sources.values() for source in named):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     figures = {}
     with atomic_folder(raw) as folder:
         for role, named in sources.items():
             file = folder / f"{role}.parquet"
-            write_table(_rows(named, role, packages), RAW_TABLES[role], file)
+            write_table(_rows(named, role, params.packages), RAW_TABLES[role], file)
             table = read_table(file, RAW_TABLES[role])
             figures[role] = {"rows": table.num_rows, "bytes": text_bytes(table)}
-        fetch_model(params.model, model)
+        fetch_model(params.model, params.packages, model)
     write_json(metrics, {**figures, "model": {"weights_sha256": weights_sha256(model)}})
 
 
-def fetch_model(params: ModelParams, target: Path) -> None:
+def fetch_model(params: ModelParams, packages: dict[str, str], target: Path) -> None:
     """Write the base model to `target`."""
-    if params.packages:
-        folders = unpack_packages(params.packages, CACHE, key="fetch.model.packages")
-        convert_gguf(
-            params.name_or_path,
-            list(folders.values()),
-            sha256=params.sha256,
-            chat_template=params.chat_template,
-            target=target,
-        )
-    else:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target.parent) as made:
+        if params.module:
+            _maker(params.module)(packages, params.sha256, Path(made))
         copy_model(
-            params.name_or_path,
+            params.name_or_path or made,
             revision=params.revision,
             chat_template=params.chat_template,
             trust_remote_code=params.trust_remote_code,
@@ -91,10 +88,15 @@ def fetch_model(params: ModelParams, target: Path) -> None:
         )
 
 
-def _require_sources(sources: dict[Role, list[Source]]) -> None:
-    for role in REQUIRED:
-        if not sources[role]:
-            raise UserError(f"fetch.sources.{role}: empty {role}: name at least one source")
+def _maker(module: str) -> Callable[..., None]:
+    try:
+        maker: Callable[..., None] = importlib.import_module(module).model
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise UserError(f"fetch.model.module: no function `model` in a module {module!r}: {error}") from None
+    return maker
+
+
+def _require_one_role(sources: dict[Role, list[Source]]) -> None:
     titles: dict[str, Role] = {}
     for role, named in sources.items():
         for source in named:
@@ -102,12 +104,7 @@ def _require_sources(sources: dict[Role, list[Source]]) -> None:
                 raise UserError(f"fetch.sources.{role}: {source.title} is named twice; a source has one role")
 
 
-def _stay_offline(model: ModelParams) -> None:
-    if model.packages or Path(model.name_or_path).is_dir():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-
-def _rows(named: list[Source], role: Role, packages: dict[str, Path]) -> Iterator[dict[str, Any]]:
+def _rows(named: list[Source], role: Role, packages: dict[str, str]) -> Iterator[dict[str, Any]]:
     for source in named:
         yield from module_rows(source.module, role, packages) if source.module else read_source(source, role)
 

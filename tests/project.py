@@ -63,7 +63,7 @@ def make_project(folder: Path, model: Path) -> Path:
         role: [{"path": f"data/own/{role}.jsonl"}]
         for role in ("corpus", "instructions", "general_text", "general_instructions", "evaluation")
     }
-    origin = {"name_or_path": str(model), "packages": {}, "sha256": None}
+    origin = {"name_or_path": str(model), "module": None, "sha256": None}
     set_params(folder, {"fetch": {"model": origin, "packages": {}, "sources": sources}})
     return folder
 

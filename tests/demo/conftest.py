@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ ELEMENTS = [
 
 
 @pytest.fixture(scope="session")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("packages") / "x"
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    cache = tmp_path_factory.mktemp("packages")
+    folder = cache / "x"
     shutil.copytree(Path(__file__).parent / "data", folder)
     (folder / "mendeleev").mkdir()
     with sqlite3.connect(folder / "mendeleev/elements.db") as database:
@@ -26,4 +28,9 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         rows = [(name, symbol, n, kinds.index(kind)) for n, (name, symbol, kind) in enumerate(ELEMENTS)]
         database.executemany("INSERT INTO elements VALUES (?, ?, ?, ?)", rows)
     database.close()
-    return dict.fromkeys(("cwe2", "chatterbot-corpus", "countryinfo", "mendeleev"), folder)
+    pins = {f"{name}==1": "0" * 64 for name in ("cwe2", "chatterbot-corpus", "countryinfo", "mendeleev")}
+    for requirement, sha256 in pins.items():
+        (cache / f"{requirement}-{sha256[:16]}").symlink_to(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("demo.packages.CACHE", cache)
+        yield pins

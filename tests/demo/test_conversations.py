@@ -1,8 +1,6 @@
-from pathlib import Path
-
 from demo import conversations
 
-Packages = dict[str, Path]
+Packages = dict[str, str]
 
 
 def test_trivia_is_evaluated_against_answers_of_the_same_shape(packages: Packages) -> None:

@@ -1,6 +1,5 @@
 import importlib
 from collections import Counter, defaultdict
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,11 +13,11 @@ SETS = ("arithmetic", "behaviour", "conversations", "python_documentation", "wea
 OFFERED = [(n, role) for n in SETS for role in RAW_TABLES if hasattr(importlib.import_module(f"demo.{n}"), role)]
 
 
-def all_rows(packages: dict[str, Path]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+def all_rows(packages: dict[str, str]) -> dict[tuple[str, str], list[dict[str, Any]]]:
     return {(name, role): list(module_rows(f"demo.{name}", role, packages)) for name, role in OFFERED}
 
 
-def test_every_set_fills_the_columns_of_its_roles_with_unique_ids(packages: dict[str, Path]) -> None:
+def test_every_set_fills_the_columns_of_its_roles_with_unique_ids(packages: dict[str, str]) -> None:
     tables = all_rows(packages)
     assert len(tables) == 11
     for (_, role), rows in tables.items():
@@ -29,11 +28,11 @@ def test_every_set_fills_the_columns_of_its_roles_with_unique_ids(packages: dict
     assert len(ids) == len(set(ids))
 
 
-def test_a_second_pass_gives_the_same_rows(packages: dict[str, Path]) -> None:
+def test_a_second_pass_gives_the_same_rows(packages: dict[str, str]) -> None:
     assert all_rows(packages) == all_rows(packages)
 
 
-def test_no_entity_is_both_taught_and_evaluated(packages: dict[str, Path]) -> None:
+def test_no_entity_is_both_taught_and_evaluated(packages: dict[str, str]) -> None:
     tables = all_rows(packages)
     for name in SETS:
         evaluated = {row["cluster"] for row in tables.get((name, "evaluation"), [])}
@@ -43,7 +42,7 @@ def test_no_entity_is_both_taught_and_evaluated(packages: dict[str, Path]) -> No
         assert not evaluated & taught
 
 
-def test_answers_stand_equally_often_in_each_place(packages: dict[str, Path]) -> None:
+def test_answers_stand_equally_often_in_each_place(packages: dict[str, str]) -> None:
     places: dict[str, Counter[int]] = defaultdict(Counter)
     for (_, role), rows in all_rows(packages).items():
         for row in rows if role == "evaluation" else []:
@@ -54,7 +53,7 @@ def test_answers_stand_equally_often_in_each_place(packages: dict[str, Path]) ->
         assert max(counts.values()) - min(counts[place] for place in range(4)) <= 1
 
 
-def test_a_wrong_set_role_or_missing_package_says_what_there_is(packages: dict[str, Path]) -> None:
+def test_a_wrong_set_role_or_missing_package_says_what_there_is(packages: dict[str, str]) -> None:
     with pytest.raises(UserError, match=r"no module 'demo.x' in the project"):
         list(module_rows("demo.x", "corpus", packages))
     with pytest.raises(UserError, match=r"'demo.behaviour' has no corpus; it offers: evaluation"):

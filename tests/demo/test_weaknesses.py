@@ -1,15 +1,14 @@
 import re
-from pathlib import Path
 
 from demo import weaknesses
-from demo.catalogue import excerpt, first_sentence, read_catalogue
+from demo.catalogue import excerpt, first_sentence
 from demo.items import same
 
-Packages = dict[str, Path]
+Packages = dict[str, str]
 
 
 def test_deprecated_entries_are_left_out_and_relatives_found(packages: Packages) -> None:
-    catalogue = {weakness.entity: weakness for weakness in read_catalogue(packages["cwe2"] / weaknesses.CATALOGUE)}
+    catalogue = {weakness.entity: weakness for weakness in weaknesses._catalogue(packages)}
     assert len(catalogue) == 11
     assert not any("DEPRECATED" in weakness.name for weakness in catalogue.values())
     assert "CWE-614" in catalogue["CWE-5"].relatives
@@ -27,7 +26,7 @@ def test_every_fact_an_item_asks_for_stands_in_the_corpus(packages: Packages) ->
 
 
 def test_no_distractor_is_true_of_the_weakness(packages: Packages) -> None:
-    catalogue = {weakness.entity: weakness for weakness in read_catalogue(packages["cwe2"] / weaknesses.CATALOGUE)}
+    catalogue = {weakness.entity: weakness for weakness in weaknesses._catalogue(packages)}
     for item in weaknesses.evaluation(packages):
         own = catalogue[item["cluster"]]
         wrong = [choice for place, choice in enumerate(item["choices"]) if place != item["answer"]]

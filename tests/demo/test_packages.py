@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from demo.packages import unpacked
 from lmadapt.errors import Unavailable, UserError
 from lmadapt.files import file_sha256
-from lmadapt.packages import unpack_packages
 
 
 def make_wheel(folder: Path, name: str, files: dict[str, str | bytes], version: str = "1.0") -> tuple[str, str]:
@@ -28,49 +28,53 @@ def make_wheel(folder: Path, name: str, files: dict[str, str | bytes], version: 
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    monkeypatch.chdir(tmp_path)
     return tmp_path / "wheels"
 
 
-def test_wheels_are_unpacked_in_order_and_then_taken_from_the_cache(registry: Path, tmp_path: Path) -> None:
+def test_wheels_are_unpacked_and_then_taken_from_the_cache(registry: Path) -> None:
     packages = dict(make_wheel(registry, name, {f"{name}/a.txt": name}) for name in ("zebra", "ape"))
-    folders = unpack_packages(packages, tmp_path / "cache", key="k")
-    assert list(folders) == ["zebra", "ape"]
-    assert (folders["zebra"] / "zebra/a.txt").read_text() == "zebra"
+    folder = unpacked("zebra", packages)
+    assert (folder / "zebra/a.txt").read_text() == "zebra"
     for wheel in registry.iterdir():
         wheel.unlink()
-    assert unpack_packages(packages, tmp_path / "cache", key="k") == folders
+    assert unpacked("zebra", packages) == folder
+    assert (unpacked("ape", packages) / "ape/a.txt").read_text() == "ape"
+    with pytest.raises(UserError, match=r"fetch.packages: package tiger is missing"):
+        unpacked("tiger", packages)
 
 
-def test_a_wrong_hash_names_package_both_hashes_and_key(registry: Path, tmp_path: Path) -> None:
+def test_a_wrong_hash_names_package_both_hashes_and_key(registry: Path) -> None:
     requirement, sha256 = make_wheel(registry, "ape", {})
     with pytest.raises(UserError) as error:
-        unpack_packages({requirement: "0" * 64}, tmp_path / "cache", key="fetch.packages")
+        unpacked("ape", {requirement: "0" * 64})
     for part in ("fetch.packages", "ape==1.0", "0" * 64, sha256):
         assert part in str(error.value)
-    assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").iterdir())
+    assert not list(Path(".lmadapt/packages").glob("*"))
 
 
 def test_a_file_name_outside_the_folder_is_refused(registry: Path, tmp_path: Path) -> None:
     requirement, sha256 = make_wheel(registry, "ape", {"../evil.txt": "x"})
     with pytest.raises(UserError, match=r"unsafe file name '\.\./evil\.txt'"):
-        unpack_packages({requirement: sha256}, tmp_path / "cache", key="k")
+        unpacked("ape", {requirement: sha256})
     assert not list(tmp_path.rglob("evil.txt"))
 
 
 @pytest.mark.usefixtures("registry")
-def test_an_unknown_package_and_a_name_without_version_are_user_errors(tmp_path: Path) -> None:
+def test_an_unknown_package_and_a_name_without_version_are_user_errors() -> None:
     with pytest.raises(UserError, match=r"nothing-here==1.0: pip cannot download") as error:
-        unpack_packages({"nothing-here==1.0": "0" * 64}, tmp_path, key="k")
+        unpacked("nothing-here", {"nothing-here==1.0": "0" * 64})
     assert error.value.exit_code == 1
     with pytest.raises(UserError, match="'ape' must be given as NAME==VERSION"):
-        unpack_packages({"ape": "0" * 64}, tmp_path, key="k")
+        unpacked("ape", {"ape": "0" * 64})
 
 
 def test_a_registry_that_does_not_answer_can_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
     monkeypatch.setenv("PIP_RETRIES", "1")
     with pytest.raises(Unavailable, match="does not answer") as error:
-        unpack_packages({"ape==1.0": "0" * 64}, tmp_path, key="k")
+        unpacked("ape", {"ape==1.0": "0" * 64})
     assert error.value.exit_code == 75

@@ -2,16 +2,21 @@
 
 import argparse
 import inspect
+import os
+import platform
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lmadapt.environment import prepare_environment
 from lmadapt.errors import UserError
+from lmadapt.files import file_sha256, read_json, write_json
 from lmadapt.sections import load_section
 
 PARAMS_FILE = Path("params.yaml")
+RUNS = Path(".lmadapt/runs")  # of each stage's last run here: what must not stand in its deterministic metrics
 
 
 def run(stage: Callable[..., None], *, offline: bool = True) -> None:
@@ -27,8 +32,33 @@ def run(stage: Callable[..., None], *, offline: bool = True) -> None:
         if name != "params":
             parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, metavar="PATH")
     paths: dict[str, Any] = vars(parser.parse_args())
+    began = time.monotonic()
     try:
         stage(load_section(arguments["params"].annotation, stage.__name__, PARAMS_FILE), **paths)
     except UserError as error:
         print(f"{stage.__name__} stopped: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
+    _record_run(stage.__name__, time.monotonic() - began, paths["metrics"])
+
+
+def recorded_run(stage: str, metrics: Path) -> dict[str, Any] | None:
+    """How long the stage took and on what, if it ran here and wrote `metrics` as they are now."""
+    record = RUNS / f"{stage}.json"
+    if not record.is_file() or not metrics.is_file():
+        return None
+    run = dict(read_json(record))
+    return run if run.pop("metrics_sha256") == file_sha256(metrics) else None
+
+
+def _record_run(stage: str, seconds: float, metrics: Path) -> None:
+    torch = sys.modules.get("torch")  # loaded where the stage uses it
+    gpus = torch.cuda.device_count() if torch else 0
+    run = {
+        "seconds": round(seconds, 1),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpus": [torch.cuda.get_device_name(number) for number in range(gpus)] if torch else [],
+        "energy_kwh": None,  # nothing here measures it
+    }
+    write_json(RUNS / f"{stage}.json", run | {"metrics_sha256": file_sha256(metrics)})

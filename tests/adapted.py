@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from lmadapt.evaluation import PREDICTION
+from lmadapt.records import write_table
 from tests.adapter import make_adapter
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +20,7 @@ def make_adapted_project(folder: Path, base: Path, *, outcome: str = "SHIP") -> 
     (folder / "reports").mkdir()
     (folder / "reports/forgetting.html").write_text("<p>nothing forgotten</p>")
     write_evaluation(folder, outcome)
+    write_predictions(folder)
     for name, source in (("dvc.yaml", "dvc.yaml"), ("params.yaml", "recipes/demo-cpu.yaml")):
         shutil.copy2(ROOT / source, folder / name)
     return folder
@@ -45,6 +48,25 @@ def write_evaluation(folder: Path, outcome: str) -> None:
             }
         )
     )
+
+
+def write_predictions(folder: Path, *, domain_wrong: int = 20, general_wrong: int = 10, items: str = "item") -> None:
+    """Write reports/predictions.parquet: 60 domain and 2 x 60 general items, the first of each group answered wrong.
+
+    The items are the same in every table with the same `items`.
+    """
+    rows = [
+        {"id": f"{items}/{category}/{i:02}", "group": group, "category": category, "cluster": "", "model": model}
+        | {"log_likelihoods": [], "prediction": 0, "correct": i >= wrong, "answer": None, "passed": None}
+        for group, category, wrong in (
+            ("domain", "weaknesses", domain_wrong),
+            ("general", "capitals", general_wrong),
+            ("general", "sums", general_wrong),
+        )
+        for i in range(60)
+        for model in ("base", "adapted")
+    ]
+    write_table(rows, PREDICTION, folder / "reports/predictions.parquet")
 
 
 def _figures(accuracy: float) -> dict[str, Any]:

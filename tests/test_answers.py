@@ -5,6 +5,7 @@ import pytest
 from lmadapt.answers import answer_with
 from stages.register import RegisterParams, register
 from tests.adapted import make_adapted_project
+from tests.stages.test_register import PARAMS
 
 PROMPTS = [f"What is number {i}?" for i in range(4)]
 
@@ -24,10 +25,11 @@ def project(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_adapter_changes_answers_and_is_found_by_name_folder_and_registry(project: Path) -> None:
     register(
-        RegisterParams(model_name="tiny", tracking_uri="sqlite:///mlflow.db", experiment="tests"),
+        RegisterParams(**PARAMS),
         pretrained=Path("models/pretrained"),
         adapter=Path("models/adapter"),
         evaluation=Path("metrics/evaluate.json"),
+        predictions=Path("reports/predictions.parquet"),
         report=Path("reports/forgetting.html"),
         lock=Path("dvc.lock"),
         metrics=Path("metrics/register.json"),

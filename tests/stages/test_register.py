@@ -20,7 +20,14 @@ from stages.register import RegisterParams, register
 from tests.adapted import make_adapted_project, write_evaluation
 from tests.adapter import make_adapter
 
-PARAMS = {"model_name": "tiny", "tracking_uri": "sqlite:///mlflow.db", "experiment": "tests"}
+PARAMS = {
+    "model_name": "tiny",
+    "tracking_uri": "sqlite:///mlflow.db",
+    "experiment": "tests",
+    "artifact": "adapter",
+    "base_license": "apache-2.0",
+    "data_license": "CC-BY-4.0",
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +52,7 @@ def run_register(**changes: str) -> dict[str, Any]:
         "pretrained": "models/pretrained",
         "adapter": "models/adapter",
         "evaluation": "metrics/evaluate.json",
+        "predictions": "reports/predictions.parquet",
         "report": "reports/forgetting.html",
         "lock": "dvc.lock",
         "metrics": "metrics/register.json",

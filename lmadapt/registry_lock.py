@@ -1,0 +1,65 @@
+"""One writer at a time in a registry that offers no transaction: a lock with a lease, made of MLflow's own records."""
+
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+
+from lmadapt.errors import Unavailable
+
+LEASE_SECONDS = 60.0  # a holder seen for longer is taken for dead; what is done under the lock takes about one second
+POLL_SECONDS = 0.2
+
+
+@contextmanager
+def registry_lock(client: Any, model_name: str, *, lease_seconds: float = LEASE_SECONDS) -> Iterator[None]:
+    """Hold the registered model `NAME.lock`, whose name the registry's database keeps unique, for a short while.
+
+    A holder that died is displaced once others have seen it for `lease_seconds` by their own clocks: its lock is
+    renamed to a name made of its owner, which again only one of them can do. Raises Unavailable on leaving, when
+    this holder took longer than its lease and was displaced.
+    """
+    name, owner = f"{model_name}.lock", uuid.uuid4().hex
+    seen, since = "", time.monotonic()
+    while not _created(client, name, owner):
+        holder = _holder(client, name)
+        if holder != seen:
+            seen, since = holder, time.monotonic()
+        elif holder and time.monotonic() - since > lease_seconds:
+            with suppress(MlflowException):
+                client.rename_registered_model(name, f"{name}.{holder}")
+                client.delete_registered_model(f"{name}.{holder}")
+        time.sleep(POLL_SECONDS * (0.5 + random.random()))
+    try:
+        yield
+    finally:
+        held = _holder(client, name) == owner
+        if held:
+            client.delete_registered_model(name)
+    if not held:
+        raise Unavailable(
+            f"{model_name}: the registry took over {lease_seconds:.0f} s; another process may have written"
+        )
+
+
+def _created(client: Any, name: str, owner: str) -> bool:
+    try:
+        client.create_registered_model(name, description=owner)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_ALREADY_EXISTS":
+            return _holder(client, name) == owner  # a retried request whose first answer was lost
+        raise
+    return True
+
+
+def _holder(client: Any, name: str) -> str:
+    try:
+        return str(client.get_registered_model(name).description)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return ""
+        raise

@@ -1,7 +1,7 @@
 """Answers to conversations, in batches or as a stream; greedy unless a temperature is given."""
 
 from collections.abc import Callable, Iterator, Sequence
-from threading import Thread
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -18,20 +18,23 @@ def generate_answers(
     temperature: float = 0.0,
     seed: int = 0,
     stop: Sequence[str] = (),
+    streamer: Any = None,
     batch_size: int = 8,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> list[str]:
     """What the assistant says next in each conversation, in the given order, stripped of white space.
 
     Prompts of similar length share a batch, padded on the left. `temperature` 0 is greedy decoding; above it,
-    tokens are drawn with `seed`. An answer ends before the first of the texts `stop`. `on_batch` is told how many
-    answers each finished batch gave.
+    tokens are drawn with `seed`. An answer ends before the first of the texts `stop`. `streamer` is one of
+    transformers, for a single conversation. `on_batch` is told how many answers each finished batch gave.
     """
     prompts = [encode_prompt(tokenizer, conversation) for conversation in conversations]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    options = _options(tokenizer, max_new_tokens, temperature, stop)
     answers = [""] * len(prompts)
     torch.manual_seed(seed)
+    options = {"max_new_tokens": max_new_tokens, "streamer": streamer}
+    options |= {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+    options |= {"stop_strings": list(stop), "tokenizer": tokenizer} if stop else {}
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         said = _answer([prompts[i] for i in batch], model, tokenizer, options)
@@ -41,49 +44,24 @@ def generate_answers(
     return answers
 
 
-def stream_answer(
-    model: Any,
-    tokenizer: Any,
-    conversation: Sequence[Message],
-    *,
-    max_new_tokens: int,
-    temperature: float = 0.0,
-    seed: int = 0,
-    stop: Sequence[str] = (),
-) -> Iterator[str]:
-    """The same answer as `generate_answers` gives, white space around it aside, in pieces as they are generated."""
+def stream_answer(model: Any, tokenizer: Any, conversation: Sequence[Message], **options: Any) -> Iterator[str]:
+    """The answer `generate_answers` gives with these options, in pieces as they are generated; errors are raised."""
     from transformers import TextIteratorStreamer
 
-    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=None)
-    options = _options(tokenizer, max_new_tokens, temperature, stop) | {"streamer": streamer}
-    prompt = encode_prompt(tokenizer, conversation)
-
-    def generate() -> None:
-        try:
-            torch.manual_seed(seed)
-            _answer([prompt], model, tokenizer, options)
-        except BaseException as error:
-            streamer.text_queue.put(error)
-
-    Thread(target=generate, daemon=True).start()
-    said = sent = ""
-    for piece in iter(streamer.text_queue.get, streamer.stop_signal):
-        if isinstance(piece, BaseException):
-            raise piece
-        said += piece
-        safe = _until(said, stop) if any(text in said for text in stop) else said[: len(said) - _held(said, stop)]
-        if len(safe) > len(sent):
-            yield safe[len(sent) :]
-            sent = safe
-    if rest := _until(said, stop)[len(sent) :]:
-        yield rest
-
-
-def _options(tokenizer: Any, max_new_tokens: int, temperature: float, stop: Sequence[str]) -> dict[str, Any]:
-    sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
-    ending = {"stop_strings": list(stop), "tokenizer": tokenizer} if stop else {}
-    ends = sorted({end_of_turn(tokenizer), tokenizer.eos_token_id})
-    return {"max_new_tokens": max_new_tokens, "eos_token_id": ends, **sampling, **ending}
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    stop = options.get("stop", ())
+    said, sent, held = "", 0, max(map(len, stop), default=1) - 1
+    with ThreadPoolExecutor() as pool:
+        done = pool.submit(generate_answers, model, tokenizer, [conversation], streamer=streamer, **options)
+        done.add_done_callback(lambda _: streamer.text_queue.put(streamer.stop_signal))
+        for piece in streamer:
+            said = (said + piece).lstrip()
+            whole = _until(said, stop)
+            ready = whole[: None if len(whole) < len(said) else max(0, len(said) - held)]
+            yield ready[sent:]
+            sent = max(sent, len(ready))
+    done.result()
+    yield _until(said, stop)[sent:]
 
 
 def _answer(prompts: list[list[int]], model: Any, tokenizer: Any, options: dict[str, Any]) -> list[str]:
@@ -96,17 +74,11 @@ def _answer(prompts: list[list[int]], model: Any, tokenizer: Any, options: dict[
             input_ids=input_ids.to(model.device),
             attention_mask=attention_mask.to(model.device),
             pad_token_id=padding,
+            eos_token_id=sorted({end_of_turn(tokenizer), tokenizer.eos_token_id}),
             **options,
         )
     return list(tokenizer.batch_decode(sequences[:, longest:], skip_special_tokens=True))
 
 
 def _until(text: str, stop: Sequence[str]) -> str:
-    """The text before the first of the texts `stop`."""
-    return text[: min([text.index(end) for end in stop if end in text], default=len(text))]
-
-
-def _held(text: str, stop: Sequence[str]) -> int:
-    """How many of the last characters may be the beginning of a text of `stop`."""
-    lengths = (size for end in stop for size in range(1, len(end)) if text.endswith(end[:size]))
-    return max(lengths, default=0)
+    return text[: min((text.index(end) for end in stop if end in text), default=len(text))]

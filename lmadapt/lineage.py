@@ -1,6 +1,5 @@
 """Where a model came from: commit, data, params, software and verdict, as one document without secrets."""
 
-import json
 import re
 import subprocess
 from pathlib import Path
@@ -106,43 +105,37 @@ def _hashes(entries: list[dict[str, Any]]) -> dict[str, str]:
     return {path: found for path, found in hashes.items() if found}
 
 
-def output_md5(lineage: Lineage, path: str) -> str | None:
+def output_md5(lineage: Lineage, path: Path) -> str | None:
     """MD5 of what some stage wrote at `path`; None where none did."""
-    return next((stage["outs"][path] for stage in lineage["stages"].values() if path in stage["outs"]), None)
+    return next((stage["outs"][str(path)] for stage in lineage["stages"].values() if str(path) in stage["outs"]), None)
 
 
 def lineage_tree(lineage: Lineage, title: str) -> Tree:
     """The chain from the version down to raw files: what each stage wrote, from what, with hashes and counts."""
-    tree = Tree(title)
-    git = lineage["git"]
-    tree.add(f"commit {git['commit']}" + (f", changed: {', '.join(git['changed_files'])}" * bool(git["changed_files"])))
-    seen: set[str] = set()
-    for path in ("metrics/evaluate.json", "models/adapter"):
-        _grow(tree, lineage, path, output_md5(lineage, path) or "", seen)
+    git, tree = lineage["git"], Tree(f"{title}: {lineage['verdict']['outcome']}")
+    tree.add(f"commit {git['commit']}, changed files: {', '.join(git['changed_files']) or 'none'}")
+    _grow(tree, lineage, "metrics/evaluate.json", "", set())
     return tree
 
 
 def _grow(node: Tree, lineage: Lineage, path: str, md5: str, seen: set[str]) -> None:
-    name = next((name for name, stage in lineage["stages"].items() if _made(stage, path)), None)
+    """Add `path` and all it was made from; what stands in the tree already is not repeated."""
+    written = ((name, out) for name, stage in lineage["stages"].items() for out in stage["outs"])
+    name = next((name for name, out in written if path == out or path.startswith(f"{out}/")), None)
+    seconds = lineage["runs"].get(name, {}).get("seconds")
+    branch = node.add(f"{path}  {md5}" + (f"  by {name}" if name else "") + (f" in {seconds} s" if seconds else ""))
     if name is None or name in seen:
-        node.add(f"{path}  {md5}" + (f"  ({name}, above)" if name else ""))
         return
     seen.add(name)
-    run = lineage["runs"].get(name)
-    took = f", {run['seconds']:.0f} s on {run['processor']}" if run else ""
-    branch = node.add(f"{path}  {md5}  ({name}{took})")
     for dep, dep_md5 in lineage["stages"][name]["deps"].items():
         if not dep.endswith((".py", ".j2")):
             _grow(branch, lineage, dep, dep_md5, seen)
-    for raw, counts in (lineage["metrics"].get(name, {}) if name == "fetch" else {}).items():
-        sources = ", ".join(str(next(iter(s.values()))) for s in lineage["params"]["fetch"]["sources"].get(raw, []))
-        branch.add(f"raw {raw}: {json.dumps(counts)}" + f" from {sources}" * bool(sources))
-    for package, sha256 in (lineage["params"]["fetch"]["packages"] if name == "fetch" else {}).items():
-        branch.add(f"package {package}  SHA-256 {sha256}")
-
-
-def _made(stage: dict[str, dict[str, str]], path: str) -> bool:
-    return any(path == out or Path(out) in Path(path).parents for out in stage["outs"])
+    if name == "fetch":
+        settings, counts = lineage["params"]["fetch"], lineage["metrics"].get("fetch", {})
+        for role, sources in settings["sources"].items():
+            branch.add(f"{role} {counts.get(role, '')} from {', '.join(str(*source.values()) for source in sources)}")
+        for package, sha256 in (settings["packages"] | settings["model"]["packages"]).items():
+            branch.add(f"package {package}  SHA-256 {sha256}")
 
 
 def without_passwords(node: Any) -> Any:

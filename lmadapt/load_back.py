@@ -21,14 +21,13 @@ Logits = list[torch.Tensor]  # of each fixed prompt, shape 1 x tokens x vocabula
 def trained_logits(pretrained: Path, adapter: Path | None, *, scale: float) -> Logits:
     """Logits of the model as it was trained, or without `adapter` as it was merged; MLflow has no part in it."""
     model = load_for_inference(pretrained, precision="nf4" if adapter else "bf16", adapter=adapter)
-    scale_adapter(model, scale)
-    return _logits(model, load_tokenizer(adapter or pretrained))
+    return _logits(scale_adapter(model, scale), load_tokenizer(adapter or pretrained))
 
 
-def loaded_logits(version: ModelVersion) -> Logits:
-    """Logits of the version as MLflow loads it."""
-    model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}").unwrap_python_model()
-    return _logits(model.model, model.tokenizer)
+def load_version(version: ModelVersion) -> tuple[Any, Any]:
+    """Model and tokenizer of a version, as MLflow loads them."""
+    loaded = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}").unwrap_python_model()
+    return loaded.model, loaded.tokenizer
 
 
 def verify(client: mlflow.MlflowClient, version: ModelVersion, expected: Logits) -> None:
@@ -37,16 +36,15 @@ def verify(client: mlflow.MlflowClient, version: ModelVersion, expected: Logits)
     Raises Unavailable, and leaves it untagged for the next run to check, when the registry cannot be reached now.
     """
     try:
-        actual = loaded_logits(version)
-        same = all(torch.equal(one, other) for one, other in zip(expected, actual, strict=True))
-        problem = "" if same else f"its logits are off by up to {_largest_difference(expected, actual)}"
+        pairs = list(zip(expected, _logits(*load_version(version)), strict=True))
+        same = all(torch.equal(one, other) for one, other in pairs)
+        problem = "" if same else f"its logits are off by up to {_largest_difference(pairs)}"
     except Exception as error:
         if _may_pass(error):
             with reaching():
                 raise
         problem = f"loading it back failed: {without_passwords(str(error))}"
     with reaching():
-        client.set_terminated(version.run_id)
         client.set_model_version_tag(version.name, version.version, "status", "broken" if problem else "verified")
     if problem:
         raise UserError(
@@ -67,7 +65,7 @@ def _logits(model: Any, tokenizer: Any) -> Logits:
         return [model(input_ids=torch.tensor([ids], device=model.device)).logits.cpu() for ids in prompts]
 
 
-def _largest_difference(expected: Logits, actual: Logits) -> float | str:
-    if any(one.shape != other.shape for one, other in zip(expected, actual, strict=True)):
+def _largest_difference(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> float | str:
+    if any(one.shape != other.shape for one, other in pairs):
         return "a different number of tokens"
-    return max(float((one - other).abs().max()) for one, other in zip(expected, actual, strict=True))
+    return max(float((one - other).abs().max()) for one, other in pairs)

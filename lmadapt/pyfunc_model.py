@@ -11,28 +11,22 @@ from typing import Any
 import mlflow
 import pandas as pd
 
-from lmadapt.base_reference import BaseReference, locate_base
+from lmadapt.assembly import assembled
 from lmadapt.chat import Message
-from lmadapt.errors import UserError
-from lmadapt.files import folder_sha256
 from lmadapt.generation import generate_answers, stream_answer
-from lmadapt.shipping import load_shipped
+from lmadapt.models import Precision, load_for_inference, load_tokenizer
 
 
 class AdaptedModel(mlflow.pyfunc.PythonModel):
     """Prompts in, answers out; `model` and `tokenizer` are there for whoever wants more than answers."""
 
     def load_context(self, context: Any) -> None:
-        """Check the weights' SHA-256, find the base by content, and put the two together.
-
-        `model_config` holds `artifact_sha256` and the fields of BaseReference, none of them for a merged model.
-        """
-        config = dict(context.model_config)
-        shipped, expected = Path(context.artifacts["model"]), config.pop("artifact_sha256")
-        if folder_sha256(shipped) != expected:
-            raise UserError(f"{shipped}: these are not the files that were registered (SHA-256 {expected[:16]}…)")
-        base = locate_base(BaseReference(**config)) if config else None
-        self.model, self.tokenizer = load_shipped(shipped, base)
+        """Check the files' SHA-256, find the base by content, and load: an adapter in NF4, a merged model in bf16."""
+        shipped = Path(context.artifacts["model"])
+        with assembled(shipped, context.model_config) as (folder, base):
+            self.tokenizer = load_tokenizer(folder)
+            precision: Precision = "nf4" if base else "bf16"
+            self.model = load_for_inference(base or shipped, precision=precision, adapter=shipped if base else None)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[str]:
         """An answer for each row of the one column: a prompt, or a conversation as JSON [{"role": …, "content": …}, …].
@@ -42,12 +36,8 @@ class AdaptedModel(mlflow.pyfunc.PythonModel):
         conversations = [_conversation(row) for row in model_input.iloc[:, 0]]
         return generate_answers(self.model, self.tokenizer, conversations, **_options(params))
 
-    def predict_stream(
-        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
-    ) -> Iterator[str]:
-        """The answer to the one row, piece by piece as it is generated."""
-        if len(model_input) != 1:
-            raise UserError(f"predict_stream takes one prompt, got {len(model_input)}; predict takes many")
+    def predict_stream(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Iterator[str]:
+        """The answer to the first row, piece by piece as it is generated."""
         return stream_answer(self.model, self.tokenizer, _conversation(model_input.iloc[0, 0]), **_options(params))
 
 

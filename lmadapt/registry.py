@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +24,6 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from lmadapt.errors import Unavailable, UserError
-from lmadapt.files import folder_sha256
 from lmadapt.lineage import Lineage, without_passwords
 from lmadapt.registry_lock import registry_lock
 
@@ -101,29 +99,21 @@ def find_version(client: mlflow.MlflowClient, model_name: str, content: str) -> 
 @reaching()
 def named_version(client: mlflow.MlflowClient, reference: str) -> ModelVersion:
     """The version of a reference NAME/VERSION or NAME@ALIAS; raises UserError naming what there is instead."""
-    name, mark, which = re.fullmatch(r"(?:models:/)?([^/@]*)([/@]?)(.*)", reference, re.DOTALL).groups()  # type: ignore[union-attr]
-    try:
+    name, alias, which = reference.removeprefix("models:/").partition("@")
+    if not alias:
+        name, _, which = name.partition("/")
+    with suppress(MlflowException):
         registered = client.get_registered_model(name)
-        if mark == "@" and (version := aliased_version(client, name, which)):
-            return version
-        if mark == "/" and which.isdigit():
-            return client.get_model_version(name, which)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        registered = None
-    aliases = ", ".join(sorted(registered.aliases)) if registered else "no such model"
-    raise UserError(
-        f"{reference!r} is no version; expected NAME/VERSION or NAME@ALIAS; {name!r} has: {aliases or 'no alias'}"
-    )
+        if number := registered.aliases.get(which) if alias else which:
+            return client.get_model_version(name, number)
+    known = ", ".join(f"{one.name} ({', '.join(one.aliases) or '-'})" for one in client.search_registered_models())
+    raise UserError(f"{reference!r} is no version; expected NAME/VERSION or NAME@ALIAS; the models are: {known or '-'}")
 
 
 def aliased_version(client: mlflow.MlflowClient, name: str, alias: str) -> ModelVersion | None:
     """The version an alias points to; None where there is no such alias."""
-    with suppress(MlflowException):
-        number = client.get_registered_model(name).aliases.get(alias)
-        return client.get_model_version(name, number) if number else None
-    return None
+    number = client.get_registered_model(name).aliases.get(alias)
+    return client.get_model_version(name, number) if number else None
 
 
 @reaching()
@@ -152,74 +142,54 @@ def upload_version(
     content one makes the version and the others get it; what an interrupted one left behind is removed.
     """
     content = tags["content_sha256"]
+    run = client.create_run(experiment_id, run_name=model_name, tags={"content_sha256": content})
+    run_id = run.info.run_id
     try:
-        run = client.create_run(experiment_id, run_name=model_name, tags={"content_sha256": content})
-        logged = _log(client, run, shipped=shipped, config=config, lineage=lineage, documents=documents)
-    except MlflowException:
+        client.log_dict(run_id, lineage, "lineage.json")
+        for document in documents:
+            client.log_artifact(run_id, str(document))
+        for name, value in lineage["figures"].items():
+            client.log_metric(run_id, name, value)
+        logged = _log_model(client, run, shipped, config)
+        with suppress(MlflowException):  # it exists already
+            client.create_registered_model(model_name)
+    except MlflowException:  # another process may have registered the same meanwhile, and discarded this run
         if found := find_version(client, model_name, content):
             return found
         raise
-    with suppress(MlflowException):  # it exists already
-        client.create_registered_model(model_name)
     with registry_lock(client, model_name):
-        found = find_version(client, model_name, content)
-        version = found or client.create_model_version(
-            model_name,
-            logged.model_uri,
-            run.info.run_id,
-            tags,
-            description=tags["verdict_reason"],
-            model_id=logged.model_id,
+        version = find_version(client, model_name, content) or client.create_model_version(
+            model_name, logged.model_uri, run_id, tags, description=tags["verdict_reason"], model_id=logged.model_id
         )
+        client.set_terminated(version.run_id)
         for other in client.search_runs([experiment_id], f"tags.content_sha256 = '{content}'"):
-            if other.info.run_id != version.run_id and not _has_version(client, other):
+            if other.info.status != "FINISHED":
                 _discard(client, other)
     return version
 
 
-def _log(
-    client: mlflow.MlflowClient,
-    run: Run,
-    *,
-    shipped: Path,
-    config: dict[str, Any],
-    lineage: Lineage,
-    documents: list[Path],
-) -> LoggedModel:
+def _log_model(client: mlflow.MlflowClient, run: Run, shipped: Path, config: dict[str, Any]) -> LoggedModel:
     """The steps of `mlflow.pyfunc.log_model`, without its trial prediction, which would load the base once more."""
     from lmadapt import pyfunc_model
 
-    run_id, experiment_id = run.info.run_id, run.info.experiment_id
-    client.log_dict(run_id, lineage, "lineage.json")
-    for document in documents:
-        client.log_artifact(run_id, str(document))
-    for name, value in lineage["figures"].items():
-        client.log_metric(run_id, name, value)
-    logged = client.create_logged_model(experiment_id, run.info.run_name, run_id)
+    code = Path(pyfunc_model.__file__)
+    logged = client.create_logged_model(run.info.experiment_id, run.info.run_name, run.info.run_id)
+    ids = {"model_uuid": logged.model_id, "model_id": logged.model_id, "run_id": run.info.run_id}
     with tempfile.TemporaryDirectory() as temp:
         folder = Path(temp) / "model"
         mlflow.pyfunc.save_model(
             folder,
-            python_model=pyfunc_model.__file__,
+            python_model=str(code),
             artifacts={"model": str(shipped)},
-            code_paths=[str(Path(__file__).parent)],
+            code_paths=[str(code.parent)],
             model_config=config,
             signature=signature(),
             input_example=(list(PROMPTS[:2]), {"max_new_tokens": 64, "temperature": 0.0}),
             pip_requirements=requirements(),
-            mlflow_model=Model(
-                artifact_path=logged.artifact_location,
-                model_uuid=logged.model_id,
-                model_id=logged.model_id,
-                run_id=run_id,
-            ),
+            mlflow_model=Model(artifact_path=logged.artifact_location, **ids),
         )
         client.log_model_artifacts(logged.model_id, str(folder))
     return client.finalize_logged_model(logged.model_id, "READY")
-
-
-def _has_version(client: mlflow.MlflowClient, run: Run) -> bool:
-    return bool(client.search_model_versions(f"run_id = '{run.info.run_id}'"))
 
 
 def _discard(client: mlflow.MlflowClient, run: Run) -> None:
@@ -233,16 +203,10 @@ def _discard(client: mlflow.MlflowClient, run: Run) -> None:
 @contextmanager
 def read_artifact(client: mlflow.MlflowClient, version: ModelVersion, name: str) -> Iterator[Path]:
     """A file beside the version, such as lineage.json, as a local file for as long as the block lasts."""
-    with tempfile.TemporaryDirectory() as temp:
-        try:
-            yield Path(client.download_artifacts(version.run_id, name, temp))
-        except (MlflowException, FileNotFoundError) as error:
-            if "no such" in str(error).lower() or "not exist" in str(error).lower():
-                raise UserError(f"{version.name} version {version.version} has no {name}") from error
-            raise
+    with tempfile.TemporaryDirectory() as temp, reaching():
+        yield Path(client.download_artifacts(version.run_id, name, temp))
 
 
-@reaching()
 def read_lineage(client: mlflow.MlflowClient, version: ModelVersion) -> Lineage:
     """The lineage document of a version."""
     with read_artifact(client, version, "lineage.json") as file:
@@ -250,20 +214,13 @@ def read_lineage(client: mlflow.MlflowClient, version: ModelVersion) -> Lineage:
 
 
 @contextmanager
-def shipped_folder(version: ModelVersion) -> Iterator[Path]:
-    """The version's weights as a local folder for as long as the block lasts, checked against tag `artifact_sha256`.
-
-    Raises UserError when they are not what was registered.
-    """
-    with tempfile.TemporaryDirectory() as temp, reaching():
-        uri = f"models:/{version.name}/{version.version}"
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=temp)) / "artifacts/model"
-        if (found := folder_sha256(folder)) != version.tags.get("artifact_sha256"):
-            raise UserError(
-                f"{version.name} version {version.version}: its files are not those that were registered: SHA-256 "
-                f"{found[:16]}…, expected {str(version.tags.get('artifact_sha256'))[:16]}…; they are not used"
-            )
-        yield folder
+def downloaded(version: ModelVersion) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """What the version ships, for as long as the block lasts, and what it was told of its base; see assembly."""
+    with tempfile.TemporaryDirectory() as temp:
+        with reaching():
+            uri = f"models:/{version.name}/{version.version}"
+            folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=temp))
+        yield folder / "artifacts/model", Model.load(folder).flavors["python_function"]["config"]
 
 
 def signature() -> ModelSignature:

@@ -15,8 +15,8 @@ from lmadapt.sections import read_params
 
 PARAMS = Path("params.yaml")
 commands = typer.Typer()
-VERSION = typer.Argument(metavar="VERSION", help="NAME/NUMBER or NAME@ALIAS.")
-Version = Annotated[str, VERSION]
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="NAME/NUMBER or NAME@ALIAS.")]
+Name = Annotated[str | None, typer.Argument(help="Default: that of params.yaml.")]
 Reason = Annotated[str, typer.Option(help="Why; it is recorded with the version.")]
 
 
@@ -28,7 +28,7 @@ def tracking_uri() -> str:
 @commands.command()
 def promote(
     version: Version,
-    force: Annotated[bool, typer.Option("--force", help="Whatever the verdict and the test say.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Whatever verdict and test say; needs --reason.")] = False,
     reason: Reason = "",
 ) -> None:
     """Make a version champion, if it passes against the present one; exit 1 and the reason if not.
@@ -39,22 +39,20 @@ def promote(
     """
     from lmadapt.promotion import promote
     from lmadapt.registry import named_version
-    from lmadapt.rescoring import rescored
+    from lmadapt.rescoring import scores_on_items_of
 
     if force != bool(reason):
         raise UserError("--force and --reason go together: what is forced is recorded with its reason")
     client = _client()
     found = named_version(client, version)
-    promotion = promote(client, found, reason=reason or None, rescored=None if force else rescored(client, found))
+    promotion = promote(client, found, reason=reason, before=None if force else scores_on_items_of(client, found))
     if promotion.refusal:
         raise UserError(f"{found.name} version {found.version} is not made champion: {promotion.refusal}")
     _say(f"{found.name} version {found.version} is champion")
 
 
 @commands.command()
-def rollback(
-    name: Annotated[str | None, typer.Argument(help="Default: that of params.yaml.")] = None, reason: Reason = ""
-) -> None:
+def rollback(name: Name = None, reason: Reason = "") -> None:
     """Give the alias champion back to the version that had it before.
 
     Example: `lmadapt rollback --reason "answers in French"`
@@ -67,28 +65,19 @@ def rollback(
 
 
 @commands.command()
-def models(name: Annotated[str | None, typer.Argument(help="Default: that of params.yaml.")] = None) -> None:
+def models(name: Name = None) -> None:
     """List the versions of a model: verdict, figures, aliases, age.
 
     Example: `lmadapt models`
     """
     from lmadapt.registry import versions_of
 
-    table = Table("version", "aliases", "verdict", "domain", "general", "status", "age", "commit")
+    tags = ("verdict", "domain_change", "general_change", "status", "git_commit")
+    table = Table("version", "aliases", *tags, "days old")
     for version, aliases in versions_of(_client(), name or _register_setting("model_name")):
-        tags = version.tags
-        changes = [
-            f"{float(tags[key]) * 100:+.1f}" if key in tags else "" for key in ("domain_change", "general_change")
-        ]
-        age = f"{(time.time() - version.creation_timestamp / 1000) / 86400:.1f} d"
-        row = (
-            str(version.version),
-            ", ".join(aliases),
-            tags.get("verdict", ""),
-            *changes,
-            tags.get("status", "unverified"),
-        )
-        table.add_row(*map(escape, row), age, tags.get("git_commit", "")[:10])
+        shown = [version.tags.get(tag, "")[:10] for tag in tags]
+        age = (time.time() - version.creation_timestamp / 1000) / 86400
+        table.add_row(str(version.version), ", ".join(aliases), *map(escape, shown), f"{age:.1f}")
     Console().print(table)
 
 
@@ -100,9 +89,7 @@ def lineage(version: Version) -> None:
     """
     from lmadapt.lineage import lineage_tree
 
-    found, document = _lineage(version)
-    title = f"{found.name} version {found.version}: {document['verdict']['outcome']}"
-    Console().print(lineage_tree(document, title), soft_wrap=True, highlight=False, markup=False)
+    Console().print(lineage_tree(_lineage(version), version), soft_wrap=True, highlight=False)
 
 
 @commands.command()
@@ -116,7 +103,7 @@ def trace(
     """
     from lmadapt.tracing import trace_document
 
-    trained, steps = trace_document(_lineage(version)[1], document)
+    trained, steps = trace_document(_lineage(version), document)
     for step in steps:
         _say(f"  {escape(step)}")
     outcome, code = {True: ("trained on", 0), False: ("not trained on", 2), None: ("not known", 3)}[trained]
@@ -135,7 +122,7 @@ def reproduce(
     """
     from lmadapt.reproduce import reproduce
 
-    rows = reproduce(_lineage(version)[1], Path.cwd(), rerun=rerun)
+    rows = reproduce(_lineage(version), Path.cwd(), rerun=rerun)
     table = Table("stage", "wrote", "then", "now", "")
     for row in rows:
         table.add_row(*row, "same" if row[2] == row[3] else "[red]different[/]")
@@ -149,7 +136,7 @@ def serve(
     version: Version,
     port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8000,
     follow: Annotated[bool, typer.Option("--follow", help="Restart when the alias moves.")] = False,
-    poll_seconds: Annotated[float, typer.Option(min=0.1, help="With --follow: how often the alias is read.")] = 10.0,
+    poll_seconds: Annotated[float, typer.Option(min=0.1, help="How often --follow reads the alias.")] = 10.0,
 ) -> None:
     """Serve a version over OpenAI's protocol: by vLLM where it is installed, else by `transformers serve`.
 
@@ -157,7 +144,7 @@ def serve(
     """
     from lmadapt.serving import serve
 
-    raise typer.Exit(serve(_client(), version, port=port, follow=follow, poll_seconds=poll_seconds, say=_say))
+    raise typer.Exit(serve(_client(), version, port=port, poll_seconds=poll_seconds if follow else None, say=_say))
 
 
 def _client() -> Any:
@@ -166,12 +153,11 @@ def _client() -> Any:
     return connect(tracking_uri(), Path.cwd())
 
 
-def _lineage(reference: str) -> tuple[Any, dict[str, Any]]:
+def _lineage(reference: str) -> dict[str, Any]:
     from lmadapt.registry import named_version, read_lineage
 
     client = _client()
-    found = named_version(client, reference)
-    return found, read_lineage(client, found)
+    return read_lineage(client, named_version(client, reference))
 
 
 def _register_setting(key: str) -> str:

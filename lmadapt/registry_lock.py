@@ -19,17 +19,15 @@ POLL_SECONDS = 0.2
 def registry_lock(client: Any, model_name: str, *, lease_seconds: float = LEASE_SECONDS) -> Iterator[None]:
     """Hold the registered model `NAME.lock`, whose name the registry's database keeps unique, for a short while.
 
-    A holder that died is displaced once others have seen it for `lease_seconds` by their own clocks: its lock is
-    renamed to a name made of its owner, which again only one of them can do. Raises Unavailable on leaving, when
-    this holder took longer than its lease and was displaced.
+    A holder that others have seen for `lease_seconds`, by their own clocks, is displaced: the lock is renamed after
+    its owner, which only one of them can do. Raises Unavailable on leaving where that happened to this holder.
     """
     name, owner = f"{model_name}.lock", uuid.uuid4().hex
-    seen, since = "", time.monotonic()
-    while not _created(client, name, owner):
-        holder = _holder(client, name)
-        if holder != seen:
-            seen, since = holder, time.monotonic()
-        elif holder and time.monotonic() - since > lease_seconds:
+    holder, since = "", time.monotonic()
+    while (found := _take(client, name, owner)) != owner:
+        if found != holder:
+            holder, since = found, time.monotonic()
+        elif time.monotonic() - since > lease_seconds:
             with suppress(MlflowException):
                 client.rename_registered_model(name, f"{name}.{holder}")
                 client.delete_registered_model(f"{name}.{holder}")
@@ -37,29 +35,27 @@ def registry_lock(client: Any, model_name: str, *, lease_seconds: float = LEASE_
     try:
         yield
     finally:
-        held = _holder(client, name) == owner
-        if held:
+        if held := _holder(client, name) == owner:
             client.delete_registered_model(name)
     if not held:
-        raise Unavailable(
-            f"{model_name}: the registry took over {lease_seconds:.0f} s; another process may have written"
-        )
+        raise Unavailable(f"{model_name}: the registry took over {lease_seconds:.0f} s, and another process went on")
 
 
-def _created(client: Any, name: str, owner: str) -> bool:
+def _take(client: Any, name: str, owner: str) -> str:
+    """Who holds the lock after an attempt to create it; "" when it was released just now."""
     try:
         client.create_registered_model(name, description=owner)
+        return owner
     except MlflowException as error:
-        if error.error_code == "RESOURCE_ALREADY_EXISTS":
-            return _holder(client, name) == owner  # a retried request whose first answer was lost
-        raise
-    return True
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return _holder(client, name)
 
 
 def _holder(client: Any, name: str) -> str:
     try:
         return str(client.get_registered_model(name).description)
     except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return ""
-        raise
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return ""

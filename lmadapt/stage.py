@@ -38,27 +38,25 @@ def run(stage: Callable[..., None], *, offline: bool = True) -> None:
     except UserError as error:
         print(f"{stage.__name__} stopped: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
-    _record_run(stage.__name__, time.monotonic() - began, paths["metrics"])
+    if metrics := paths.get("metrics"):
+        _record_run(stage.__name__, time.monotonic() - began, metrics)
 
 
 def recorded_run(stage: str, metrics: Path) -> dict[str, Any] | None:
     """How long the stage took and on what, if it ran here and wrote `metrics` as they are now."""
     record = RUNS / f"{stage}.json"
-    if not record.is_file() or not metrics.is_file():
-        return None
-    run = dict(read_json(record))
-    return run if run.pop("metrics_sha256") == file_sha256(metrics) else None
+    run = dict(read_json(record)) if record.is_file() and metrics.is_file() else {}
+    return run if run and run.pop("metrics_sha256") == file_sha256(metrics) else None
 
 
 def _record_run(stage: str, seconds: float, metrics: Path) -> None:
     torch = sys.modules.get("torch")  # loaded where the stage uses it
-    gpus = torch.cuda.device_count() if torch else 0
+    gpus = range(torch.cuda.device_count()) if torch else []
     run = {
         "seconds": round(seconds, 1),
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "gpus": [torch.cuda.get_device_name(number) for number in range(gpus)] if torch else [],
+        "gpus": [torch.cuda.get_device_name(gpu) for gpu in gpus] if torch else [],
         "energy_kwh": None,  # nothing here measures it
     }
     write_json(RUNS / f"{stage}.json", run | {"metrics_sha256": file_sha256(metrics)})

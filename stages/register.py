@@ -13,7 +13,7 @@ from pydantic import Field
 from lmadapt.base_reference import BaseReference
 from lmadapt.dvc_store import store_addresses
 from lmadapt.files import folder_sha256, read_json, write_json
-from lmadapt.lineage import Lineage, collect_lineage, output_md5
+from lmadapt.lineage import Lineage, collect_lineage, output_md5, without_passwords
 from lmadapt.sections import Section
 from lmadapt.stage import run
 
@@ -59,9 +59,7 @@ def register(
     content = hashlib.sha256("\n".join([*parts, params.artifact]).encode()).hexdigest()
     version = find_version(client, params.model_name, content)
     if version is None or version.tags.get("status") != "verified":
-        version = _upload_and_verify(
-            params, client, lineage, content, pretrained, adapter, [evaluation, predictions, report]
-        )
+        version = _ship(params, client, lineage, content, pretrained, adapter, [evaluation, predictions, report])
     promotion = promote(client, version, candidate=True)
     print(f"{promotion.model_name} version {promotion.version} is now {' and '.join(promotion.aliases)}")
     if promotion.refusal:
@@ -71,7 +69,7 @@ def register(
     write_json(metrics, earned | found)
 
 
-def _upload_and_verify(
+def _ship(
     params: RegisterParams,
     client: Any,
     lineage: Lineage,
@@ -80,47 +78,41 @@ def _upload_and_verify(
     adapter: Path,
     documents: list[Path],
 ) -> Any:
+    """The version, uploaded if it is not there yet, and verified."""
     from lmadapt.load_back import trained_logits, verify
     from lmadapt.model_card import write_card
     from lmadapt.registry import find_experiment, find_version, flat_tags, upload_version
     from lmadapt.shipping import ship_adapter, ship_merged
 
     scale = lineage["alpha_scale"]
-    project, stores = Path.cwd(), store_addresses(Path.cwd())
-    lineage["dvc_stores"] = stores
+    lineage["dvc_stores"] = without_passwords(store_addresses(Path.cwd()))
     with TemporaryDirectory() as temp:
         shipped = Path(temp) / "model"
         shipped.mkdir()
         if params.artifact == "adapter":
             ship_adapter(adapter, pretrained, shipped, scale=scale)
-            md5 = output_md5(lineage, pretrained.as_posix())
-            base = asdict(BaseReference(str(pretrained.resolve()), lineage["base_sha256"], md5, stores))
+            md5 = output_md5(lineage, pretrained)
+            base = BaseReference(str(pretrained.resolve()), lineage["base_sha256"], md5, lineage["dvc_stores"])
             expected = trained_logits(pretrained, adapter, scale=scale)
         else:
-            lineage["merge_difference"] = ship_merged(adapter, pretrained, shipped, scale=scale)
-            base = {}
+            lineage["merge_difference"], base = ship_merged(adapter, pretrained, shipped, scale=scale), None
             expected = trained_logits(shipped, None, scale=1.0)
-        card = write_card(
-            shipped / "README.md",
-            lineage,
-            read_json(documents[0]),
-            name=params.model_name,
-            base_license=params.base_license,
-            data_license=params.data_license,
-        )
+        licenses = {"base": params.base_license, "data": params.data_license}
+        card, figures = shipped / "README.md", read_json(documents[0])
+        write_card(card, lineage, figures, name=params.model_name, licenses=licenses)
         lineage["artifact_sha256"] = folder_sha256(shipped)
         version = find_version(client, params.model_name, content) or upload_version(
             client,
             params.model_name,
-            find_experiment(client, params.experiment, project),
+            find_experiment(client, params.experiment, Path.cwd()),
             shipped=shipped,
-            config=base | {"artifact_sha256": lineage["artifact_sha256"]},
+            config=(asdict(base) if base else {}) | {"artifact_sha256": lineage["artifact_sha256"]},
             lineage=lineage,
             tags=flat_tags(lineage, content),
             documents=[*documents, card],
         )
         verify(client, version, expected)
-    return client.get_model_version(version.name, version.version)
+    return version
 
 
 if __name__ == "__main__":

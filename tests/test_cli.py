@@ -14,6 +14,7 @@ from lmadapt.cli import app
 from tests.adapted import ROOT, make_adapted_project, write_evaluation
 
 COMMANDS = ["use", "doctor", "gate", "generate", "summary"]
+COMMANDS += ["promote", "rollback", "models", "lineage", "trace", "reproduce", "serve"]
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,7 @@ def project(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copytree(template, folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return folder
 
 

@@ -12,7 +12,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from ruamel.yaml import YAML
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from lmadapt.errors import Unavailable, UserError
 from lmadapt.sections import load_section
@@ -191,14 +191,10 @@ def test_a_base_that_is_nowhere_is_named_in_the_error(project: Path) -> None:
 def test_a_version_that_loads_back_as_another_model_is_broken_and_gets_no_alias(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = mlflow.pyfunc.save_model
+    def save_damaged(weights: dict[str, torch.Tensor], file: Path, **options: Any) -> None:
+        save_file({name: tensor * 1.01 for name, tensor in weights.items()}, file, **options)
 
-    def save_damaged(path: Path, **options: Any) -> None:
-        save(path, **options)
-        weights = path / "artifacts/adapter/adapter_model.safetensors"
-        save_file({name: tensor * 1.01 for name, tensor in load_file(weights).items()}, weights)
-
-    monkeypatch.setattr(mlflow.pyfunc, "save_model", save_damaged)
+    monkeypatch.setattr("lmadapt.shipping.save_file", save_damaged)
     with pytest.raises(
         UserError, match="tiny version 1 is not the model that was trained: its logits are off by up to"
     ):
@@ -206,7 +202,7 @@ def test_a_version_that_loads_back_as_another_model_is_broken_and_gets_no_alias(
     assert client(project).get_model_version("tiny", "1").tags["status"] == "broken"
     assert client(project).get_registered_model("tiny").aliases == {}
     assert not Path("metrics/register.json").exists()
-    monkeypatch.setattr(mlflow.pyfunc, "save_model", save)
+    monkeypatch.setattr("lmadapt.shipping.save_file", save_file)
     assert run_register()["version"] == 2
 
 
@@ -217,7 +213,7 @@ def test_a_version_whose_check_was_interrupted_is_checked_by_the_next_run(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("stages.register.verify", interrupt)
+        patch.setattr("lmadapt.load_back.verify", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run_register()
     assert client(project).get_registered_model("tiny").aliases == {}

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from typing import Any
 # Only safetensors are ever read from a registry; MLflow itself would unpickle what an MLmodel file tells it to.
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 import mlflow
 from mlflow.entities import LoggedModel, Run
@@ -44,6 +46,7 @@ PROMPTS = (
     "Name one way to prevent SQL injection.",
     "Was ist 17 + 25? Schritt für Schritt.",
 )
+LOADER = ("__init__", "assembly", "base_reference", "chat", "dvc_store", "errors", "files", "generation", "models")
 TRY_AGAIN = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}  # MLflow's codes that may pass
 
 for _name in ("alembic", "mlflow"):
@@ -176,12 +179,15 @@ def _log_model(client: mlflow.MlflowClient, run: Run, shipped: Path, config: dic
     logged = client.create_logged_model(run.info.experiment_id, run.info.run_name, run.info.run_id)
     ids = {"model_uuid": logged.model_id, "model_id": logged.model_id, "run_id": run.info.run_id}
     with tempfile.TemporaryDirectory() as temp:
-        folder = Path(temp) / "model"
+        folder, package = Path(temp) / "model", Path(temp) / "lmadapt"
+        package.mkdir()
+        for module in LOADER:
+            shutil.copyfile(code.with_name(f"{module}.py"), package / f"{module}.py")
         mlflow.pyfunc.save_model(
             folder,
             python_model=str(code),
             artifacts={"model": str(shipped)},
-            code_paths=[str(code.parent)],
+            code_paths=[str(package)],
             model_config=config,
             signature=signature(),
             input_example=(list(PROMPTS[:2]), {"max_new_tokens": 64, "temperature": 0.0}),

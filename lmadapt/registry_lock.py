@@ -36,7 +36,8 @@ def registry_lock(client: Any, model_name: str, *, lease_seconds: float = LEASE_
         yield
     finally:
         if held := _holder(client, name) == owner:
-            client.delete_registered_model(name)
+            with suppress(MlflowException):  # a repeated request, the answer to the first having been lost
+                client.delete_registered_model(name)
     if not held:
         raise Unavailable(f"{model_name}: the registry took over {lease_seconds:.0f} s, and another process went on")
 
@@ -47,7 +48,7 @@ def _take(client: Any, name: str, owner: str) -> str:
         client.create_registered_model(name, description=owner)
         return owner
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"):  # or until a moment ago
             raise
     return _holder(client, name)
 

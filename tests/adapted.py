@@ -51,19 +51,19 @@ def write_evaluation(folder: Path, outcome: str) -> None:
 
 
 def write_predictions(folder: Path, *, domain_wrong: int = 20, general_wrong: int = 10, items: str = "item") -> None:
-    """Write reports/predictions.parquet: 60 domain and 2 x 60 general items, the first of each group answered wrong.
+    """Write reports/predictions.parquet: 60 domain and 2 x 200 general items, the first of each group answered wrong.
 
     The items are the same in every table with the same `items`.
     """
     rows = [
-        {"id": f"{items}/{category}/{i:02}", "group": group, "category": category, "cluster": "", "model": model}
+        {"id": f"{items}/{category}/{i:03}", "group": group, "category": category, "cluster": "", "model": model}
         | {"log_likelihoods": [], "prediction": 0, "correct": i >= wrong, "answer": None, "passed": None}
-        for group, category, wrong in (
-            ("domain", "weaknesses", domain_wrong),
-            ("general", "capitals", general_wrong),
-            ("general", "sums", general_wrong),
+        for group, category, wrong, count in (
+            ("domain", "weaknesses", domain_wrong, 60),
+            ("general", "capitals", general_wrong, 200),
+            ("general", "sums", general_wrong, 200),
         )
-        for i in range(60)
+        for i in range(count)
         for model in ("base", "adapted")
     ]
     write_table(rows, PREDICTION, folder / "reports/predictions.parquet")

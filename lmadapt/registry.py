@@ -154,13 +154,13 @@ def upload_version(
         for name, value in lineage["figures"].items():
             client.log_metric(run_id, name, value)
         logged = _log_model(client, run, shipped, config)
-        with suppress(MlflowException):  # it exists already
-            client.create_registered_model(model_name)
     except MlflowException:  # another process may have registered the same meanwhile, and discarded this run
         if found := find_version(client, model_name, content):
             return found
         raise
     with registry_lock(client, model_name):
+        with suppress(MlflowException):  # it exists already
+            client.create_registered_model(model_name)
         version = find_version(client, model_name, content) or client.create_model_version(
             model_name, logged.model_uri, run_id, tags, description=tags["verdict_reason"], model_id=logged.model_id
         )
@@ -249,8 +249,9 @@ def requirements() -> list[str]:
 def find_experiment(client: mlflow.MlflowClient, name: str, project: Path) -> str:
     """Id of the experiment, made when missing, with artifacts in `project`/mlartifacts unless a server keeps them."""
     server = mlflow.get_tracking_uri().startswith(("http://", "https://", "databricks"))
-    with suppress(MlflowException):  # it exists already
-        client.create_experiment(name, artifact_location=None if server else (project / "mlartifacts").as_uri())
+    if not client.get_experiment_by_name(name):
+        with suppress(MlflowException):  # another process made it meanwhile
+            client.create_experiment(name, artifact_location=None if server else (project / "mlartifacts").as_uri())
     return str(client.get_experiment_by_name(name).experiment_id)
 
 

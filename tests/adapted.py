@@ -7,6 +7,7 @@ from typing import Any
 
 from lmadapt.evaluation import PREDICTION
 from lmadapt.records import write_table
+from stages.register import RegisterParams, register
 from tests.adapter import make_adapter
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +25,31 @@ def make_adapted_project(folder: Path, base: Path, *, outcome: str = "SHIP") -> 
     for name, source in (("dvc.yaml", "dvc.yaml"), ("params.yaml", "recipes/demo-cpu.yaml")):
         shutil.copy2(ROOT / source, folder / name)
     return folder
+
+
+REGISTER = {
+    "model_name": "tiny",
+    "tracking_uri": "sqlite:///mlflow.db",
+    "experiment": "tests",
+    "artifact": "adapter",
+    "base_license": "apache-2.0",
+    "data_license": "CC-BY-4.0",
+}
+
+
+def run_register(**changes: str) -> dict[str, Any]:
+    """Run the stage in the working folder, a project made by `make_adapted_project`; its metrics."""
+    paths = {
+        "pretrained": "models/pretrained",
+        "adapter": "models/adapter",
+        "evaluation": "metrics/evaluate.json",
+        "predictions": "reports/predictions.parquet",
+        "report": "reports/forgetting.html",
+        "lock": "dvc.lock",
+        "metrics": "metrics/register.json",
+    }
+    register(RegisterParams(**{**REGISTER, **changes}), **{name: Path(path) for name, path in paths.items()})
+    return dict(json.loads(Path("metrics/register.json").read_text()))
 
 
 def write_evaluation(folder: Path, outcome: str) -> None:

@@ -16,18 +16,9 @@ from safetensors.torch import save_file
 
 from lmadapt.errors import Unavailable, UserError
 from lmadapt.sections import load_section
-from stages.register import RegisterParams, register
-from tests.adapted import make_adapted_project, write_evaluation
+from stages.register import RegisterParams
+from tests.adapted import REGISTER, make_adapted_project, run_register, write_evaluation
 from tests.adapter import make_adapter
-
-PARAMS = {
-    "model_name": "tiny",
-    "tracking_uri": "sqlite:///mlflow.db",
-    "experiment": "tests",
-    "artifact": "adapter",
-    "base_license": "apache-2.0",
-    "data_license": "CC-BY-4.0",
-}
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +36,6 @@ def project(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copytree(template, folder)
     monkeypatch.chdir(folder)
     return folder
-
-
-def run_register(**changes: str) -> dict[str, Any]:
-    paths = {
-        "pretrained": "models/pretrained",
-        "adapter": "models/adapter",
-        "evaluation": "metrics/evaluate.json",
-        "predictions": "reports/predictions.parquet",
-        "report": "reports/forgetting.html",
-        "lock": "dvc.lock",
-        "metrics": "metrics/register.json",
-    }
-    register(RegisterParams(**{**PARAMS, **changes}), **{name: Path(path) for name, path in paths.items()})
-    return dict(json.loads(Path("metrics/register.json").read_text()))
 
 
 def client(project: Path, database: str = "mlflow.db") -> mlflow.MlflowClient:
@@ -303,6 +280,6 @@ def test_an_evaluation_without_a_verdict_is_refused(project: Path) -> None:
 
 def test_a_model_name_that_no_address_can_hold_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
-    YAML().dump({"register": {**PARAMS, "model_name": "a/b"}}, file)
+    YAML().dump({"register": {**REGISTER, "model_name": "a/b"}}, file)
     with pytest.raises(UserError, match=r"register.model_name: .* got 'a/b'"):
         load_section(RegisterParams, "register", file)

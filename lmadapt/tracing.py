@@ -50,12 +50,12 @@ def trace_document(lineage: Lineage, document: str) -> tuple[bool | None, list[s
         return False, [*steps, f"it went to {table or 'no table'}, which no stage trains on"]
     counts = lineage["metrics"][stage]["replay" if "replay" in table else "domain"]
     used, available = counts["documents_used"], counts["documents_available"]
-    drawn = document in ids if (ids := _drawn(lineage, stage, table)) is not None else None
+    drawn = document in ids if (ids := drawn_ids(lineage, stage, table)) is not None else None
     return drawn, [*steps, f"{stage}: read {table}, trained on {used:,} of {available:,} documents", DRAWN[drawn]]
 
 
-def _drawn(lineage: Lineage, stage: str, table: str) -> set[str] | None:
-    """Ids that the stage's draw, which its seed decides, took of a table; None where it counts otherwise by now."""
+def drawn_ids(lineage: Lineage, stage: str, table: str) -> set[str] | None:
+    """Ids of the table that `stage` trained on: its draw, repeated; None where that counts otherwise by now."""
     from lmadapt.chat import encode_conversation
     from lmadapt.encoding import encode_documents
     from lmadapt.models import load_tokenizer

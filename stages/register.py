@@ -12,7 +12,7 @@ from pydantic import Field
 
 from lmadapt.base_reference import BaseReference
 from lmadapt.dvc_store import store_addresses
-from lmadapt.files import folder_sha256, read_json, write_json
+from lmadapt.files import file_sha256, folder_sha256, read_json, write_json
 from lmadapt.lineage import Lineage, collect_lineage, output_md5, without_passwords
 from lmadapt.sections import Section
 from lmadapt.stage import run
@@ -100,7 +100,7 @@ def _ship(
         licenses = {"base": params.base_license, "data": params.data_license}
         card, figures = shipped / "README.md", read_json(documents[0])
         write_card(card, lineage, figures, name=params.model_name, licenses=licenses)
-        lineage["artifact_sha256"] = folder_sha256(shipped)
+        lineage |= {"artifact_sha256": folder_sha256(shipped), "predictions_sha256": file_sha256(documents[1])}
         version = find_version(client, params.model_name, content) or upload_version(
             client,
             params.model_name,

@@ -49,9 +49,7 @@ def main(project: Path) -> None:
         {
             "register_seconds": round(medians["register"] - 2 * medians["load the base and adapter"], 2),
             "noop_register_seconds": medians["register again, as a process"],
-            "serve_start_vs_bare": round(
-                medians["lmadapt serve to first token"] / medians["bare server to first token"], 3
-            ),
+            "serve_start_vs_bare": round(serve_ratio, 3),
         },
         rows=rows,
         packages=["mlflow", "transformers", "torch", "peft", "bitsandbytes"],
@@ -66,7 +64,7 @@ def registering(copy: Path) -> list[dict[str, Any]]:
     from lmadapt.sections import load_section
     from stages.register import RegisterParams, register
 
-    paths = stage_paths("register", copy / "dvc.yaml")
+    paths = stage_paths("register", Path(__file__).parents[1] / "dvc.yaml")
     params = load_section(RegisterParams, "register", copy / "params.yaml")
     load, first = [], []
     for number in range(REPETITIONS):

@@ -45,6 +45,7 @@ def verify(client: mlflow.MlflowClient, version: ModelVersion, expected: Logits)
                 raise
         problem = f"loading it back failed: {without_passwords(str(error))}"
     with reaching():
+        client.set_terminated(version.run_id)
         client.set_model_version_tag(version.name, version.version, "status", "broken" if problem else "verified")
     if problem:
         raise UserError(

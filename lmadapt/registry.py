@@ -164,9 +164,8 @@ def upload_version(
         version = find_version(client, model_name, content) or client.create_model_version(
             model_name, logged.model_uri, run_id, tags, description=tags["verdict_reason"], model_id=logged.model_id
         )
-        client.set_terminated(version.run_id)
         for other in client.search_runs([experiment_id], f"tags.content_sha256 = '{content}'"):
-            if other.info.status != "FINISHED":
+            if other.info.status != "FINISHED" and other.info.run_id != version.run_id:
                 _discard(client, other)
     return version
 

@@ -1,5 +1,6 @@
 """A private PostgreSQL and an MLflow server over it, both on loopback, for as long as a test needs them."""
 
+import multiprocessing
 import os
 import shutil
 import socket
@@ -12,6 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from mlflow.server.constants import (
+    ARTIFACT_ROOT_ENV_VAR,
+    ARTIFACTS_DESTINATION_ENV_VAR,
+    BACKEND_STORE_URI_ENV_VAR,
+    REGISTRY_STORE_URI_ENV_VAR,
+    SERVE_ARTIFACTS_ENV_VAR,
+)
 
 NOBODY = "nobody"  # initdb refuses to run as root
 
@@ -78,3 +86,43 @@ def _wait_for(port: int, server: "subprocess.Popen[bytes]", seconds: float = 120
 
 def _output(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+class MortalServer:
+    """MLflow's server over a SQLite file, in a process that starts in a second and can be killed at any request."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["uvicorn", "mlflow.server.fastapi_app"])
+        self.start()
+
+    def start(self) -> None:
+        self.process = self.context.Process(target=_run_server, args=(self.folder, self.port), daemon=True)
+        self.process.start()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise TimeoutError("the server does not answer")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+def _run_server(folder: Path, port: int) -> None:
+    os.environ |= {
+        BACKEND_STORE_URI_ENV_VAR: f"sqlite:///{folder}/server.db",
+        REGISTRY_STORE_URI_ENV_VAR: f"sqlite:///{folder}/server.db",
+        ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
+        ARTIFACTS_DESTINATION_ENV_VAR: str(folder / "artifacts"),
+        SERVE_ARTIFACTS_ENV_VAR: "true",
+    }
+    import uvicorn
+    from mlflow.server.fastapi_app import app
+
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error")

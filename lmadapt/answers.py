@@ -1,7 +1,6 @@
 """Answers from whichever model is asked for: one of the pipeline's, a folder, or a registry version."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,7 +54,7 @@ def _registry_answers(
 
     from lmadapt.registry import connect, reaching
 
-    connect(os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri, Path.cwd())
+    connect(tracking_uri, Path.cwd())
     with reaching():
         loaded = mlflow.pyfunc.load_model(model)
     options = {"max_new_tokens": max_new_tokens, "temperature": temperature}

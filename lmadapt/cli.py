@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from lmadapt.environment import prepare_environment
 from lmadapt.errors import UserError
 from lmadapt.pipeline import stage_paths
+from lmadapt.registry_commands import commands, tracking_uri
 
 PARAMS = Path("params.yaml")
 RECIPES = Path("recipes")
@@ -44,6 +45,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Teach a language model your domain, and prove what it kept. `dvc repro` runs the pipeline.",
 )
+
+
+app.add_typer(commands)
 
 
 @app.callback()
@@ -118,11 +122,9 @@ def generate(
 
     paths = stage_paths("evaluate")
     models = [model] if compare is None else [model, compare]
-    tracking_uri = _tracking_uri() if any(name.startswith("models:/") for name in models) else ""
+    address = tracking_uri() if any(name.startswith("models:/") for name in models) else ""
     answers = [
-        answer_with(
-            name, prompts, paths, tracking_uri=tracking_uri, max_new_tokens=max_new_tokens, temperature=temperature
-        )
+        answer_with(name, prompts, paths, tracking_uri=address, max_new_tokens=max_new_tokens, temperature=temperature)
         for name in models
     ]
     table = Table("prompt", *models, show_lines=True)
@@ -191,13 +193,6 @@ def report(
     paths = stage_paths("evaluate")
     figures = read_evaluation(paths["metrics"])
     typer.echo(summarise_in_markdown(figures) if markdown else paths["report"])
-
-
-def _tracking_uri() -> str:
-    section = _section("register")
-    if "tracking_uri" not in section:
-        raise UserError(f"{PARAMS}: register.tracking_uri is missing, which says where models:/ names are found")
-    return str(section["tracking_uri"])
 
 
 def _section(name: str) -> dict[str, Any]:

@@ -2,25 +2,26 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from rich.tree import Tree
 from ruamel.yaml import YAML
 
-from lmadapt.base_reference import BaseReference
 from lmadapt.errors import UserError
 from lmadapt.files import file_sha256, folder_sha256, read_json
 from lmadapt.sections import plain, read_params
+from lmadapt.stage import recorded_run
 
 Lineage = dict[str, Any]
+SCHEMA = "lmadapt-lineage/2"
 USER_INFO = re.compile(r"://[^/\s]*@")
 SECRET_VALUE = re.compile(r"((?:password|passwd|pwd|token|secret)=)[^&\s'\"]+", re.IGNORECASE)
 TEMPLATE_FILE = "chat_template.jinja"  # where transformers' save_pretrained puts it
 
 
 def collect_lineage(project: Path, *, pretrained: Path, adapter: Path, evaluation: Path, lock: Path) -> Lineage:
-    """The document stored with a registered version; every value is plain JSON.
+    """The document stored with a registered version, as docs/lineage.schema.json states it; every value is plain JSON.
 
     Paths are relative to the working folder, `project` is the folder with params.yaml and requirements.lock.
     Raises UserError when the adapter has no chat template, or the evaluation no verdict.
@@ -30,15 +31,25 @@ def collect_lineage(project: Path, *, pretrained: Path, adapter: Path, evaluatio
         raise UserError(f"{template}: no such file; an adapter is registered with its tokenizer and chat template")
     requirements = project / "requirements.lock"
     result = read_evaluation(evaluation)
+    stages = locked_stages(lock)
+    metrics = {name: f"metrics/{name}.json" for name in stages}
     lineage = {
+        "schema": SCHEMA,
         "git": git_state(project),
-        "stages": locked_stages(lock),
+        "stages": stages,
+        "runs": {name: run for name, file in metrics.items() if (run := recorded_run(name, Path(file)))},
         "params": plain(read_params(project / "params.yaml")),
+        "metrics": {
+            name: read_json(Path(file))
+            for name, file in metrics.items()
+            if file in stages[name]["outs"] and name not in ("evaluate", "register") and Path(file).is_file()
+        },
         "adapter_sha256": folder_sha256(adapter),
         "base_sha256": folder_sha256(pretrained),
         "chat_template_sha256": file_sha256(template),
         "evaluation_sha256": file_sha256(evaluation),
         "requirements_lock_sha256": file_sha256(requirements) if requirements.is_file() else None,
+        "alpha_scale": float(result.get("alpha_scale", 1.0)),
         "verdict": result["verdict"],
         "figures": main_figures(result),
     }
@@ -94,16 +105,37 @@ def _hashes(entries: list[dict[str, Any]]) -> dict[str, str]:
     return {path: found for path, found in hashes.items() if found}
 
 
-def refer_to_base(pretrained: Path, lineage: Lineage, project: Path) -> BaseReference:
-    """How a loader elsewhere finds the folder `pretrained` again; see base_reference.locate_base."""
-    wrote = [stage["outs"] for stage in lineage["stages"].values()]
-    md5 = next((outs[pretrained.as_posix()] for outs in wrote if pretrained.as_posix() in outs), None)
-    return BaseReference(
-        base_folder=str(pretrained.resolve()),
-        base_sha256=lineage["base_sha256"],
-        base_dvc_md5=md5,
-        dvc_cache=_output(project, sys.executable, "-m", "dvc", "cache", "dir") if md5 else None,
-    )
+def output_md5(lineage: Lineage, path: Path) -> str | None:
+    """MD5 of what some stage wrote at `path`; None where none did."""
+    return next((stage["outs"][str(path)] for stage in lineage["stages"].values() if str(path) in stage["outs"]), None)
+
+
+def lineage_tree(lineage: Lineage, title: str) -> Tree:
+    """The chain from the version down to raw files: what each stage wrote, from what, with hashes and counts."""
+    git, tree = lineage["git"], Tree(f"{title}: {lineage['verdict']['outcome']}")
+    tree.add(f"commit {git['commit']}, changed files: {', '.join(git['changed_files']) or 'none'}")
+    _grow(tree, lineage, "metrics/evaluate.json", "", set())
+    return tree
+
+
+def _grow(node: Tree, lineage: Lineage, path: str, md5: str, seen: set[str]) -> None:
+    """Add `path` and all it was made from; what stands in the tree already is not repeated."""
+    written = ((name, out) for name, stage in lineage["stages"].items() for out in stage["outs"])
+    name = next((name for name, out in written if path == out or path.startswith(f"{out}/")), None)
+    seconds = lineage["runs"].get(name, {}).get("seconds")
+    branch = node.add(f"{path}  {md5}" + (f"  by {name}" if name else "") + (f" in {seconds} s" if seconds else ""))
+    if name is None or name in seen:
+        return
+    seen.add(name)
+    for dep, dep_md5 in lineage["stages"][name]["deps"].items():
+        if not dep.endswith((".py", ".j2")):
+            _grow(branch, lineage, dep, dep_md5, seen)
+    if name == "fetch":
+        settings, counts = lineage["params"]["fetch"], lineage["metrics"].get("fetch", {})
+        for role, sources in settings["sources"].items():
+            branch.add(f"{role} {counts.get(role, '')} from {', '.join(str(*source.values()) for source in sources)}")
+        for package, sha256 in (settings["packages"] | settings["model"]["packages"]).items():
+            branch.add(f"package {package}  SHA-256 {sha256}")
 
 
 def without_passwords(node: Any) -> Any:

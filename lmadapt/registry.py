@@ -1,35 +1,38 @@
-"""Versions in an MLflow registry: uploaded, loaded back and compared, and only then given an alias."""
+"""Versions in an MLflow registry: uploaded whole, found by content, by number or by alias, and read back."""
 
 import json
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
+# Only safetensors are ever read from a registry; MLflow itself would unpickle what an MLmodel file tells it to.
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
 import mlflow
-import torch
+from mlflow.entities import LoggedModel, Run
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from lmadapt import pyfunc_model
-from lmadapt.base_reference import BaseReference
-from lmadapt.chat import encode_prompt
 from lmadapt.errors import Unavailable, UserError
 from lmadapt.lineage import Lineage, without_passwords
-from lmadapt.models import load_for_inference, load_tokenizer
+from lmadapt.registry_lock import registry_lock
 
 REQUIREMENTS = (
     "accelerate",
     "bitsandbytes",
+    "fsspec",
     "jinja2",
     "mlflow",
     "pandas",
@@ -43,24 +46,11 @@ PROMPTS = (
     "Name one way to prevent SQL injection.",
     "Was ist 17 + 25? Schritt für Schritt.",
 )
+LOADER = ("__init__", "assembly", "base_reference", "chat", "dvc_store", "errors", "files", "generation", "models")
 TRY_AGAIN = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}  # MLflow's codes that may pass
 
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 for _name in ("alembic", "mlflow"):
     logging.getLogger(_name).setLevel(logging.WARNING)
-
-
-Logits = list[torch.Tensor]  # of each fixed prompt, shape 1 x tokens x vocabulary
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A version, the aliases that point to it now, and why one was refused ("" when none was)."""
-
-    model_name: str
-    version: int
-    aliases: list[str]
-    refusal: str
 
 
 def connect(tracking_uri: str, project: Path) -> mlflow.MlflowClient:
@@ -72,6 +62,8 @@ def connect(tracking_uri: str, project: Path) -> mlflow.MlflowClient:
     address = f"sqlite:///{(project / path).resolve()}" if separator and not scheme else tracking_uri
     if not MLFLOW_HTTP_REQUEST_MAX_RETRIES.is_set():
         MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(3)  # MLflow's own 7 take four minutes; exit code 75 is retried above us
+    if not MLFLOW_HTTP_REQUEST_TIMEOUT.is_set():
+        MLFLOW_HTTP_REQUEST_TIMEOUT.set(30)  # seconds of silence, instead of two minutes
     mlflow.set_tracking_uri(address)
     mlflow.set_registry_uri(address)
     with reaching():
@@ -108,61 +100,143 @@ def find_version(client: mlflow.MlflowClient, model_name: str, content: str) -> 
 
 
 @reaching()
+def named_version(client: mlflow.MlflowClient, reference: str) -> ModelVersion:
+    """The version of a reference NAME/VERSION or NAME@ALIAS; raises UserError naming what there is instead."""
+    name, alias, which = reference.removeprefix("models:/").partition("@")
+    if not alias:
+        name, _, which = name.partition("/")
+    with suppress(MlflowException):
+        registered = client.get_registered_model(name)
+        if number := registered.aliases.get(which) if alias else which:
+            return client.get_model_version(name, number)
+    known = ", ".join(f"{one.name} ({', '.join(one.aliases) or '-'})" for one in client.search_registered_models())
+    raise UserError(f"{reference!r} is no version; expected NAME/VERSION or NAME@ALIAS; the models are: {known or '-'}")
+
+
+def aliased_version(client: mlflow.MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    """The version an alias points to; None where there is no such alias."""
+    number = client.get_registered_model(name).aliases.get(alias)
+    return client.get_model_version(name, number) if number else None
+
+
+@reaching()
+def versions_of(client: mlflow.MlflowClient, name: str) -> list[tuple[ModelVersion, list[str]]]:
+    """All versions, newest first, each with the aliases that point to it; UserError when there is no such model."""
+    aliases = client.get_registered_model(name).aliases
+    found = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda version: -int(version.version))
+    return [(one, sorted(alias for alias, to in aliases.items() if str(to) == str(one.version))) for one in found]
+
+
+@reaching()
 def upload_version(
     client: mlflow.MlflowClient,
     model_name: str,
     experiment_id: str,
     *,
-    adapter: Path,
-    base: BaseReference,
+    shipped: Path,
+    config: dict[str, Any],
     lineage: Lineage,
     tags: dict[str, str],
-    description: str,
-    report: Path,
+    documents: list[Path],
 ) -> ModelVersion:
-    """Make a run with lineage, figures and report, a logged model from code, and a version of it with `tags`.
+    """Make a run with lineage, figures and documents, a logged model from code, and a version of it with `tags`.
 
-    The steps of `mlflow.pyfunc.log_model`, without its own trial prediction, which would load the base once more.
+    `shipped` is the folder of weights, `config` what pyfunc_model is told. Of several processes that upload the same
+    content one makes the version and the others get it; what an interrupted one left behind is removed.
     """
-    with (
-        mlflow.start_run(experiment_id=experiment_id, run_name=model_name) as run,
-        tempfile.TemporaryDirectory() as temp,
-    ):
-        mlflow.log_dict(lineage, "lineage.json")
-        mlflow.log_artifact(str(report))
-        mlflow.log_metrics(lineage["figures"])
-        logged = mlflow.initialize_logged_model(model_name, source_run_id=run.info.run_id, experiment_id=experiment_id)
-        folder = Path(temp) / "model"
+    content = tags["content_sha256"]
+    run = client.create_run(experiment_id, run_name=model_name, tags={"content_sha256": content})
+    run_id = run.info.run_id
+    try:
+        client.log_dict(run_id, lineage, "lineage.json")
+        for document in documents:
+            client.log_artifact(run_id, str(document))
+        for name, value in lineage["figures"].items():
+            client.log_metric(run_id, name, value)
+        logged = _log_model(client, run, shipped, config)
+    except MlflowException:  # another process may have registered the same meanwhile, and discarded this run
+        if found := find_version(client, model_name, content):
+            return found
+        raise
+    with registry_lock(client, model_name):
+        with suppress(MlflowException):  # it exists already
+            client.create_registered_model(model_name)
+        version = find_version(client, model_name, content) or client.create_model_version(
+            model_name, logged.model_uri, run_id, tags, description=tags["verdict_reason"], model_id=logged.model_id
+        )
+        for other in client.search_runs([experiment_id], f"tags.content_sha256 = '{content}'"):
+            if other.info.status != "FINISHED" and other.info.run_id != version.run_id:
+                _discard(client, other)
+    return version
+
+
+def _log_model(client: mlflow.MlflowClient, run: Run, shipped: Path, config: dict[str, Any]) -> LoggedModel:
+    """The steps of `mlflow.pyfunc.log_model`, without its trial prediction, which would load the base once more."""
+    from lmadapt import pyfunc_model
+
+    code = Path(pyfunc_model.__file__)
+    logged = client.create_logged_model(run.info.experiment_id, run.info.run_name, run.info.run_id)
+    ids = {"model_uuid": logged.model_id, "model_id": logged.model_id, "run_id": run.info.run_id}
+    with tempfile.TemporaryDirectory() as temp:
+        folder, package = Path(temp) / "model", Path(temp) / "lmadapt"
+        package.mkdir()
+        for module in LOADER:
+            shutil.copyfile(code.with_name(f"{module}.py"), package / f"{module}.py")
         mlflow.pyfunc.save_model(
             folder,
-            python_model=pyfunc_model.__file__,
-            artifacts={"adapter": str(adapter.resolve())},
-            code_paths=[str(Path(pyfunc_model.__file__).parent)],
-            model_config=asdict(base),
+            python_model=str(code),
+            artifacts={"model": str(shipped)},
+            code_paths=[str(package)],
+            model_config=config,
             signature=signature(),
             input_example=(list(PROMPTS[:2]), {"max_new_tokens": 64, "temperature": 0.0}),
             pip_requirements=requirements(),
-            mlflow_model=Model(
-                artifact_path=logged.artifact_location,
-                model_uuid=logged.model_id,
-                model_id=logged.model_id,
-                run_id=run.info.run_id,
-            ),
+            mlflow_model=Model(artifact_path=logged.artifact_location, **ids),
         )
         client.log_model_artifacts(logged.model_id, str(folder))
-        mlflow.finalize_logged_model(logged.model_id, "READY")
-    uploaded = mlflow.register_model(f"models:/{logged.model_id}", model_name, tags=tags)
-    client.update_model_version(model_name, uploaded.version, description)
-    return uploaded
+    return client.finalize_logged_model(logged.model_id, "READY")
+
+
+def _discard(client: mlflow.MlflowClient, run: Run) -> None:
+    with suppress(MlflowException):  # its own process may be discarding it as well
+        for logged in client.search_logged_models([run.info.experiment_id]):
+            if logged.source_run_id == run.info.run_id:
+                client.delete_logged_model(logged.model_id)
+        client.delete_run(run.info.run_id)
+
+
+@contextmanager
+def read_artifact(client: mlflow.MlflowClient, version: ModelVersion, name: str) -> Iterator[Path]:
+    """A file beside the version, such as lineage.json, as a local file for as long as the block lasts."""
+    with tempfile.TemporaryDirectory() as temp, reaching():
+        yield Path(client.download_artifacts(version.run_id, name, temp))
+
+
+def read_lineage(client: mlflow.MlflowClient, version: ModelVersion) -> Lineage:
+    """The lineage document of a version."""
+    with read_artifact(client, version, "lineage.json") as file:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+
+
+@contextmanager
+def downloaded(version: ModelVersion) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """What the version ships, for as long as the block lasts, and what it was told of its base; see assembly."""
+    with tempfile.TemporaryDirectory() as temp:
+        with reaching():
+            uri = f"models:/{version.name}/{version.version}"
+            folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=temp))
+        yield folder / "artifacts/model", Model.load(folder).flavors["python_function"]["config"]
 
 
 def signature() -> ModelSignature:
     """A column of prompts in, a column of answers out; how long and how freely to answer as params."""
-    return ModelSignature(
-        inputs=Schema([ColSpec("string")]),
-        outputs=Schema([ColSpec("string")]),
-        params=ParamSchema([ParamSpec("max_new_tokens", "integer", 64), ParamSpec("temperature", "float", 0.0)]),
-    )
+    params = [
+        ParamSpec("max_new_tokens", "integer", 64),
+        ParamSpec("temperature", "float", 0.0),
+        ParamSpec("seed", "integer", 0),
+        ParamSpec("stop", "string", [], shape=(-1,)),
+    ]
+    return ModelSignature(Schema([ColSpec("string")]), Schema([ColSpec("string")]), ParamSchema(params))
 
 
 def requirements() -> list[str]:
@@ -170,80 +244,21 @@ def requirements() -> list[str]:
     return [f"{package}=={installed_version(package).partition('+')[0]}" for package in REQUIREMENTS]
 
 
-def trained_logits(pretrained: Path, adapter: Path) -> Logits:
-    """Logits of the fixed prompts from the model as it was trained, without MLflow in between."""
-    return _logits(load_for_inference(pretrained, precision="nf4", adapter=adapter), load_tokenizer(adapter))
-
-
-def loaded_logits(version: ModelVersion) -> Logits:
-    """Logits of the fixed prompts from the version as MLflow loads it."""
-    model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}").unwrap_python_model()
-    return _logits(model.model, model.tokenizer)
-
-
-def verify(client: mlflow.MlflowClient, version: ModelVersion, expected: Logits) -> None:
-    """Load the version back and tag it `status=verified`; UserError and `status=broken` if it is not the same model.
-
-    Raises Unavailable, and leaves it untagged for the next run to check, when the registry cannot be reached now.
-    """
-    try:
-        actual = loaded_logits(version)
-        same = all(torch.equal(one, other) for one, other in zip(expected, actual, strict=True))
-        problem = "" if same else f"its logits are off by up to {_largest_difference(expected, actual)}"
-    except Exception as error:
-        if _may_pass(error):
-            with reaching():
-                raise
-        problem = f"loading it back failed: {without_passwords(str(error))}"
-    with reaching():
-        client.set_model_version_tag(version.name, version.version, "status", "broken" if problem else "verified")
-    if problem:
-        raise UserError(
-            f"{version.name} version {version.version} is not the model that was trained: {problem}; "
-            "it is tagged status=broken and gets no alias"
-        )
-
-
-def _may_pass(error: Exception) -> bool:
-    if isinstance(error, MlflowException):
-        return error.error_code in TRY_AGAIN
-    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
-
-
-@reaching()
-def promote(client: mlflow.MlflowClient, version: ModelVersion, verdict: dict[str, Any]) -> Registered:
-    """Point `candidate` to the version, and `champion` as well where the verdict is SHIP."""
-    refusal = champion_refusal(verdict)
-    aliases = ["candidate"] if refusal else ["candidate", "champion"]
-    for alias in aliases:
-        client.set_registered_model_alias(version.name, alias, version.version)
-    return Registered(version.name, int(version.version), aliases, refusal)
-
-
-def champion_refusal(verdict: dict[str, Any]) -> str:
-    """Why a version may not become champion; "" when it may."""
-    return "" if verdict["outcome"] == "SHIP" else f"the verdict is {verdict['outcome']}: {verdict['reason']}"
-
-
 @reaching()
 def find_experiment(client: mlflow.MlflowClient, name: str, project: Path) -> str:
     """Id of the experiment, made when missing, with artifacts in `project`/mlartifacts unless a server keeps them."""
-    experiment = client.get_experiment_by_name(name)
-    if experiment:
-        return str(experiment.experiment_id)
     server = mlflow.get_tracking_uri().startswith(("http://", "https://", "databricks"))
-    return str(client.create_experiment(name, artifact_location=None if server else (project / "mlartifacts").as_uri()))
+    if not client.get_experiment_by_name(name):
+        with suppress(MlflowException):  # another process made it meanwhile
+            client.create_experiment(name, artifact_location=None if server else (project / "mlartifacts").as_uri())
+    return str(client.get_experiment_by_name(name).experiment_id)
 
 
 def flat_tags(lineage: Lineage, content: str) -> dict[str, str]:
     """What a version is searched and judged by in the registry, each as a string."""
-    plain = {
+    plain = {key: value for key, value in lineage.items() if key.endswith("_sha256")}
+    plain |= {
         "content_sha256": content,
-        "adapter_sha256": lineage["adapter_sha256"],
-        "base_sha256": lineage["base_sha256"],
-        "chat_template_sha256": lineage["chat_template_sha256"],
-        "evaluation_sha256": lineage["evaluation_sha256"],
-        "requirements_lock_sha256": lineage["requirements_lock_sha256"],
         "git_commit": lineage["git"]["commit"],
         "git_dirty": json.dumps(bool(lineage["git"]["changed_files"])),
         "verdict": lineage["verdict"]["outcome"],
@@ -251,15 +266,3 @@ def flat_tags(lineage: Lineage, content: str) -> dict[str, str]:
     }
     plain |= {name: f"{value:.4f}" for name, value in lineage["figures"].items()}
     return {name: value for name, value in plain.items() if value is not None}
-
-
-def _logits(model: Any, tokenizer: Any) -> Logits:
-    prompts = [encode_prompt(tokenizer, [{"role": "user", "content": prompt}]) for prompt in PROMPTS]
-    with torch.inference_mode():
-        return [model(input_ids=torch.tensor([ids], device=model.device)).logits.cpu() for ids in prompts]
-
-
-def _largest_difference(expected: Logits, actual: Logits) -> float | str:
-    if any(one.shape != other.shape for one, other in zip(expected, actual, strict=True)):
-        return "a different number of tokens"
-    return max(float((one - other).abs().max()) for one, other in zip(expected, actual, strict=True))

@@ -2,16 +2,21 @@
 
 import argparse
 import inspect
+import os
+import platform
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lmadapt.environment import prepare_environment
 from lmadapt.errors import UserError
+from lmadapt.files import file_sha256, read_json, write_json
 from lmadapt.sections import load_section
 
 PARAMS_FILE = Path("params.yaml")
+RUNS = Path(".lmadapt/runs")  # of each stage's last run here: what must not stand in its deterministic metrics
 
 
 def run(stage: Callable[..., None], *, offline: bool = True) -> None:
@@ -27,8 +32,31 @@ def run(stage: Callable[..., None], *, offline: bool = True) -> None:
         if name != "params":
             parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, metavar="PATH")
     paths: dict[str, Any] = vars(parser.parse_args())
+    began = time.monotonic()
     try:
         stage(load_section(arguments["params"].annotation, stage.__name__, PARAMS_FILE), **paths)
     except UserError as error:
         print(f"{stage.__name__} stopped: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
+    if metrics := paths.get("metrics"):
+        _record_run(stage.__name__, time.monotonic() - began, metrics)
+
+
+def recorded_run(stage: str, metrics: Path) -> dict[str, Any] | None:
+    """How long the stage took and on what, if it ran here and wrote `metrics` as they are now."""
+    record = RUNS / f"{stage}.json"
+    run = dict(read_json(record)) if record.is_file() and metrics.is_file() else {}
+    return run if run and run.pop("metrics_sha256") == file_sha256(metrics) else None
+
+
+def _record_run(stage: str, seconds: float, metrics: Path) -> None:
+    torch = sys.modules.get("torch")  # loaded where the stage uses it
+    gpus = range(torch.cuda.device_count()) if torch else []
+    run = {
+        "seconds": round(seconds, 1),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(gpu) for gpu in gpus] if torch else [],
+        "energy_kwh": None,  # nothing here measures it
+    }
+    write_json(RUNS / f"{stage}.json", run | {"metrics_sha256": file_sha256(metrics)})

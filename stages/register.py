@@ -1,23 +1,19 @@
-"""Registration: the adapter with its lineage becomes a version in the MLflow registry, with the aliases it earned."""
+"""Registration: the adapted model with its lineage becomes a version in the registry, with the aliases it earned."""
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 from pydantic import Field
 
-from lmadapt.files import write_json
-from lmadapt.lineage import collect_lineage, refer_to_base
-from lmadapt.registry import (
-    connect,
-    find_experiment,
-    find_version,
-    flat_tags,
-    promote,
-    trained_logits,
-    upload_version,
-    verify,
-)
+from lmadapt.base_reference import BaseReference
+from lmadapt.dvc_store import store_addresses
+from lmadapt.files import file_sha256, folder_sha256, read_json, write_json
+from lmadapt.lineage import Lineage, collect_lineage, output_md5, without_passwords
 from lmadapt.sections import Section
 from lmadapt.stage import run
 
@@ -25,9 +21,12 @@ from lmadapt.stage import run
 class RegisterParams(Section):
     """Where versions go; MLFLOW_TRACKING_URI in the environment wins over `tracking_uri`."""
 
-    model_name: str = Field(pattern=r"^[^/:.%\"']+$")
+    model_name: str = Field(pattern=r"^[\w-]+( [\w-]+)*$")
     tracking_uri: str = Field(min_length=1)
     experiment: str = Field(min_length=1)
+    artifact: Literal["adapter", "merged"]
+    base_license: str = Field(min_length=1)
+    data_license: str = Field(min_length=1)
 
 
 def register(
@@ -36,49 +35,84 @@ def register(
     pretrained: Path,
     adapter: Path,
     evaluation: Path,
+    predictions: Path,
     report: Path,
     lock: Path,
     metrics: Path,
 ) -> None:
-    """Upload the adapter, load it back, compare, and point `candidate` (and on SHIP `champion`) to the version.
+    """Upload the model, load it back, compare, and point `candidate` (and, if it may, `champion`) to the version.
 
     The same adapter, base and evaluation are one version, however often they are registered.
     """
     metrics.unlink(missing_ok=True)
     project = Path.cwd()
-    lineage = collect_lineage(project, pretrained=pretrained, adapter=adapter, evaluation=evaluation, lock=lock)
+    with ThreadPoolExecutor() as pool:  # files are hashed while MLflow is imported
+        collecting = pool.submit(
+            collect_lineage, project, pretrained=pretrained, adapter=adapter, evaluation=evaluation, lock=lock
+        )
+        from lmadapt.promotion import promote
+        from lmadapt.registry import connect, find_version
+
+        client = connect(os.environ.get("MLFLOW_TRACKING_URI") or params.tracking_uri, project)
+        lineage = collecting.result() | {"artifact": params.artifact}
     parts = [lineage[f"{part}_sha256"] for part in ("adapter", "base", "evaluation")]
-    content = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    client = connect(os.environ.get("MLFLOW_TRACKING_URI") or params.tracking_uri, project)
+    content = hashlib.sha256("\n".join([*parts, params.artifact]).encode()).hexdigest()
     version = find_version(client, params.model_name, content)
     if version is None or version.tags.get("status") != "verified":
-        expected = trained_logits(pretrained, adapter)
-        version = version or upload_version(
+        version = _ship(params, client, lineage, content, pretrained, adapter, [evaluation, predictions, report])
+    promotion = promote(client, version, candidate=True)
+    print(f"{promotion.model_name} version {promotion.version} is now {' and '.join(promotion.aliases)}")
+    if promotion.refusal:
+        print(f"It was refused the alias champion: {promotion.refusal}")
+    found = {"adapter_sha256": lineage["adapter_sha256"], "base_sha256": lineage["base_sha256"]}
+    earned = {"model_name": promotion.model_name, "version": promotion.version, "aliases": promotion.aliases}
+    write_json(metrics, earned | found)
+
+
+def _ship(
+    params: RegisterParams,
+    client: Any,
+    lineage: Lineage,
+    content: str,
+    pretrained: Path,
+    adapter: Path,
+    documents: list[Path],
+) -> Any:
+    """The version, uploaded if it is not there yet, and verified."""
+    from lmadapt.load_back import trained_logits, verify
+    from lmadapt.model_card import write_card
+    from lmadapt.registry import find_experiment, find_version, flat_tags, upload_version
+    from lmadapt.shipping import ship_adapter, ship_merged
+
+    scale = lineage["alpha_scale"]
+    lineage["dvc_stores"] = without_passwords(store_addresses(Path.cwd()))
+    with TemporaryDirectory() as temp:
+        shipped = Path(temp) / "model"
+        shipped.mkdir()
+        if params.artifact == "adapter":
+            ship_adapter(adapter, pretrained, shipped, scale=scale)
+            md5 = output_md5(lineage, pretrained)
+            base = BaseReference(str(pretrained.resolve()), lineage["base_sha256"], md5, lineage["dvc_stores"])
+            expected = trained_logits(pretrained, adapter, scale=scale)
+        else:
+            lineage["merge_difference"], base = ship_merged(adapter, pretrained, shipped, scale=scale), None
+            expected = trained_logits(shipped, None, scale=1.0)
+        licenses = {"base": params.base_license, "data": params.data_license}
+        card, figures = shipped / "README.md", read_json(documents[0])
+        write_card(card, lineage, figures, name=params.model_name, licenses=licenses)
+        lineage |= {"artifact_sha256": folder_sha256(shipped), "predictions_sha256": file_sha256(documents[1])}
+        version = find_version(client, params.model_name, content) or upload_version(
             client,
             params.model_name,
-            find_experiment(client, params.experiment, project),
-            adapter=adapter,
-            base=refer_to_base(pretrained, lineage, project),
+            find_experiment(client, params.experiment, Path.cwd()),
+            shipped=shipped,
+            config=(asdict(base) if base else {}) | {"artifact_sha256": lineage["artifact_sha256"]},
             lineage=lineage,
             tags=flat_tags(lineage, content),
-            description=f"{lineage['verdict']['outcome']}: {lineage['verdict']['reason']}",
-            report=report,
+            documents=[*documents, card],
         )
         verify(client, version, expected)
-    registered = promote(client, version, lineage["verdict"])
-    print(f"{registered.model_name} version {registered.version} is now {' and '.join(registered.aliases)}")
-    if registered.refusal:
-        print(f"It was refused the alias champion: {registered.refusal}")
-    write_json(
-        metrics,
-        {
-            "model_name": registered.model_name,
-            "version": registered.version,
-            "aliases": registered.aliases,
-            "adapter_sha256": lineage["adapter_sha256"],
-            "base_sha256": lineage["base_sha256"],
-        },
-    )
+    return version
 
 
 if __name__ == "__main__":

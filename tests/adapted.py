@@ -5,6 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from lmadapt.evaluation import PREDICTION
+from lmadapt.records import write_table
+from stages.register import RegisterParams, register
 from tests.adapter import make_adapter
 
 ROOT = Path(__file__).parents[1]
@@ -18,9 +21,35 @@ def make_adapted_project(folder: Path, base: Path, *, outcome: str = "SHIP") -> 
     (folder / "reports").mkdir()
     (folder / "reports/forgetting.html").write_text("<p>nothing forgotten</p>")
     write_evaluation(folder, outcome)
+    write_predictions(folder)
     for name, source in (("dvc.yaml", "dvc.yaml"), ("params.yaml", "recipes/demo-cpu.yaml")):
         shutil.copy2(ROOT / source, folder / name)
     return folder
+
+
+REGISTER = {
+    "model_name": "tiny",
+    "tracking_uri": "sqlite:///mlflow.db",
+    "experiment": "tests",
+    "artifact": "adapter",
+    "base_license": "apache-2.0",
+    "data_license": "CC-BY-4.0",
+}
+
+
+def run_register(**changes: str) -> dict[str, Any]:
+    """Run the stage in the working folder, a project made by `make_adapted_project`; its metrics."""
+    paths = {
+        "pretrained": "models/pretrained",
+        "adapter": "models/adapter",
+        "evaluation": "metrics/evaluate.json",
+        "predictions": "reports/predictions.parquet",
+        "report": "reports/forgetting.html",
+        "lock": "dvc.lock",
+        "metrics": "metrics/register.json",
+    }
+    register(RegisterParams(**{**REGISTER, **changes}), **{name: Path(path) for name, path in paths.items()})
+    return dict(json.loads(Path("metrics/register.json").read_text()))
 
 
 def write_evaluation(folder: Path, outcome: str) -> None:
@@ -45,6 +74,25 @@ def write_evaluation(folder: Path, outcome: str) -> None:
             }
         )
     )
+
+
+def write_predictions(folder: Path, *, domain_wrong: int = 20, general_wrong: int = 10, items: str = "item") -> None:
+    """Write reports/predictions.parquet: 60 domain and 2 x 200 general items, the first of each group answered wrong.
+
+    The items are the same in every table with the same `items`.
+    """
+    rows = [
+        {"id": f"{items}/{category}/{i:03}", "group": group, "category": category, "cluster": "", "model": model}
+        | {"log_likelihoods": [], "prediction": 0, "correct": i >= wrong, "answer": None, "passed": None}
+        for group, category, wrong, count in (
+            ("domain", "weaknesses", domain_wrong, 60),
+            ("general", "capitals", general_wrong, 200),
+            ("general", "sums", general_wrong, 200),
+        )
+        for i in range(count)
+        for model in ("base", "adapted")
+    ]
+    write_table(rows, PREDICTION, folder / "reports/predictions.parquet")
 
 
 def _figures(accuracy: float) -> dict[str, Any]:

@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 
 from lmadapt.answers import answer_with
-from stages.register import RegisterParams, register
-from tests.adapted import make_adapted_project
+from tests.adapted import make_adapted_project, run_register
 
 PROMPTS = [f"What is number {i}?" for i in range(4)]
 
@@ -23,15 +22,7 @@ def project(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_adapter_changes_answers_and_is_found_by_name_folder_and_registry(project: Path) -> None:
-    register(
-        RegisterParams(model_name="tiny", tracking_uri="sqlite:///mlflow.db", experiment="tests"),
-        pretrained=Path("models/pretrained"),
-        adapter=Path("models/adapter"),
-        evaluation=Path("metrics/evaluate.json"),
-        report=Path("reports/forgetting.html"),
-        lock=Path("dvc.lock"),
-        metrics=Path("metrics/register.json"),
-    )
+    run_register()
     adapted = answers("adapted")
     assert adapted == answers("models/adapter") == answers("models:/tiny@champion")
     assert adapted != answers("base") == answers("models/base") == answers("pretrained")

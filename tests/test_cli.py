@@ -15,7 +15,8 @@ from lmadapt.report_markdown import summarise_in_markdown
 from tests.adapted import ROOT, make_adapted_project, write_evaluation
 from tests.report_inputs import make_figures
 
-COMMANDS = ["use", "doctor", "gate", "generate", "summary", "report"]
+COMMANDS = ["use", "doctor", "gate", "generate", "evaluate", "summary", "report"]
+COMMANDS += ["promote", "rollback", "models", "lineage", "trace", "reproduce", "serve"]
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,7 @@ def project(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copytree(template, folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return folder
 
 

@@ -12,15 +12,13 @@ import torch
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from ruamel.yaml import YAML
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from lmadapt.errors import Unavailable, UserError
 from lmadapt.sections import load_section
-from stages.register import RegisterParams, register
-from tests.adapted import make_adapted_project, write_evaluation
+from stages.register import RegisterParams
+from tests.adapted import REGISTER, make_adapted_project, run_register, write_evaluation
 from tests.adapter import make_adapter
-
-PARAMS = {"model_name": "tiny", "tracking_uri": "sqlite:///mlflow.db", "experiment": "tests"}
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +36,6 @@ def project(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copytree(template, folder)
     monkeypatch.chdir(folder)
     return folder
-
-
-def run_register(**changes: str) -> dict[str, Any]:
-    paths = {
-        "pretrained": "models/pretrained",
-        "adapter": "models/adapter",
-        "evaluation": "metrics/evaluate.json",
-        "report": "reports/forgetting.html",
-        "lock": "dvc.lock",
-        "metrics": "metrics/register.json",
-    }
-    register(RegisterParams(**{**PARAMS, **changes}), **{name: Path(path) for name, path in paths.items()})
-    return dict(json.loads(Path("metrics/register.json").read_text()))
 
 
 def client(project: Path, database: str = "mlflow.db") -> mlflow.MlflowClient:
@@ -183,14 +168,10 @@ def test_a_base_that_is_nowhere_is_named_in_the_error(project: Path) -> None:
 def test_a_version_that_loads_back_as_another_model_is_broken_and_gets_no_alias(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = mlflow.pyfunc.save_model
+    def save_damaged(weights: dict[str, torch.Tensor], file: Path, **options: Any) -> None:
+        save_file({name: tensor * 1.01 for name, tensor in weights.items()}, file, **options)
 
-    def save_damaged(path: Path, **options: Any) -> None:
-        save(path, **options)
-        weights = path / "artifacts/adapter/adapter_model.safetensors"
-        save_file({name: tensor * 1.01 for name, tensor in load_file(weights).items()}, weights)
-
-    monkeypatch.setattr(mlflow.pyfunc, "save_model", save_damaged)
+    monkeypatch.setattr("lmadapt.shipping.save_file", save_damaged)
     with pytest.raises(
         UserError, match="tiny version 1 is not the model that was trained: its logits are off by up to"
     ):
@@ -198,7 +179,7 @@ def test_a_version_that_loads_back_as_another_model_is_broken_and_gets_no_alias(
     assert client(project).get_model_version("tiny", "1").tags["status"] == "broken"
     assert client(project).get_registered_model("tiny").aliases == {}
     assert not Path("metrics/register.json").exists()
-    monkeypatch.setattr(mlflow.pyfunc, "save_model", save)
+    monkeypatch.setattr("lmadapt.shipping.save_file", save_file)
     assert run_register()["version"] == 2
 
 
@@ -209,7 +190,7 @@ def test_a_version_whose_check_was_interrupted_is_checked_by_the_next_run(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("stages.register.verify", interrupt)
+        patch.setattr("lmadapt.load_back.verify", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run_register()
     assert client(project).get_registered_model("tiny").aliases == {}
@@ -299,6 +280,6 @@ def test_an_evaluation_without_a_verdict_is_refused(project: Path) -> None:
 
 def test_a_model_name_that_no_address_can_hold_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
-    YAML().dump({"register": {**PARAMS, "model_name": "a/b"}}, file)
+    YAML().dump({"register": {**REGISTER, "model_name": "a/b"}}, file)
     with pytest.raises(UserError, match=r"register.model_name: .* got 'a/b'"):
         load_section(RegisterParams, "register", file)

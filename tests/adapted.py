@@ -83,7 +83,7 @@ def write_predictions(folder: Path, *, domain_wrong: int = 20, general_wrong: in
     """
     rows = [
         {"id": f"{items}/{category}/{i:03}", "group": group, "category": category, "cluster": "", "model": model}
-        | {"log_likelihoods": [], "prediction": 0, "correct": i >= wrong, "answer": None, "passed": None}
+        | {"log_likelihoods": [], "response": "", "score": float(i >= wrong)}
         for group, category, wrong, count in (
             ("domain", "weaknesses", domain_wrong, 60),
             ("general", "capitals", general_wrong, 200),

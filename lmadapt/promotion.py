@@ -103,7 +103,7 @@ def champion_refusal(
 
 def _not_better(client: MlflowClient, version: ModelVersion, champion: ModelVersion, before: Scored | None) -> str:
     before, after = before or read_scores(client, champion), read_scores(client, version)
-    if not np.array_equal(before.ids, after.ids):
+    if before is None or after is None or not np.array_equal(before.ids, after.ids):
         answer = f"`lmadapt promote {version.name}/{version.version}` puts these to it as well"
         return f"version {champion.version}, the champion, answered other items; {answer}"
     settings = read_lineage(client, version)["params"]["evaluate"]
@@ -112,8 +112,10 @@ def _not_better(client: MlflowClient, version: ModelVersion, champion: ModelVers
     return "" if verdict.outcome == "SHIP" else f"against version {champion.version}, the champion: {verdict.reason}"
 
 
-def read_scores(client: MlflowClient, version: ModelVersion) -> Scored:
-    """What the adapted model of a version scored on each domain and general item, sorted by id."""
+def read_scores(client: MlflowClient, version: ModelVersion) -> Scored | None:
+    """What the adapted model of a version scored on each domain and general item, sorted by id; None if not kept."""
+    if "predictions.parquet" not in {file.path for file in client.list_artifacts(version.run_id)}:
+        return None
     with read_artifact(client, version, "predictions.parquet") as file:
         table = pq.read_table(file).to_pandas()
     chosen = table[(table["model"] == "adapted") & table["group"].isin(["domain", "general"])].sort_values("id")

@@ -24,8 +24,8 @@ def scores_on_items_of(client: MlflowClient, version: ModelVersion) -> Scored | 
     Raises UserError when DVC no longer has the items.
     """
     champion = aliased_version(client, version.name, "champion")
-    after = read_scores(client, version)
-    if champion is None or np.array_equal(read_scores(client, champion).ids, after.ids):
+    before, after = (read_scores(client, one) if one else None for one in (champion, version))
+    if champion is None or after is None or (before and np.array_equal(before.ids, after.ids)):
         return None
     scores = _put_to(champion, read_lineage(client, version))
     return Scored(after.ids, after.groups, after.categories, after.clusters, scores)

@@ -52,10 +52,11 @@ def run_register(**changes: str) -> dict[str, Any]:
     return dict(json.loads(Path("metrics/register.json").read_text()))
 
 
-def write_evaluation(folder: Path, outcome: str) -> None:
+def write_evaluation(
+    folder: Path, outcome: str, reason: str = "general accuracy fell by 0.1 points [-0.5, 0.3]."
+) -> None:
     """Write metrics/evaluate.json with the given verdict."""
     (folder / "metrics").mkdir(exist_ok=True)
-    reason = "general accuracy fell by 0.1 points [-0.5, 0.3]."
     (folder / "metrics/evaluate.json").write_text(
         json.dumps(
             {

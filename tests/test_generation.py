@@ -6,7 +6,7 @@ import pytest
 from lmadapt import generation
 from lmadapt.answer_cache import AnswerCache
 from lmadapt.errors import UserError
-from lmadapt.generation import answer_in_batches, generate_answers
+from lmadapt.generation import answer_in_batches, generate_answers, stream_answer
 from lmadapt.models import load_bf16, load_tokenizer
 
 PROMPTS = ["What is the capital of France?", "Numbers", "Which weakness reads a buffer before checking its length?"]
@@ -71,3 +71,29 @@ def test_one_prompt_that_does_not_fit_is_a_clear_error(tiny_model: Path, monkeyp
     monkeypatch.setattr(model, "generate", lambda **named: (_ for _ in ()).throw(full))
     with pytest.raises(UserError, match="not enough memory to answer a prompt of"):
         generate_answers(model, tokenizer, CONVERSATIONS[:1], max_new_tokens=6)
+
+
+def test_a_stream_is_the_same_answer_in_pieces(tiny_model: Path) -> None:
+    model, tokenizer = load_bf16(tiny_model), load_tokenizer(tiny_model)
+    options = {"max_new_tokens": 20, "temperature": 1.5, "seed": 3}
+    pieces = list(stream_answer(model, tokenizer, CONVERSATIONS[0], **options))
+    whole = generate_answers(model, tokenizer, CONVERSATIONS[:1], **options)[0]  # type: ignore[arg-type]
+    assert "".join(pieces).strip() == whole
+    assert len([piece for piece in pieces if piece]) > 1
+
+
+def test_an_answer_ends_before_the_first_stop_text_streamed_or_not(tiny_model: Path) -> None:
+    model, tokenizer = load_bf16(tiny_model), load_tokenizer(tiny_model)
+    whole = generate_answers(model, tokenizer, CONVERSATIONS[:1], max_new_tokens=20)[0]
+    stop = [whole[9:12], "never said"]
+    expected = whole[: whole.index(stop[0])].strip()
+    assert expected != whole
+    assert generate_answers(model, tokenizer, CONVERSATIONS[:1], max_new_tokens=20, stop=stop)[0] == expected
+    streamed = "".join(stream_answer(model, tokenizer, CONVERSATIONS[0], max_new_tokens=20, stop=stop))
+    assert streamed.strip() == expected
+
+
+def test_an_error_in_a_stream_is_raised(tiny_model: Path) -> None:
+    model, tokenizer = load_bf16(tiny_model), load_tokenizer(tiny_model)
+    with pytest.raises(ValueError, match="max_new_tokens"):
+        list(stream_answer(model, tokenizer, CONVERSATIONS[0], max_new_tokens=0))

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import mlflow
 import openai
 import pytest
+import requests
 
 from lmadapt.errors import UserError
 from lmadapt.registry import connect, named_version
@@ -91,6 +93,25 @@ def test_the_openai_client_talks_to_it_streaming_and_not_and_it_follows_the_alia
             time.sleep(0.2)
         assert ask(client.with_options(max_retries=40)) != first
     registry.set_registered_model_alias("tiny", "champion", "1")
+
+
+def test_mlflow_serves_a_version_as_it_is(project: Path) -> None:
+    port, log = free_port(), project / "mlflow.log"
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/tiny/1", "--env-manager", "local"]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [*command, "--port", str(port)], env=environment, stdout=stream, stderr=stream, start_new_session=True
+        )
+    try:
+        wait_for(lambda: answers(port), process, log)
+        body = {"inputs": ["What is number 7?", "And 8?"], "params": {"max_new_tokens": 8, "stop": ["zz"]}}
+        answered = requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=60)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+    expected = mlflow.pyfunc.load_model("models:/tiny/1").predict(body["inputs"], params=body["params"])
+    assert answered.json()["predictions"] == expected, answered.text
 
 
 def test_a_port_in_use_and_files_that_changed_are_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
 from lmadapt.errors import Unavailable, UserError
+from lmadapt.load_back import trained_logits
+from lmadapt.registry import PROMPTS
 from lmadapt.sections import load_section
 from stages.register import RegisterParams
 from tests.adapted import REGISTER, make_adapted_project, run_register, write_evaluation
@@ -113,10 +115,27 @@ def test_a_version_loads_in_a_process_without_this_project_on_its_path(project: 
     assert len("".join(twelve)) < len("".join(default))
 
 
+def test_logits_in_a_process_that_knows_only_the_registry_equal_the_trained_models(project: Path) -> None:
+    run_register()
+    program = ANSWERS + (
+        "import torch; from lmadapt.chat import encode_prompt; loaded = m.unwrap_python_model();"
+        f"conversations = [[dict(role='user', content=prompt)] for prompt in {PROMPTS!r}];"
+        "tokens = [encode_prompt(loaded.tokenizer, one) for one in conversations];"
+        "logits = [loaded.model(input_ids=torch.tensor([ids])).logits.detach() for ids in tokens];"
+        "torch.save(logits, 'logits.pt')"
+    )
+    done = run_elsewhere(program.replace("'logits.pt'", f"'{project}/logits.pt'"), project)
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected = trained_logits(Path("models/pretrained"), Path("models/adapter"), scale=1.0)
+    found = torch.load(project / "logits.pt", weights_only=True)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
 def test_a_version_holds_the_adapter_but_no_base_weights(project: Path) -> None:
     run_register()
     weights = [file for file in (project / "mlartifacts").rglob("*") if file.suffix in {".safetensors", ".bin"}]
     assert [file.name for file in weights] == ["adapter_model.safetensors"]
+    assert not list((project / "mlartifacts").rglob("tokenizer.json"))  # it is the base's
     requirements = next((project / "mlartifacts").rglob("requirements.txt")).read_text().split()
     assert f"torch=={torch.__version__.partition('+')[0]}" in requirements
     assert all("==" in requirement for requirement in requirements)

@@ -15,56 +15,40 @@ lower bound is far below theirs.
 import json
 import math
 import re
-import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lmadapt.text_statistics import measure
+from lmadapt.words import Words
 
 Problem = tuple[str, str]  # rule, evidence
 CHECK_KEYS = {"regex": {"pattern"}, "number": {"value"}, "sentence": {"min_words", "contains"}, "json_keys": {"keys"}}
 SEVERITIES = ("critical", "major", "minor")
 
 
-def text_problem(
-    text: str,
-    words: int,
-    *,
-    min_words: int,
-    max_words: int,
-    min_alphabetic_fraction: float,
-    max_repeated_line_fraction: float,
-    count_digits: bool = False,
-) -> Problem | None:
-    """The first filter a text fails, named like its setting, with what was measured; None when it passes.
+def text_problems(
+    texts: pa.Array, words: Words, filters: Mapping[str, float | None], *, count_digits: bool = False
+) -> list[Problem | None]:
+    """For each text the first filter it fails, with what was measured; None when it passes them all.
 
-    `words` is its number of words as lmadapt.words counts them. With `count_digits`, digits count as letters: the
-    answer "42" is no noise.
+    `filters` are limits by name: min_ or max_ and a statistic of lmadapt.text_statistics; None switches one off. With
+    `count_digits`, digits count as letters: the answer "42" is no noise.
     """
-    if words < min_words:
-        return "min_words", f"{words} words < {min_words}"
-    if words > max_words:
-        return "max_words", f"{words} words > {max_words}"
-    alphabetic = alphabetic_fraction(text, count_digits=count_digits)
-    if alphabetic < min_alphabetic_fraction:
-        return "min_alphabetic_fraction", f"alphabetic fraction {alphabetic:.2f} < {min_alphabetic_fraction:g}"
-    repeated = repeated_line_fraction(text)
-    if repeated > max_repeated_line_fraction:
-        return "max_repeated_line_fraction", f"repeated lines {repeated:.2f} > {max_repeated_line_fraction:g}"
-    return None
-
-
-def alphabetic_fraction(text: str, *, count_digits: bool = False) -> float:
-    """Share of letters, combining marks and white space (with `count_digits`, digits too) in the characters."""
-    categories = "LMN" if count_digits else "LM"
-    counts = Counter(text)
-    good = sum(n for c, n in counts.items() if c.isspace() or unicodedata.category(c)[0] in categories)
-    return good / max(1, len(text))
-
-
-def repeated_line_fraction(text: str) -> float:
-    """Share of lines that stood earlier in the text, of the lines with a letter or digit in them."""
-    lines = [line.strip() for line in text.splitlines() if any(map(str.isalnum, line))]
-    return (len(lines) - len(set(lines))) / max(1, len(lines))
+    limits = {key: limit for key, limit in filters.items() if limit is not None}
+    names = {key: key[4:] for key in limits}
+    if count_digits and "min_alphabetic_fraction" in names:
+        names["min_alphabetic_fraction"] = "alphanumeric_fraction"
+    measured = measure(texts, words, set(names.values()))
+    problems: list[Problem | None] = [None] * len(texts)
+    for key, limit in reversed(limits.items()):
+        values, least = measured[names[key]], key.startswith("min_")
+        for place in np.flatnonzero(values < limit if least else values > limit).tolist():
+            told = f"{key[4:].replace('_', ' ')} {values[place]:.3g} {'<' if least else '>'} {limit:g}"
+            problems[place] = (key, told)
+    return problems
 
 
 def conversation_problem(messages: Sequence[Mapping[str, str]]) -> Problem | None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import track
 
-from lmadapt.boilerplate import LineCounts
+from lmadapt.boilerplate import common_lines
 from lmadapt.cleaning import clean
 from lmadapt.decisions import (
     DOCUMENT_ROLES,
@@ -38,7 +40,7 @@ from lmadapt.decisions import (
 )
 from lmadapt.decontamination import LeakFinder
 from lmadapt.engines import map_groups
-from lmadapt.near_duplicates import KEYS, WordStore, near_duplicates
+from lmadapt.near_duplicates import near_duplicates
 from lmadapt.quality import item_problem
 from lmadapt.records import (
     BAD_RECORD,
@@ -50,7 +52,7 @@ from lmadapt.records import (
     read_table,
     write_table,
 )
-from lmadapt.screening import Rules, Screened, screen
+from lmadapt.screening import Rules, Training, screen
 from lmadapt.splitting import heldout_entities, rank
 from lmadapt.words import fold, split_words
 
@@ -71,28 +73,6 @@ class Curated:
 
     funnel: list[dict[str, Any]]
     metrics: dict[str, Any]
-
-
-@dataclass
-class Training:
-    """The training rows of all roles, and what their texts are compared by."""
-
-    rows: list[Row]
-    store: WordStore
-    keys: list[np.ndarray]  # band keys of each group of texts; joined by `keys_of`
-
-    def add(self, screened: Screened) -> None:
-        """Append a group; its rows number their texts from now on as the store does."""
-        for row in screened.rows:
-            row.texts = tuple(self.store.texts + text for text in row.texts)
-        self.rows += screened.rows
-        self.store.append(screened.words)
-        self.keys.append(screened.keys)
-
-    def keys_of(self, texts: Sequence[int]) -> np.ndarray:
-        """Band keys of some texts, shape (len(texts), KEYS)."""
-        self.keys = [np.concatenate([np.empty((0, KEYS), np.uint32), *self.keys])]
-        return self.keys[0][np.asarray(texts, np.int64)]
 
 
 def curate_tables(
@@ -120,7 +100,7 @@ def curate_tables(
     item_rows = screen_items(items)
     kept = [item for row, item in zip(item_rows, items, strict=True) if row.outcome != "dropped"]
     with tempfile.TemporaryDirectory(dir=curated, prefix=".scratch.") as scratch:
-        training = Training([], WordStore(), [])
+        training = Training()
         for role in ROLES[:4]:
             finder = LeakFinder(kept, ngram_words=decontaminate_ngram_words, in_corpus=role == "corpus")
             fraction = boilerplate_fraction if role in DOCUMENT_ROLES else None
@@ -135,7 +115,7 @@ def curate_tables(
         leaks: dict[str, Any] = {}
         avoid: set[str] = set()
         steps: dict[str, Callable[[], None]] = {
-            "leaks": lambda: leaks.update(drop_leaks(rows, kept, on_leak)),
+            "leaks": lambda: leaks.update(drop_leaks(rows, on_leak)),
             "evaluation_entities": lambda: drop_evaluation_entities(rows),
             "document_duplicates": lambda: drop_duplicates(rows, DOCUMENT_ROLES, training, near_duplicate_jaccard),
             "heldout": lambda: avoid.update(hold_out(rows, training, heldout_fraction, near_duplicate_jaccard, seed)),
@@ -184,17 +164,14 @@ def screen_items(items: Sequence[dict[str, Any]]) -> list[Row]:
     return rows
 
 
-def _common_lines(file: Path, role: str, fraction: float | None) -> dict[str, np.ndarray]:
+def _common_lines(file: Path, role: str, fraction: float | None) -> dict[str, frozenset[str]]:
     """By source, the lines that at least `fraction` of its documents have; the rows of a source follow each other."""
-    found: dict[str, np.ndarray] = {}
-    counts = LineCounts()
-    for table in read_groups(file, RAW_TABLES[role]) if fraction else ():
-        for source in table["source"].unique().to_pylist():
-            if source not in found:
-                counts = LineCounts()
-            counts.add(table.filter(pc.equal(table["source"], source))["text"].combine_chunks())
-            found[source] = counts.repeated(fraction or 0)
-    return {source: lines for source, lines in found.items() if len(lines)}
+    if not fraction:
+        return {}
+    groups = read_groups(file, RAW_TABLES[role])
+    rows = (row for group in groups for row in zip(group["source"].to_pylist(), group["text"].to_pylist(), strict=True))
+    by_source = groupby(rows, key=itemgetter(0))
+    return {source: common_lines((text or "" for _, text in mine), fraction) for source, mine in by_source}
 
 
 def _screen_role(file: Path, scratch: Path, rules: Rules, training: Training, running: Mapping[str, Any]) -> None:
@@ -205,17 +182,17 @@ def _screen_role(file: Path, scratch: Path, rules: Rules, training: Training, ru
             training.add(part)
 
 
-def drop_leaks(rows: Sequence[Row], items: Sequence[Mapping[str, Any]], on_leak: str) -> dict[str, Any]:
+def drop_leaks(rows: Sequence[Row], on_leak: str) -> dict[str, Any]:
     """Drop the training rows that give away an item (policy: lmadapt.decontamination), or those items.
 
     on_leak: drop_document | drop_item. Returns for each category of items, by role, how many training rows were found
     to hold a question or an answer of how many items.
     """
     asked = {row.id: row for row in rows if row.role == "evaluation"}
-    found: dict[str, dict[str, Any]] = {asked[item["id"]].category: {} for item in items}
+    found: dict[str, dict[str, Any]] = {row.category: {} for row in alive(asked.values())}
     for row in alive(rows, *ROLES[:4]):
         for leak in row.leaks:
-            item = asked[items[leak.item]["id"]]
+            item = asked[leak.item]
             report = found[item.category].setdefault(row.role, defaultdict(set))
             report["documents"].add(row.id)
             report[f"{leak.part}s"].add(item.id)
@@ -223,7 +200,7 @@ def drop_leaks(rows: Sequence[Row], items: Sequence[Mapping[str, Any]], on_leak:
                 item.drop("leaked_item", f"{row.role} {row.id} holds its {leak.part}: {leak.words}")
         if row.leaks and on_leak == "drop_document":
             first = row.leaks[0]
-            row.drop("leak", f"{first.part} of item {items[first.item]['id']}: {first.words}")
+            row.drop("leak", f"{first.part} of item {first.item}: {first.words}")
     return {
         category: {role: {key: len(ids) for key, ids in report.items()} for role, report in roles.items()}
         for category, roles in found.items()
@@ -276,7 +253,9 @@ def hold_out(rows: Sequence[Row], training: Training, fraction: float, min_jacca
             row.drop("heldout_entity", f"{row.entity} is held out")
     heldout = [row for row in alive(rows, *DOCUMENT_ROLES) if row.split]
     owners = [*heldout, *(row for row in alive(rows, *INSTRUCTION_ROLES) for _ in row.texts)]
-    texts = np.array([row.texts[0] for row in heldout] + [t for row in alive(rows, *INSTRUCTION_ROLES) for t in row.texts])
+    texts = np.array(
+        [row.texts[0] for row in heldout] + [t for row in alive(rows, *INSTRUCTION_ROLES) for t in row.texts]
+    )
     keys = training.keys_of(texts)
     for match in near_duplicates(keys, texts, training.store, min_jaccard, keepers=len(heldout)):
         kept = owners[match.kept]
@@ -317,7 +296,9 @@ def _write_tables(rows: Sequence[Row], scratch: Path, curated: Path) -> None:
 
 
 def _metrics(rows: Sequence[Row], leaks: Mapping[str, Any], avoid: set[str]) -> dict[str, Any]:
-    tables = {table: [row for row in alive(rows) if row.split == table] for table in CURATED_TABLES if table != "decisions"}
+    tables = {
+        table: [row for row in alive(rows) if row.split == table] for table in CURATED_TABLES if table != "decisions"
+    }
     heldout = {row.entity for row in tables["heldout_text"]} - {""}
     return {
         "rows": count_decisions(rows),

@@ -28,7 +28,8 @@ class Outcome:
 
     name: str
     sentence: str
-    severity: str  # critical | warning
+    severity: str  # error | warning
+    max_failing_fraction: float
     success: bool
     rows: int
     failing: int
@@ -38,7 +39,8 @@ class Outcome:
     def __str__(self) -> str:
         if self.exception:
             return f"{self.name}: could not be checked: {self.exception}"
-        rows = f"{self.failing} of {self.rows} rows fail"
+        allowed = f" ({self.max_failing_fraction:.1%} may)" if self.max_failing_fraction else ""
+        rows = f"{self.failing} of {self.rows} rows fail{allowed}"
         return f"{self.name}: {rows}; expected: {self.sentence}; for example {'; '.join(self.examples)}"
 
 
@@ -85,12 +87,15 @@ def _outcome(result: Any, rows: int) -> Outcome:
     found = result.result
     config = result.expectation_config
     index = found.get("unexpected_index_list") or []
-    column = config.kwargs["column"]
-    examples = [f"{row['source']} {row['location']} {row['id']} ({str(row[column])[:160]})" for row in index[:EXAMPLES]]
+    column = config.kwargs.get("column", "")
+    examples = [
+        f"{row['source']} {row['location']} {row['id']} ({str(row.get(column, ''))[:160]})" for row in index[:EXAMPLES]
+    ]
     return Outcome(
         name=_name(result),
         sentence=config.description,
-        severity=str(getattr(config.severity, "value", config.severity)),
+        severity="warning" if str(getattr(config.severity, "value", config.severity)) == "warning" else "error",
+        max_failing_fraction=round(1 - config.kwargs.get("mostly", 1), 12),
         success=bool(result.success),
         rows=rows,
         failing=int(found.get("unexpected_count") or 0),

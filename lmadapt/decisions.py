@@ -84,7 +84,9 @@ def require_sound(rows: Sequence[Row], max_bad_records: float) -> None:
     for row in rows:
         if (other := seen.setdefault(row.id, row)) is not row:
             places = f"{other.source} {other.location} and {row.source} {row.location}"
-            raise UserError(f"data/raw/{row.role}.parquet: id {row.id!r} stands in two rows, of {places}; ids must be unique")
+            raise UserError(
+                f"data/raw/{row.role}.parquet: id {row.id!r} stands in two rows, of {places}; ids must be unique"
+            )
 
 
 def require_any_left(rows: Sequence[Row]) -> None:

@@ -35,10 +35,10 @@ Item = Mapping[str, Any]  # a row of records.ITEM
 
 @dataclass(frozen=True)
 class Leak:
-    """Text `text` (an index) holds `words` of the `part` (question or answer) of item `item` (an index)."""
+    """Text `text` (an index) holds `words` of the `part` (question or answer) of the item with the id `item`."""
 
     text: int
-    item: int
+    item: str
     part: str
     words: str
 
@@ -61,6 +61,7 @@ class LeakFinder:
             "question": [item["prompt"] or "" for item in items],
             "answer": [correct_answer(item) for item in items],
         }
+        self._ids = [item["id"] for item in items]
         self._phrases = _phrases(items, self._parts, ngram_words, in_corpus)
         self._anchors = np.array(sorted(self._phrases), np.uint64)
         self._sizes = sorted({min(len(p.hashes), ngram_words) for found in self._phrases.values() for p in found})
@@ -75,7 +76,10 @@ class LeakFinder:
                 for phrase in self._phrases[int(hashes[place])]:
                     if _holds(texts.of(text), place - int(texts.offsets[text]), phrase):
                         found.setdefault((text, phrase.item, phrase.part), phrase)
-        return [Leak(*key, self._words(found[key])) for key in sorted(found)]
+        return [
+            Leak(text, self._ids[item], part, self._words(found[text, item, part]))
+            for text, item, part in sorted(found)
+        ]
 
     def _words(self, phrase: _Phrase) -> str:
         words = _split_normal_form(self._parts[phrase.part][phrase.item])
@@ -133,9 +137,9 @@ def _roll(words, offsets, size, top, hashes):  # type: ignore[no-untyped-def]
     for text in range(len(offsets) - 1):
         value, start = np.uint64(0), offsets[text]
         for place in range(start, offsets[text + 1]):
-            value = value * BASE + words[place]
+            value = value * BASE + np.uint64(words[place])
             if place >= start + size:
-                value -= top * words[place - size]
+                value -= top * np.uint64(words[place - size])
             if place >= start + size - 1:
                 hashes[place - size + 1] = max(mix(value + np.uint64(size)), np.uint64(1))
 

@@ -18,7 +18,6 @@ SHINGLE_WORDS = 5
 BANDS, ROWS = 14, 8  # 14 x 8 as in FineWeb (Penedo et al. 2024); each band is a hash of 8 minima (Broder 1997)
 # The same 112 minima are banded a second time in another order: 99 % of pairs of similarity 0.80 are proposed, not 92 %.
 KEYS = 2 * BANDS
-MAX_KEYS = 2**16  # texts that share one key; the exact check of them all would be quadratic
 
 _draw = np.random.default_rng(1)  # it never changes a decision that the exact check did not confirm
 _FACTORS = _draw.integers(2**31, size=BANDS * ROWS, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
@@ -45,14 +44,16 @@ class WordStore:
 
     def append(self, words: Words) -> None:
         """Add the words of further texts."""
-        self._file.write((words.hashes >> np.uint64(32)).astype(np.uint32))
+        self._file.write(words.hashes)
         self._offsets.append(self._offsets[-1][-1] + words.offsets[1:])
         self.texts += len(words.offsets) - 1
 
     def read(self, texts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """The words of some texts, one after the other, and the offset of each, shape (len(texts) + 1,)."""
         if len(self._offsets) > 1:
-            self._offsets = [np.concatenate([self._offsets[0][:1], *(part[-len(part) :] for part in self._offsets[1:])])]
+            self._offsets = [
+                np.concatenate([self._offsets[0][:1], *(part[-len(part) :] for part in self._offsets[1:])])
+            ]
         starts, ends = self._offsets[0][texts], self._offsets[0][np.asarray(texts) + 1]
         parts = [
             os.pread(self._file.fileno(), 4 * (end - start), 4 * start) for start, end in zip(starts, ends, strict=True)
@@ -140,7 +141,7 @@ def _proposed(document, groups, members, group_bounds, dropped):  # type: ignore
 
 @numba.njit(inline="always")  # type: ignore[misc]
 def _shingle(words, place, size):  # type: ignore[no-untyped-def]
-    """Hash of `size` words from `place` on; of each word the upper half counts, which is what a WordStore keeps."""
+    """Hash of `size` words from `place` on."""
     value = np.uint64(size)
     for step in range(size):
         value = (value ^ np.uint64(words[place + step])) * np.uint64(0x9E3779B97F4A7C15)
@@ -162,7 +163,7 @@ def _band_keys(hashes, offsets, factors, summands, order, keys):  # type: ignore
         size = min(count, SHINGLE_WORDS)
         number = count - size + 1
         for place in range(number):
-            shingles[place] = np.uint32(_upper_shingle(hashes, start + place, size) >> np.uint64(32))
+            shingles[place] = np.uint32(_shingle(hashes, start + place, size) >> np.uint64(32))
         minima[:] = np.uint32(0xFFFFFFFF)
         for place in range(number):
             shingle = shingles[place]
@@ -175,60 +176,25 @@ def _band_keys(hashes, offsets, factors, summands, order, keys):  # type: ignore
             keys[text, key] = max(np.uint32(1), np.uint32(value >> np.uint64(32)))
 
 
-@numba.njit(inline="always")  # type: ignore[misc]
-def _upper_shingle(hashes, place, size):  # type: ignore[no-untyped-def]
-    value = np.uint64(size)
-    for step in range(size):
-        value = (value ^ (hashes[place + step] >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
-        value ^= value >> np.uint64(29)
-    return mix(value)
-
-
 @numba.njit(nogil=True, cache=True)  # type: ignore[misc]
 def _jaccards(words, offsets):  # type: ignore[no-untyped-def]
-    """Similarity of the first text to each of the others, shape (n - 1,)."""
-    result = np.zeros(len(offsets) - 2, np.float64)
-    first, distinct = _insert(words, offsets[0], offsets[1], np.empty(0, np.uint64))[:2]
-    for other in range(len(result)):
-        _, count, shared = _insert(words, offsets[other + 1], offsets[other + 2], first)
-        result[other] = shared / max(1, distinct + count - shared)
-    return result
-
-
-@numba.njit(nogil=True, cache=True)  # type: ignore[misc]
-def _insert(words, start, end, reference):  # type: ignore[no-untyped-def]
-    """A hash table of the distinct shingles of a text, their number, and how many of them `reference` has."""
-    size = min(end - start, SHINGLE_WORDS)
+    """Similarity of the first text to each of the others, shape (n - 1,): one hash table counts distinct shingles."""
     capacity = 4
-    while capacity < 2 * (end - start):
+    while capacity < 2 * len(words):
         capacity *= 2
-    table, distinct, shared = np.zeros(capacity, np.uint64), 0, 0
-    for place in range(start, end - size + 1 if size else start):
-        shingle = max(_shingle(words, place, size), np.uint64(1))
-        if _add(table, shingle):
-            distinct += 1
-            shared += len(reference) > 0 and _has(reference, shingle)
-    return table, distinct, shared
-
-
-@numba.njit(inline="always")  # type: ignore[misc]
-def _slot(table, value):  # type: ignore[no-untyped-def]
-    """Where `value` stands in a table, or the empty place (0) where it belongs."""
-    mask = np.uint64(len(table) - 1)
-    slot = value & mask
-    while table[slot] != 0 and table[slot] != value:
-        slot = (slot + np.uint64(1)) & mask
-    return slot
-
-
-@numba.njit(inline="always")  # type: ignore[misc]
-def _has(table, value):  # type: ignore[no-untyped-def]
-    return table[_slot(table, value)] == value
-
-
-@numba.njit(inline="always")  # type: ignore[misc]
-def _add(table, value):  # type: ignore[no-untyped-def]
-    slot = _slot(table, value)
-    new = table[slot] == 0
-    table[slot] = value
-    return new
+    table, last = np.zeros(capacity, np.uint64), np.full(capacity, -1, np.int32)
+    in_first = np.zeros(capacity, np.bool_)
+    distinct, shared = np.zeros(len(offsets) - 1), np.zeros(len(offsets) - 1)
+    for text in range(len(offsets) - 1):
+        size = min(offsets[text + 1] - offsets[text], SHINGLE_WORDS)
+        for place in range(offsets[text], offsets[text + 1] - size + 1):
+            shingle = _shingle(words, place, size)
+            slot = np.int64(shingle & np.uint64(capacity - 1))
+            while last[slot] >= 0 and table[slot] != shingle:
+                slot = (slot + 1) & (capacity - 1)
+            if last[slot] != text:
+                distinct[text] += 1
+                shared[text] += in_first[slot]
+                in_first[slot] |= text == 0
+                table[slot], last[slot] = shingle, text
+    return shared[1:] / (distinct[0] + distinct[1:] - shared[1:])

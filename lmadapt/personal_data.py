@@ -19,14 +19,103 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 CONTEXT = 24  # characters before a candidate that may tell what it is
-CUE = re.compile(r"(?i)\b(phone|tel|telephone|mobile|cell|fax|call|contact|dial|ring|sms|text|whatsapp|number is|reach)\b[^\d\n]*$")
+CUE = re.compile(
+    r"(?i)\b(phone|tel|telephone|mobile|cell|fax|call|contact|dial|ring|sms|text|whatsapp|number is|reach)\b[^\d\n]*$"
+)
 NO_ADDRESS = re.compile(r"(?i)(\b(v|ver|version|release|build|section|chapter|oid)[ .:=]*|[=~<>]=\s*[\"']?)$")
 DATE = re.compile(r"\d{1,2}([-/.])\d{1,2}\1\d{4}|\d{4}([-/. ])\d{1,2}\2\d{1,2}")
 ISSUERS = re.compile(r"4|5|6|2[2-7]|3[04-8]|1800|2131|0604|81")  # first digits of cards in use
 IBAN_COUNTRIES = frozenset(  # SWIFT, IBAN registry
-    "AD AE AL AT AZ BA BE BG BH BI BR BY CH CR CY CZ DE DJ DK DO EE EG ES FI FK FO FR GB GE GI GL GR GT HR HU IE IL IQ IS"
-    " IT JO KW KZ LB LC LI LT LU LV LY MC MD ME MK MN MR MT MU NI NL NO OM PK PL PS PT QA RO RS RU SA SC SD SE SI SK SM"
-    " SO ST SV TL TN TR UA VA VG XK YE".split()
+    [
+        "AD",
+        "AE",
+        "AL",
+        "AT",
+        "AZ",
+        "BA",
+        "BE",
+        "BG",
+        "BH",
+        "BI",
+        "BR",
+        "BY",
+        "CH",
+        "CR",
+        "CY",
+        "CZ",
+        "DE",
+        "DJ",
+        "DK",
+        "DO",
+        "EE",
+        "EG",
+        "ES",
+        "FI",
+        "FK",
+        "FO",
+        "FR",
+        "GB",
+        "GE",
+        "GI",
+        "GL",
+        "GR",
+        "GT",
+        "HR",
+        "HU",
+        "IE",
+        "IL",
+        "IQ",
+        "IS",
+        "IT",
+        "JO",
+        "KW",
+        "KZ",
+        "LB",
+        "LC",
+        "LI",
+        "LT",
+        "LU",
+        "LV",
+        "LY",
+        "MC",
+        "MD",
+        "ME",
+        "MK",
+        "MN",
+        "MR",
+        "MT",
+        "MU",
+        "NI",
+        "NL",
+        "NO",
+        "OM",
+        "PK",
+        "PL",
+        "PS",
+        "PT",
+        "QA",
+        "RO",
+        "RS",
+        "RU",
+        "SA",
+        "SC",
+        "SD",
+        "SE",
+        "SI",
+        "SK",
+        "SM",
+        "SO",
+        "ST",
+        "SV",
+        "TL",
+        "TN",
+        "TR",
+        "UA",
+        "VA",
+        "VG",
+        "XK",
+        "YE",
+    ]
 )
 
 
@@ -55,7 +144,10 @@ def _is_card(match: str, before: str) -> bool:
 
 def _is_iban(match: str, before: str) -> bool:
     compact = match.replace(" ", "").upper()
-    return compact[:2] in IBAN_COUNTRIES and int("".join(str(int(character, 36)) for character in compact[4:] + compact[:4])) % 97 == 1
+    return (
+        compact[:2] in IBAN_COUNTRIES
+        and int("".join(str(int(character, 36)) for character in compact[4:] + compact[:4])) % 97 == 1
+    )
 
 
 def _is_address(match: str, before: str) -> bool:
@@ -73,7 +165,7 @@ def _is_phone(match: str, before: str) -> bool:
     digits = re.sub(r"\D", "", number)
     if DATE.fullmatch(number.strip()) or len(set(digits)) < 3:
         return False
-    if number.startswith(("+", "(+", "00")) and not number.startswith("000"):
+    if re.match(r"\(?\+[1-9]|00[1-9]", number):
         return 8 <= len(digits) <= 17
     if CUE.search(before):
         return 7 <= len(digits) <= 13
@@ -134,7 +226,7 @@ KINDS = {
     ),
     "phones": Kind(
         "PHONE",
-        r"(?:\(?\+|\(|)[0-9](?:[ ().\-/]{0,3}[0-9]){6,16}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?",
+        r"(?:\(?\+|\(|)[0-9](?:(?: ?\(|\)[ \-]?|[ .\-/])?[0-9]){6,16}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?",
         _is_phone,
         before=r"(?<![\w.\-/])(?<!\d )",
         after=r"(?![\w\-/]|[.,:][0-9]| [0-9])",

@@ -1,15 +1,7 @@
 """What is too short, too long, too repetitive or too broken to learn from or to measure with, and why.
 
-Published values of these filters, for comparison with the settings in params.yaml:
-
-| statistic | Gopher (Rae et al. 2021, table A1) | C4 (Raffel et al. 2020) | FineWeb (Penedo et al. 2024) |
-|---|---|---|---|
-| words | 50 to 100,000 | at least 3 sentences, lines of at least 5 words | 50 to 100,000 |
-| letters | at least 80 % of words have one | lines end in punctuation | 12 % of lines end in punctuation |
-| repeated lines | at most 30 % of lines | no span of 3 sentences twice | at most 10 % of characters |
-
-They were set for pages of the open web. Curated domain text has short entries that carry facts, so the demo's
-lower bound is far below theirs.
+FILTERS has the published limits. They were set for pages of the open web; curated domain text has short entries that
+carry facts, so the demo uses few of them, with lower bounds far below theirs.
 """
 
 import json
@@ -24,26 +16,39 @@ import pyarrow as pa
 from lmadapt.text_statistics import measure
 from lmadapt.words import Words
 
+# Filters by name: min_ or max_ and a statistic of lmadapt.text_statistics, with the limit their authors use.
+# Gopher: Rae et al. 2021, section A1.1 and table A1; C4: Raffel et al. 2020; FineWeb: Penedo et al. 2024.
+FILTERS: dict[str, float] = {
+    "min_words": 50, "max_words": 100_000,  # Gopher
+    "min_mean_word_characters": 3, "max_mean_word_characters": 10, "max_symbols_per_word": 0.1,  # Gopher
+    "min_alphabetic_word_fraction": 0.8, "min_stop_words": 2,  # Gopher
+    "max_bullet_line_fraction": 0.9, "max_ellipsis_line_fraction": 0.3,  # Gopher
+    "max_repeated_line_fraction": 0.3, "max_repeated_line_character_fraction": 0.2,  # Gopher; FineWeb: 0.01 of characters
+    "max_top_2gram_fraction": 0.2, "max_top_3gram_fraction": 0.18, "max_top_4gram_fraction": 0.16,  # Gopher
+    "max_repeated_5gram_fraction": 0.15, "max_repeated_6gram_fraction": 0.14, "max_repeated_7gram_fraction": 0.13,
+    "max_repeated_8gram_fraction": 0.12, "max_repeated_9gram_fraction": 0.11, "max_repeated_10gram_fraction": 0.1,
+    "min_sentences": 3, "max_curly_brackets": 0, "max_lorem_ipsum": 0,  # C4
+    "min_punctuated_line_fraction": 0.12, "max_short_line_fraction": 0.67, "max_lines_per_word": 0.3,  # FineWeb
+    "min_alphabetic_fraction": 0.6,  # ours: share of letters and white space in the characters
+}  # fmt: skip
 Problem = tuple[str, str]  # rule, evidence
 CHECK_KEYS = {"regex": {"pattern"}, "number": {"value"}, "sentence": {"min_words", "contains"}, "json_keys": {"keys"}}
 SEVERITIES = ("critical", "major", "minor")
 
 
 def text_problems(
-    texts: pa.Array, words: Words, filters: Mapping[str, float | None], *, count_digits: bool = False
+    texts: pa.Array, words: Words, filters: Mapping[str, float], *, count_digits: bool = False
 ) -> list[Problem | None]:
     """For each text the first filter it fails, with what was measured; None when it passes them all.
 
-    `filters` are limits by name: min_ or max_ and a statistic of lmadapt.text_statistics; None switches one off. With
-    `count_digits`, digits count as letters: the answer "42" is no noise.
+    `filters` are limits by name, of FILTERS. With `count_digits`, digits count as letters: "42" is no noise.
     """
-    limits = {key: limit for key, limit in filters.items() if limit is not None}
-    names = {key: key[4:] for key in limits}
+    names = {key: key[4:] for key in filters}
     if count_digits and "min_alphabetic_fraction" in names:
         names["min_alphabetic_fraction"] = "alphanumeric_fraction"
     measured = measure(texts, words, set(names.values()))
     problems: list[Problem | None] = [None] * len(texts)
-    for key, limit in reversed(limits.items()):
+    for key, limit in reversed(filters.items()):
         values, least = measured[names[key]], key.startswith("min_")
         for place in np.flatnonzero(values < limit if least else values > limit).tolist():
             told = f"{key[4:].replace('_', ' ')} {values[place]:.3g} {'<' if least else '>'} {limit:g}"

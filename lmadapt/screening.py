@@ -5,8 +5,8 @@ Groups are independent of each other, so that they can be screened in threads or
 
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from lmadapt.cleaning import clean
 from lmadapt.decisions import INSTRUCTION_ROLES, Row
 from lmadapt.decontamination import LeakFinder
 from lmadapt.languages import find_languages, language_problem
-from lmadapt.near_duplicates import band_keys
+from lmadapt.near_duplicates import KEYS, WordStore, band_keys
 from lmadapt.personal_data import mask_personal_data, suspects
 from lmadapt.quality import conversation_problem, text_problems
 from lmadapt.words import Words, digest, split_words
@@ -30,11 +30,11 @@ class Rules:
     """What a group is screened by."""
 
     role: str
-    filters: Mapping[str, float | None]  # thresholds of quality.text_problems; None: off
+    filters: Mapping[str, float]  # thresholds of quality.text_problems, in their order
     languages: Sequence[str]  # allowed ones; empty: all
     min_language_confidence: float
     personal_data: Sequence[str]  # kinds to replace, of personal_data.KINDS
-    boilerplate: Mapping[str, np.ndarray]  # by source: sorted hashes of lines to remove
+    boilerplate: Mapping[str, Set[str]]  # by source: lines to remove
     leaks: LeakFinder
 
 
@@ -46,6 +46,28 @@ class Screened:
     rows: list[Row]
     words: Words
     keys: np.ndarray
+
+
+@dataclass
+class Training:
+    """The rows of all groups screened so far, and what their texts are compared by."""
+
+    rows: list[Row] = field(default_factory=list)
+    store: WordStore = field(default_factory=WordStore)
+    keys: list[np.ndarray] = field(default_factory=list)  # band keys of each group of texts; joined by `keys_of`
+
+    def add(self, screened: Screened) -> None:
+        """Append a group; its rows number their texts from now on as the store does."""
+        for row in screened.rows:
+            row.texts = tuple(self.store.texts + text for text in row.texts)
+        self.rows += screened.rows
+        self.store.append(screened.words)
+        self.keys.append(screened.keys)
+
+    def keys_of(self, texts: Sequence[int]) -> np.ndarray:
+        """Band keys of some texts, shape (len(texts), KEYS)."""
+        self.keys = [np.concatenate([np.empty((0, KEYS), np.uint32), *self.keys])]
+        return self.keys[0][np.asarray(texts, np.int64)]
 
 
 def screen(table: pa.Table, rules: Rules) -> Screened:
@@ -97,11 +119,12 @@ def _repair(rows: Sequence[Row], contents: Sequence[list[str]], rules: Rules) ->
     """Clean all texts in place, and record the edits: repairs, boilerplate of documents, personal data."""
     for row, texts in zip(rows, contents, strict=True):
         for place, text in enumerate(texts):
-            texts[place], rule, evidence = clean(text)
+            repaired, rule, evidence = clean(text)
             if rule:
                 row.edit(rule, evidence)
-    if rules.boilerplate:
-        _remove_boilerplate(rows, contents, rules.boilerplate)
+            texts[place], count = remove_lines(repaired, rules.boilerplate.get(row.source, frozenset()))
+            if count:
+                row.edit("boilerplate", f"boilerplate: {count} lines that many documents of {row.source} have")
     if rules.personal_data:
         flat = [(row, texts, place) for row, texts in zip(rows, contents, strict=True) for place in range(len(texts))]
         masks = suspects(pa.array([texts[place] for _, texts, place in flat], pa.large_string()), rules.personal_data)
@@ -110,15 +133,6 @@ def _repair(rows: Sequence[Row], contents: Sequence[list[str]], rules: Rules) ->
             texts[place], found = mask_personal_data(texts[place], [kind for kind in masks if masks[kind][number]])
             if found:
                 row.edit("personal_data", f"personal data: {found}")
-
-
-def _remove_boilerplate(rows: Sequence[Row], contents: Sequence[list[str]], lines: Mapping[str, np.ndarray]) -> None:
-    for source in {row.source for row in rows} & lines.keys():
-        places = [place for place, row in enumerate(rows) if row.source == source]
-        found = remove_lines(pa.array([contents[place][0] for place in places], pa.large_string()), lines[source])
-        for number, (text, count) in found.items():
-            contents[places[number]][0] = text.strip()
-            rows[places[number]].edit("boilerplate", f"boilerplate: {count} lines that many documents of {source} have")
 
 
 def _number_texts(rows: Sequence[Row], records: Sequence[Record]) -> list[str]:

@@ -20,8 +20,8 @@ CHARACTERS = (
     "curly_brackets", "lorem_ipsum",
 )  # fmt: skip
 TOP_RUNS, REPEATED_RUNS = (2, 3, 4), (5, 6, 7, 8, 9, 10)  # Gopher, table A1
-_STOP_HASHES = np.array([word_hash(word) for word in STOP_WORDS], np.uint64)
-_LOREM, _IPSUM = (np.uint64(word_hash(word)) for word in ("lorem", "ipsum"))
+_STOP_HASHES = np.array([word_hash(word) for word in STOP_WORDS], np.uint32)
+_LOREM, _IPSUM = (np.uint32(word_hash(word)) for word in ("lorem", "ipsum"))
 
 
 def measure(texts: pa.Array, words: Words, names: set[str]) -> dict[str, np.ndarray]:

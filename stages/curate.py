@@ -9,43 +9,12 @@ from pydantic import Field
 from lmadapt.curation import curate_tables
 from lmadapt.files import atomic_file, atomic_folder, write_json
 from lmadapt.personal_data import KINDS
+from lmadapt.quality import FILTERS
 from lmadapt.sections import Section
 from lmadapt.stage import run
 
-
+FILTER_NAMES = Literal[tuple(FILTERS)]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class FilterParams(Section):
-    """Thresholds on statistics of lmadapt/text_statistics.py; null switches one off. Sources: lmadapt/quality.py."""
-
-    min_words: int | None
-    max_words: int | None
-    min_alphabetic_fraction: Share | None
-    max_repeated_line_fraction: Share | None
-    max_repeated_line_character_fraction: Share | None
-    min_mean_word_characters: float | None
-    max_mean_word_characters: float | None
-    max_symbols_per_word: float | None
-    min_alphabetic_word_fraction: Share | None
-    max_bullet_line_fraction: Share | None
-    max_ellipsis_line_fraction: Share | None
-    min_stop_words: int | None
-    max_top_2gram_fraction: Share | None
-    max_top_3gram_fraction: Share | None
-    max_top_4gram_fraction: Share | None
-    max_repeated_5gram_fraction: Share | None
-    max_repeated_6gram_fraction: Share | None
-    max_repeated_7gram_fraction: Share | None
-    max_repeated_8gram_fraction: Share | None
-    max_repeated_9gram_fraction: Share | None
-    max_repeated_10gram_fraction: Share | None
-    min_sentences: int | None
-    max_curly_brackets: int | None
-    max_lorem_ipsum: int | None
-    min_punctuated_line_fraction: Share | None
-    max_short_line_fraction: Share | None
-    max_lines_per_word: float | None
 
 
 class CurateParams(Section):
@@ -56,7 +25,7 @@ class CurateParams(Section):
     threads: int | None = Field(ge=1)
     ray_address: str | None
     max_bad_records: float = Field(ge=0, lt=1)
-    filters: FilterParams
+    filters: dict[FILTER_NAMES, float]  # type: ignore[valid-type]
     languages: list[str]
     min_language_confidence: Share
     personal_data: list[Literal[tuple(KINDS)]]  # type: ignore[valid-type]

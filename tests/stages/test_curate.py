@@ -5,13 +5,13 @@ from pathlib import Path
 from lmadapt.records import CURATED_TABLES, read_table
 from lmadapt.sections import load_section
 from stages.curate import CurateParams, curate
-from tests.raw_tables import FILTERS, SETTINGS, raw_records, write_raw
+from tests.raw_tables import RUNNING, SCREENING, SETTINGS, raw_records, write_raw
 
 PARAMS = Path(__file__).parents[2] / "recipes/demo-cpu.yaml"
 
 
 def run(folder: Path, raw: Path) -> Path:
-    params = CurateParams(**FILTERS, **SETTINGS)
+    params = CurateParams(**SCREENING, **RUNNING, **SETTINGS)
     curate(params, raw, folder / "curated", folder / "plots" / "funnel.csv", folder / "metrics" / "curate.json")
     return folder
 

@@ -68,18 +68,19 @@ def derive(
             training.add(screened)
             vocabulary = np.union1d(vocabulary, screened.words.hashes)
             described = _describe(group.to_pylist(), screened.rows, tokenizer)
-            if languages and table == "corpus":
-                found = [
-                    language_problem(one, languages, min_language_confidence)
-                    for one in find_languages(group["text"].to_pylist())
-                ]
-                described["language_problem"] = [problem[1] if problem else "" for problem in found]
+            allowed = languages if table == "corpus" else []
+            found = find_languages(group["text"].to_pylist()) if allowed else [("", 1.0)] * len(group)
+            problems = [language_problem(one, allowed or [""], min_language_confidence) for one in found]
+            described["language_problem"] = [problem[1] if problem else "" for problem in problems]
             for name, values in described.items():
                 columns[name] += values
         compared[table] = training.rows[before:]
-        frames[table] = pd.DataFrame(columns or _describe([], [], tokenizer))
+        frames[table] = pd.DataFrame(columns or _describe([], [], tokenizer) | {"language_problem": []})
         sizes.append({"id": table, "source": f"{table}.parquet", "location": "", "rows": len(frames[table])})
-        sizes[-1] |= {"tokens_per_row": float(frames[table]["tokens"].mean() or 0), "vocabulary": len(vocabulary)}
+        sizes[-1] |= {
+            "tokens_per_row": float(frames[table]["tokens"].sum() / max(1, len(frames[table]))),
+            "vocabulary": len(vocabulary),
+        }
     _mark_duplicates(frames, compared, training, near_duplicate_jaccard)
     uses = Counter(name for table in (*compared, "items") for name in frames[table]["id"])
     for table in (*compared, "items"):

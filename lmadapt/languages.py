@@ -21,9 +21,9 @@ def find_languages(texts: Sequence[str]) -> list[Language]:
 
 
 def language_problem(found: Language, allowed: Sequence[str], min_confidence: float) -> tuple[str, str] | None:
-    """Rule and evidence unless the text is surely in one of the `allowed` languages; FineWeb asks for 0.65."""
+    """Rule and evidence of a text that is not surely in an `allowed` language (FineWeb: 0.65); without letters it passes."""
     language, confidence = found
-    if language in allowed and confidence >= min_confidence:
+    if language == "und" or (language in allowed and confidence >= min_confidence):
         return None
     told = f"{language} with confidence {confidence:.2f}; allowed: {', '.join(allowed)} from {min_confidence:g} on"
     return "language", told

@@ -21,12 +21,15 @@ from tests.tiny import make_tiny_tokenizer
 
 DOCUMENTS = ("corpus", "replay_text", "heldout_text")
 CONVERSATIONS = ("instructions", "replay_instructions")
-LIMITS = {"max_document_tokens": 1000, "max_failing_fraction": 0.0, "max_drift": 0.5}
+LIMITS = {"max_document_tokens": 1000, "max_failing_fraction": 0.0, "max_drift": 3.0}
 TOKENIZER = make_tiny_tokenizer()
 TOKENIZER.chat_template = (
     "{% if 'unspeakable' in messages | string %}{{ raise_exception('no') }}{% endif %}" + PLAIN_TEMPLATE
 )
-ENGLISH = "This is an entry about the weakness of a program that reads more of the input than it has room for"
+ENGLISH = (
+    "This is an entry about the weakness of a program that reads more of the input than it has room for, which was "
+    "found by the people who wrote it and who have since then told everybody else what should be done about it"
+)
 CHINESE = "\u8fd9\u662f\u4e00\u6bb5\u5173\u4e8e\u7a0b\u5e8f\u5f31\u70b9\u7684\u4e2d\u6587\u6587\u5b57" * 3
 
 
@@ -40,8 +43,8 @@ def minimums(tables: Records) -> dict[str, float]:
         "min_items_per_category": 30,
         "min_general_categories": 1,
         "min_supervised_fraction": 0.4,
-        "min_replay_text_fraction": 0.2,
-        "min_replay_instructions_fraction": 0.2,
+        "min_replay_text_fraction": 0.1,
+        "min_replay_instructions_fraction": 0.05,
     }
 
 
@@ -59,8 +62,13 @@ def baseline(sound: Records) -> dict[str, Any]:
 
 
 def frames_of(tables: Records, baseline: dict[str, Any]) -> dict[str, pd.DataFrame]:
-    frames = derive_tables(tables, TOKENIZER, languages=["en"], min_language_confidence=0.3)
+    frames = derive_tables(tables, TOKENIZER, languages=["en"], min_language_confidence=0.0)
     return frames | {"drift": drift_frame(frames["sizes"], baseline)}
+
+
+@pytest.fixture(scope="module")
+def sound_frames(sound: Records, baseline: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    return frames_of(sound, baseline)
 
 
 def check(suites: Suites, frames: dict[str, pd.DataFrame], site: Path) -> dict[str, Outcome]:
@@ -126,12 +134,13 @@ def group_faults() -> Iterator[tuple[str, Callable[[Records], None]]]:
 FAULTS: dict[str, Callable[[Records], Any]] = dict(group_faults()) | {
     "tables.schema_problem": lambda t: None,  # planted in the file, see below
     "corpus.language_problem": change_text("corpus", lambda t, text: CHINESE),
-    "heldout_text.group": lambda t: t["heldout_text"][-1].update(group="other"),
+    "heldout_text.group": lambda t: t["heldout_text"][0].update(group="other"),
     "items.item_problem": lambda t: t["items"][0].update(answer=9),
     "items.question": lambda t: t["items"][0].update({key: t["items"][1][key] for key in ("prompt", "choices")}),
     "categories.general_items": lambda t: None,  # by its threshold, see below
-    "categories.items": lambda t: t["items"].append(
-        t["items"][0] | {"id": "x", "category": "small", "prompt": "What?"}
+    "categories.items": lambda t: t["items"].extend(
+        t["items"][0] | {"id": f"x{n}", "category": "small", "cluster": f"x{n}", "prompt": f"What is {n}?"}
+        for n in (1, 2)
     ),
     "categories.clusters": lambda t: [i.update(cluster="one") for i in t["items"] if i["group"] == "domain"],
     "totals.corpus_rows": lambda t: t["corpus"].pop(),
@@ -160,30 +169,41 @@ THRESHOLDS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_caught_by_its_expectation_and_no_other(
-    name: str, sound: Records, baseline: dict[str, Any], tmp_path: Path
+    sound: Records, baseline: dict[str, Any], sound_frames: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
-    tables, before = copy.deepcopy(sound), copy.deepcopy(baseline)
-    FAULTS[name](tables)
-    frame, _, column = name.partition(".")
-    if frame == "drift":
-        before["sizes"]["corpus"][column] *= 0.5
-    frames = frames_of(tables, before)
-    if name == "tables.schema_problem":
-        pq.write_table(pa.table({"id": [1]}), write_curated(sound, tmp_path / "c") / "decisions.parquet")
-        frames["tables"] = derive(tmp_path / "c", TOKENIZER, **SHARING)["tables"]
-    suites = make_suites(minimums(sound) | THRESHOLDS.get(name, {}), **LIMITS)
-    outcomes = check(suites, frames, tmp_path / "site")
-    assert failing(outcomes) == {name}
-    assert outcomes[name].failing >= 1
-    assert outcomes[name].examples
+    """All faults are checked in one go; frames that a fault leaves as they are meet what they met without it."""
+    suites: Suites = {}
+    checked: dict[str, pd.DataFrame] = {}
+    for name, fault in FAULTS.items():
+        tables, before = copy.deepcopy(sound), copy.deepcopy(baseline)
+        fault(tables)
+        frame, _, column = name.partition(".")
+        if frame == "drift":
+            before["sizes"]["corpus"][column] *= 0.2
+        frames = sound_frames if tables == sound and frame != "drift" else frames_of(tables, before)
+        if name == "tables.schema_problem":
+            folder = write_curated(sound, tmp_path)
+            pq.write_table(pa.table({"id": [1]}), folder / "decisions.parquet")
+            frames = frames | {"tables": derive(folder, TOKENIZER, **SHARING)["tables"]}
+        for other, suite in make_suites(minimums(sound) | THRESHOLDS.get(name, {}), **LIMITS).items():
+            if other == frame or not frames[other].equals(sound_frames[other]):
+                suites[f"{name}|{other}"], checked[f"{name}|{other}"] = suite, frames[other]
+    outcomes = iter(run_suites(suites, checked, None))
+    failed: dict[str, list[Outcome]] = {name: [] for name in FAULTS}
+    for key, suite in suites.items():
+        failed[key.partition("|")[0]] += [outcome for outcome in (next(outcomes) for _ in suite) if not outcome.success]
+    assert {name: [outcome.name for outcome in found] for name, found in failed.items()} == {n: [n] for n in FAULTS}
+    for (outcome,) in failed.values():
+        assert not outcome.exception
+        assert outcome.failing >= 1
+        assert outcome.examples
 
 
 def test_sound_tables_meet_every_expectation_and_every_expectation_has_a_fault(
-    sound: Records, baseline: dict[str, Any], tmp_path: Path
+    sound: Records, sound_frames: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
-    outcomes = check(make_suites(minimums(sound), **LIMITS), frames_of(sound, baseline), tmp_path)
+    outcomes = check(make_suites(minimums(sound), **LIMITS), sound_frames, tmp_path)
     assert failing(outcomes) == set()
     assert set(outcomes) == set(FAULTS)
     assert {outcome.severity for outcome in outcomes.values()} == {"error", "warning"}
@@ -207,7 +227,6 @@ def test_a_failing_fraction_is_tolerated_in_rows_but_not_in_leaks(sound: Records
     frames = derive_tables(tables, TOKENIZER)
     for fraction, fails in ((0.0, {"corpus.characters", "corpus.leak"}), (0.1, {"corpus.leak"})):
         suites = make_suites(minimums(sound), **LIMITS | {"max_failing_fraction": fraction})
-        frames["corpus"]["language_problem"] = ""
         assert failing(check({"corpus": suites["corpus"]}, frames, tmp_path / str(fraction))) == fails
 
 

@@ -22,7 +22,7 @@ CONTEXT = 24  # characters before a candidate that may tell what it is
 CUE = re.compile(
     r"(?i)\b(phone|tel|telephone|mobile|cell|fax|call|contact|dial|ring|sms|text|whatsapp|number is|reach)\b[^\d\n]*$"
 )
-NO_ADDRESS = re.compile(r"(?i)(\b(v|ver|version|release|build|section|chapter|oid)[ .:=]*|[=~<>]=\s*[\"']?)$")
+NO_ADDRESS = re.compile(r"(?i)(\b(v|ver|version|release|build|section|chapter|figure|table|oid)[ .:=]*|[=~<>]=\s*[\"']?)$")
 DATE = re.compile(r"\d{1,2}([-/.])\d{1,2}\1\d{4}|\d{4}([-/. ])\d{1,2}\2\d{1,2}")
 ISSUERS = re.compile(r"4|5|6|2[2-7]|3[04-8]|1800|2131|0604|81")  # first digits of cards in use
 IBAN_COUNTRIES = frozenset(  # SWIFT, IBAN registry
@@ -182,9 +182,16 @@ def _is_secret(match: str, before: str) -> bool:
         return True
     value = found["value"]
     bits = -sum(n / len(value) * math.log2(n / len(value)) for n in Counter(value).values())
-    return bits > 3 and any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+    return bool(re.fullmatch(_FORMS, value)) or bits > 3 and any(map(str.isdigit, value)) and any(map(str.isalpha, value))
 
 
+_FORMS = (
+    r"(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,}|glpat-[A-Za-z0-9_\-]{20,}"
+    r"|xox[abeoprs]-[A-Za-z0-9\-]{10,}|AIza[0-9A-Za-z_\-]{35}|[sr]k_(?:live|test)_[A-Za-z0-9]{16,}"
+    r"|sk-[A-Za-z0-9_\-]{20,}|hf_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_\-]{40,}"
+    r"|SG\.[A-Za-z0-9_\-]{16,}\.[A-Za-z0-9_\-]{16,}|(?:AC|SK)[0-9a-f]{32}"
+    r"|eyJ[A-Za-z0-9_\-]{10,}\.eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}"
+)
 _ASSIGNED = (
     r"(?i:api[_-]?key|access[_-]?key|secret(?:[_-]?key)?|auth[_-]?token|access[_-]?token|token|passw(?:or)?d)"
     r"[\"']?\s*(?:[:=]|=>|:=|is)\s*[\"']?"
@@ -200,12 +207,7 @@ KINDS = {
     ),
     "api_keys": Kind(
         "API_KEY",
-        r"(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,}|glpat-[A-Za-z0-9_\-]{20,}"
-        r"|xox[abeoprs]-[A-Za-z0-9\-]{10,}|AIza[0-9A-Za-z_\-]{35}|[sr]k_(?:live|test)_[A-Za-z0-9]{16,}"
-        r"|sk-[A-Za-z0-9_\-]{20,}|hf_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_\-]{40,}"
-        r"|SG\.[A-Za-z0-9_\-]{16,}\.[A-Za-z0-9_\-]{16,}|(?:AC|SK)[0-9a-f]{32}"
-        r"|eyJ[A-Za-z0-9_\-]{10,}\.eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}"
-        rf"|{_ASSIGNED}[A-Za-z0-9_\-/+.=]{{16,}}",
+        rf"{_FORMS}|{_ASSIGNED}[A-Za-z0-9_\-/+.=]{{16,}}",
         _is_secret,
         before=r"(?<![A-Za-z0-9])",
         after=r"(?![A-Za-z0-9])",

@@ -93,7 +93,10 @@ def datatrove(corpus):
     from datatrove.pipeline.readers import ParquetReader
     from datatrove.pipeline.writers import JsonlWriter
 
-    folder, config = Path(corpus).with_suffix(".datatrove"), MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8)
+    folder, config = (
+        Path(corpus).with_suffix(".datatrove"),
+        MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8),
+    )
     reader = ParquetReader(str(Path(corpus).parent), glob_pattern=Path(corpus).name)
     steps = [
         ([reader, MinhashDedupSignature(f"{folder}/sig", config=config)], 1),

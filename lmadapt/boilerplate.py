@@ -17,7 +17,7 @@ def common_lines(documents: Iterable[str], min_fraction: float) -> frozenset[str
     counts: Counter[str] = Counter()
     number = forgotten = 0
     for number, text in enumerate(documents, start=1):  # noqa: B007 - used below
-        counts.update({line.strip() for line in text.split("\n") if len(line) >= MIN_CHARACTERS})
+        counts.update(set(map(str.strip, text.split("\n"))))
         while len(counts) > MAX_LINES:
             forgotten += 1
             counts = Counter({line: count for line, count in counts.items() if count > forgotten})

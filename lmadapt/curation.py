@@ -101,11 +101,14 @@ def curate_tables(
     kept = [item for row, item in zip(item_rows, items, strict=True) if row.outcome != "dropped"]
     with tempfile.TemporaryDirectory(dir=curated, prefix=".scratch.") as scratch:
         training = Training()
+        finders = {
+            lenient: LeakFinder(kept, ngram_words=decontaminate_ngram_words, in_corpus=lenient)
+            for lenient in (True, False)
+        }
         for role in ROLES[:4]:
-            finder = LeakFinder(kept, ngram_words=decontaminate_ngram_words, in_corpus=role == "corpus")
             fraction = boilerplate_fraction if role in DOCUMENT_ROLES else None
             lines = _common_lines(raw / f"{role}.parquet", role, fraction)
-            rules = Rules(role=role, boilerplate=lines, leaks=finder, **screening)
+            rules = Rules(role=role, boilerplate=lines, leaks=finders[role == "corpus"], **screening)
             _screen_role(raw / f"{role}.parquet", Path(scratch, role), rules, training, running)
         rows = [*training.rows, *item_rows]
         all_rows = [*rows, *bad_rows(read_table(raw / "bad_records.parquet", BAD_RECORD).to_pylist())]

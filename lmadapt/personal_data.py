@@ -22,7 +22,9 @@ CONTEXT = 24  # characters before a candidate that may tell what it is
 CUE = re.compile(
     r"(?i)\b(phone|tel|telephone|mobile|cell|fax|call|contact|dial|ring|sms|text|whatsapp|number is|reach)\b[^\d\n]*$"
 )
-NO_ADDRESS = re.compile(r"(?i)(\b(v|ver|version|release|build|section|chapter|figure|table|oid)[ .:=]*|[=~<>]=\s*[\"']?)$")
+NO_ADDRESS = re.compile(
+    r"(?i)(\b(v|ver|version|release|build|section|chapter|figure|table|oid)[ .:=]*|[=~<>]=\s*[\"']?)$"
+)
 DATE = re.compile(r"\d{1,2}([-/.])\d{1,2}\1\d{4}|\d{4}([-/. ])\d{1,2}\2\d{1,2}")
 ISSUERS = re.compile(r"4|5|6|2[2-7]|3[04-8]|1800|2131|0604|81")  # first digits of cards in use
 IBAN_COUNTRIES = frozenset(  # SWIFT, IBAN registry
@@ -182,7 +184,9 @@ def _is_secret(match: str, before: str) -> bool:
         return True
     value = found["value"]
     bits = -sum(n / len(value) * math.log2(n / len(value)) for n in Counter(value).values())
-    return bool(re.fullmatch(_FORMS, value)) or bits > 3 and any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+    return (
+        bool(re.fullmatch(_FORMS, value)) or bits > 3 and any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+    )
 
 
 _FORMS = (
@@ -236,11 +240,41 @@ KINDS = {
 }  # fmt: skip
 
 
-def suspects(texts: pa.Array, kinds: Sequence[str]) -> dict[str, np.ndarray]:
-    """Which of the texts may hold each kind: boolean masks, shape (n,)."""
-    expressions = {kind: KINDS[kind].expression for kind in kinds}
-    any_kind = pc.match_substring_regex(texts, "|".join(expressions.values()) or "[^\\s\\S]").fill_null(False)
-    places, worth = np.flatnonzero(any_kind), texts.filter(any_kind)
+def mask_personal_data(texts: Sequence[str], kinds: Sequence[str]) -> dict[int, tuple[str, str]]:
+    """By place, the texts that hold any of the kinds: with placeholders, and how many of which kind were put in.
+
+    Private keys are looked for in whole texts, everything else line by line.
+    """
+    found: dict[int, tuple[str, str]] = {}
+    in_lines = [kind for kind in kinds if kind != "private_keys"]
+    masks = _suspects(texts, kinds)
+    places = np.flatnonzero(np.any(list(masks.values()), axis=0)).tolist() if masks else []
+    counts: dict[int, Counter[str]] = {place: Counter() for place in places}
+    keyless = [
+        _mask(texts[n], KINDS["private_keys"], counts[n])
+        if "private_keys" in masks and masks["private_keys"][n]
+        else texts[n]
+        for n in places
+    ]
+    lines = [text.split("\n") for text in keyless]
+    flat = [(number, place) for number, own in enumerate(lines) for place in range(len(own))]
+    for kind, mask in _suspects([line for own in lines for line in own], in_lines).items():
+        for number, place in (flat[hit] for hit in np.flatnonzero(mask).tolist()):
+            lines[number][place] = _mask(lines[number][place], KINDS[kind], counts[places[number]])
+    for place, own in zip(places, lines, strict=True):
+        if counts[place]:
+            found[place] = "\n".join(own), ", ".join(f"{number} {name}" for name, number in counts[place].items())
+    return found
+
+
+def _suspects(texts: Sequence[str], kinds: Sequence[str]) -> dict[str, np.ndarray]:
+    """Which of the texts may hold each kind: boolean masks, shape (n,), in the order in which kinds are replaced."""
+    column = pa.array(texts, pa.large_string())
+    expressions = {kind: KINDS[kind].expression for kind in KINDS if kind in kinds}
+    if not expressions:
+        return {}
+    any_kind = pc.match_substring_regex(column, "|".join(expressions.values()))
+    places, worth = np.flatnonzero(any_kind), column.filter(any_kind)
     masks = {}
     for kind, expression in expressions.items():
         masks[kind] = np.zeros(len(texts), np.bool_)
@@ -248,18 +282,12 @@ def suspects(texts: pa.Array, kinds: Sequence[str]) -> dict[str, np.ndarray]:
     return masks
 
 
-def mask_personal_data(text: str, kinds: Sequence[str]) -> tuple[str, str]:
-    """The text with placeholders, and how many of which kind were put in ("" for none); never what stood there."""
-    counts: Counter[str] = Counter()
-    for kind in (KINDS[name] for name in KINDS if name in kinds):
+def _mask(text: str, kind: Kind, counts: Counter[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
+        if not kind.holds(match[0], match.string[max(0, match.start() - CONTEXT) : match.start()]):
+            return match[0]
+        counts[kind.placeholder] += 1
+        assigned = ASSIGNED.search(match[0]) if kind.placeholder == "API_KEY" else None
+        return f"{match[0][: assigned.start('value')] if assigned else ''}<{kind.placeholder}>"
 
-        def replace(match: re.Match[str], kind: Kind = kind) -> str:
-            before = match.string[max(0, match.start() - CONTEXT) : match.start()]
-            if not kind.holds(match[0], before):
-                return match[0]
-            counts[kind.placeholder] += 1
-            assigned = ASSIGNED.search(match[0]) if kind.placeholder == "API_KEY" else None
-            return f"{match[0][: assigned.start('value')] if assigned else ''}<{kind.placeholder}>"
-
-        text = kind.pattern.sub(replace, text)
-    return text, ", ".join(f"{number} {placeholder}" for placeholder, number in counts.items())
+    return kind.pattern.sub(replace, text)

@@ -18,7 +18,7 @@ from lmadapt.decisions import INSTRUCTION_ROLES, Row
 from lmadapt.decontamination import LeakFinder
 from lmadapt.languages import find_languages, language_problem
 from lmadapt.near_duplicates import KEYS, WordStore, band_keys
-from lmadapt.personal_data import mask_personal_data, suspects
+from lmadapt.personal_data import mask_personal_data
 from lmadapt.quality import conversation_problem, text_problems
 from lmadapt.words import Words, digest, split_words
 
@@ -125,14 +125,12 @@ def _repair(rows: Sequence[Row], contents: Sequence[list[str]], rules: Rules) ->
             texts[place], count = remove_lines(repaired, rules.boilerplate.get(row.source, frozenset()))
             if count:
                 row.edit("boilerplate", f"boilerplate: {count} lines that many documents of {row.source} have")
-    if rules.personal_data:
-        flat = [(row, texts, place) for row, texts in zip(rows, contents, strict=True) for place in range(len(texts))]
-        masks = suspects(pa.array([texts[place] for _, texts, place in flat], pa.large_string()), rules.personal_data)
-        for number in np.flatnonzero(np.any(list(masks.values()), axis=0)).tolist():
-            row, texts, place = flat[number]
-            texts[place], found = mask_personal_data(texts[place], [kind for kind in masks if masks[kind][number]])
-            if found:
-                row.edit("personal_data", f"personal data: {found}")
+    flat = [(row, texts, place) for row, texts in zip(rows, contents, strict=True) for place in range(len(texts))]
+    found = mask_personal_data([texts[place] for _, texts, place in flat], rules.personal_data)
+    for number, (masked, counts) in found.items():
+        row, texts, place = flat[number]
+        texts[place] = masked
+        row.edit("personal_data", f"personal data: {counts}")
 
 
 def _number_texts(rows: Sequence[Row], records: Sequence[Record]) -> list[str]:

@@ -99,7 +99,7 @@ def split_words(texts: Any) -> Words:
 def digest(text: str, words: np.ndarray) -> bytes:
     """A hash that texts share when they are equal up to case, Unicode form and spacing; `words` are its word hashes."""
     hashed = hashlib.blake2b(words.tobytes(), digest_size=16)
-    hashed.update((text.casefold() if text.isascii() else _fold_lines(text)).encode().translate(None, b"\t\n\v\f\r "))
+    hashed.update(text.casefold().encode().translate(None, b"\t\n\v\f\r "))
     return hashed.digest()
 
 
@@ -117,7 +117,7 @@ def word_hash(word: str) -> int:
     value = BASIS
     for character in word:
         value = (value ^ ord(character)) * PRIME % 2**64
-    return int(mix(np.uint64(value)) >> np.uint64(32))
+    return int(mix.py_func(np.array([value], np.uint64))[0] >> np.uint64(32))
 
 
 @functools.cache
@@ -126,7 +126,7 @@ def character_classes() -> np.ndarray:
     plane = [chr(code) if not 0xD800 <= code < 0xE000 else " " for code in range(2**16)]
     characters = pa.array(plane)
     classes = np.where(pc.match_substring_regex(characters, LETTER), IN_WORD, PART).astype(np.uint8)
-    classes[np.asarray(pc.match_substring_regex(characters, SPACELESS))] = ALONE
+    classes[(classes == IN_WORD) & np.asarray(pc.match_substring_regex(characters, SPACELESS))] = ALONE
     for number, signs in enumerate(OPERATORS):
         classes[[ord(sign) for sign in signs]] = OPERATOR + number
     return classes

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from lmadapt.cli import app
 from tests.adapted import ROOT, make_adapted_project, write_evaluation
 
-COMMANDS = ["use", "doctor", "gate", "generate", "summary"]
+COMMANDS = ["use", "doctor", "gate", "generate", "summary", "why"]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,3 @@
-import unicodedata
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,10 +49,9 @@ def test_texts_do_not_depend_on_their_neighbours(texts: list[str]) -> None:
     assert [together.of(n).tolist() for n in range(len(texts))] == [split_words([t]).hashes.tolist() for t in texts]
 
 
-def test_the_digest_ignores_case_form_and_spacing_and_nothing_else() -> None:
+def test_the_digest_ignores_case_and_spacing_and_nothing_else() -> None:
     def of(text: str) -> bytes:
         return digest(text, split_words([text]).hashes)
 
     assert of("One  straße,\ntwo") == of("ONE STRASSE, TWO")
-    assert of(unicodedata.normalize("NFD", "café")) == of("café")
     assert len({of("one two"), of("onetwo"), of("one, two"), of("one two.")}) == 4

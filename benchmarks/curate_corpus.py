@@ -62,19 +62,24 @@ def real_files(seed: int) -> list[Path]:
     return files
 
 
-def write_corpus(raw: Path, megabytes: float, items: list[dict[str, Any]], seed: int) -> Planted:
-    """Write raw tables: a corpus of about that size with its planted copies and leaks, the items, nothing else."""
+def write_corpus(raw: Path, megabytes: float, items: list[dict[str, Any]], seed: int, *, exact: bool) -> Planted:
+    """Write raw tables: a corpus of about that size with its planted copies and leaks, the items, nothing else.
+
+    With `exact` the similarity of every planted copy is computed, which takes longer than all the rest.
+    """
     planted = Planted()
     raw.mkdir(parents=True)
-    write_table(_documents(megabytes * 1e6, items, planted, seed), RAW_TABLES["corpus"], raw / "corpus.parquet")
+    write_table(_documents(megabytes * 1e6, items, planted, seed, exact), RAW_TABLES["corpus"], raw / "corpus.parquet")
     for role in ("general_text", "instructions", "general_instructions"):
         write_table([], RAW_TABLES[role], raw / f"{role}.parquet")
     write_table(items, RAW_TABLES["evaluation"], raw / "evaluation.parquet")
     return planted
 
 
-def _documents(total: float, items: list[dict[str, Any]], planted: Planted, seed: int) -> Iterator[dict[str, Any]]:
-    draw, size, number, originals = random.Random(seed), 0, 0, 0
+def _documents(
+    total: float, items: list[dict[str, Any]], planted: Planted, seed: int, exact: bool
+) -> Iterator[dict[str, Any]]:
+    draw, size, number = random.Random(seed), 0, 0
     for file in real_files(seed):
         try:
             text = file.read_text(encoding="utf-8")
@@ -86,13 +91,12 @@ def _documents(total: float, items: list[dict[str, Any]], planted: Planted, seed
             item = draw.choice(items)
             planted.leaks[str(number)] = item["id"]
             text = f"{text}\n{item['prompt']}\n"
-        originals += len(text)
-        copies = [None] if draw.random() < PLANTED_SHARE / (1 - PLANTED_SHARE) else []
+        copies = [1] if draw.random() < PLANTED_SHARE / (1 - PLANTED_SHARE) else []
         for version in (text, *(near_copy(text, draw) for _ in copies)):
             yield {"id": str(number), "text": version, "entity": "", "source": "files", "location": str(file)}
             size += len(version.encode())
             number += 1
-        if copies:
+        if copies and exact:
             planted.pairs.append((str(number - 2), str(number - 1), jaccard(shingles(text), shingles(version))))
     planted.megabytes = size / 1e6
     if size < total:
@@ -115,7 +119,8 @@ def make_items(count: int, seed: int) -> list[dict[str, Any]]:
         {
             "id": f"item/{number}", "group": "general", "category": "made", "cluster": f"c{number}",
             "prompt": "Which of these is meant by " + " ".join(draw.choices(WORDS, k=draw.randint(10, 25))) + "?",
-            "choices": ["one", "two"], "answer": 0, "check": "", "severity": "", "source": "made", "location": str(number),
+            "choices": ["one", "two"], "answer": 0, "check": "", "severity": "", "source": "made",
+            "location": str(number),
         }
         for number in range(count)
     ]  # fmt: skip
@@ -166,15 +171,16 @@ def _value(kind: str, one: Faker, draw: random.Random) -> str:
         "random": lambda: characters(32),
     }
     body = "\n".join(characters(64) for _ in range(12))
+    size = 4 if draw.random() < 0.3 else 99
     return {
-        "emails": lambda: draw.choice([one.email, one.company_email, one.free_email])(),
-        "phones": one.phone_number,
-        "ip_addresses": lambda: draw.choice([one.ipv4, one.ipv4, one.ipv6])(),
-        "cards": lambda: " ".join(_groups(one.credit_card_number(), 4 if draw.random() < 0.3 else 99)),
-        "ibans": lambda: " ".join(_groups(one.iban(), 4 if draw.random() < 0.3 else 99)),
-        "api_keys": lambda: keys[draw.choice(list(keys))](),
-        "private_keys": lambda: f"-----BEGIN RSA PRIVATE KEY-----\n{body}\n-----END RSA PRIVATE KEY-----",
-    }[kind]()
+        "emails": draw.choice([one.email, one.company_email, one.free_email])(),
+        "phones": one.phone_number(),
+        "ip_addresses": draw.choice([one.ipv4, one.ipv4, one.ipv6])(),
+        "cards": " ".join(_groups(one.credit_card_number(), size)),
+        "ibans": " ".join(_groups(one.iban(), size)),
+        "api_keys": keys[draw.choice(list(keys))](),
+        "private_keys": f"-----BEGIN RSA PRIVATE KEY-----\n{body}\n-----END RSA PRIVATE KEY-----",
+    }[kind]
 
 
 def _groups(value: str, size: int) -> list[str]:

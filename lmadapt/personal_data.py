@@ -27,97 +27,10 @@ NO_ADDRESS = re.compile(
 )
 DATE = re.compile(r"\d{1,2}([-/.])\d{1,2}\1\d{4}|\d{4}([-/. ])\d{1,2}\2\d{1,2}")
 ISSUERS = re.compile(r"4|5|6|2[2-7]|3[04-8]|1800|2131|0604|81")  # first digits of cards in use
-IBAN_COUNTRIES = frozenset(  # SWIFT, IBAN registry
-    [
-        "AD",
-        "AE",
-        "AL",
-        "AT",
-        "AZ",
-        "BA",
-        "BE",
-        "BG",
-        "BH",
-        "BI",
-        "BR",
-        "BY",
-        "CH",
-        "CR",
-        "CY",
-        "CZ",
-        "DE",
-        "DJ",
-        "DK",
-        "DO",
-        "EE",
-        "EG",
-        "ES",
-        "FI",
-        "FK",
-        "FO",
-        "FR",
-        "GB",
-        "GE",
-        "GI",
-        "GL",
-        "GR",
-        "GT",
-        "HR",
-        "HU",
-        "IE",
-        "IL",
-        "IQ",
-        "IS",
-        "IT",
-        "JO",
-        "KW",
-        "KZ",
-        "LB",
-        "LC",
-        "LI",
-        "LT",
-        "LU",
-        "LV",
-        "LY",
-        "MC",
-        "MD",
-        "ME",
-        "MK",
-        "MN",
-        "MR",
-        "MT",
-        "MU",
-        "NI",
-        "NL",
-        "NO",
-        "OM",
-        "PK",
-        "PL",
-        "PS",
-        "PT",
-        "QA",
-        "RO",
-        "RS",
-        "RU",
-        "SA",
-        "SC",
-        "SD",
-        "SE",
-        "SI",
-        "SK",
-        "SM",
-        "SO",
-        "ST",
-        "SV",
-        "TL",
-        "TN",
-        "TR",
-        "UA",
-        "VA",
-        "VG",
-        "XK",
-        "YE",
-    ]
+IBAN_COUNTRIES = (  # SWIFT, IBAN registry
+    "AD AE AL AT AZ BA BE BG BH BI BR BY CH CR CY CZ DE DJ DK DO EE EG ES FI FK FO FR GB GE GI GL GR GT HR HU IE IL IQ "
+    "IS IT JO KW KZ LB LC LI LT LU LV LY MC MD ME MK MN MR MT MU NI NL NO OM PK PL PS PT QA RO RS RU SA SC SD SE SI SK "
+    "SM SO ST SV TL TN TR UA VA VG XK YE"
 )
 
 
@@ -141,7 +54,7 @@ def _is_card(match: str, before: str) -> bool:
     digits = [int(character) for character in match if character.isdigit()]
     doubled = [2 * digit - 9 * (digit > 4) for digit in digits[-2::-2]]
     issued = ISSUERS.match("".join(map(str, digits)))
-    return bool(issued) and len(set(digits)) > 2 and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+    return bool(issued) and len(set(digits)) > 1 and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
 def _is_iban(match: str, before: str) -> bool:
@@ -184,8 +97,8 @@ def _is_secret(match: str, before: str) -> bool:
         return True
     value = found["value"]
     bits = -sum(n / len(value) * math.log2(n / len(value)) for n in Counter(value).values())
-    return (
-        bool(re.fullmatch(_FORMS, value)) or bits > 3 and any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+    return bool(re.fullmatch(_FORMS, value)) or (
+        bits > 3 and any(map(str.isdigit, value)) and any(map(str.isalpha, value))
     )
 
 
@@ -204,8 +117,8 @@ ASSIGNED = re.compile(rf"{_ASSIGNED}(?P<value>[A-Za-z0-9_\-/+.=]{{16,}})$")
 KINDS = {
     "private_keys": Kind(
         "PRIVATE_KEY",
-        r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=:,.\-\s\\]*?-----END [A-Z0-9 ]*KEY(?: BLOCK)?-----"
-        r"|[A-Za-z0-9+/=\s\\]*)",
+        r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=:,.\-\s\\]*?"
+        r"-----END [A-Z0-9 ]*KEY(?: BLOCK)?-----|[A-Za-z0-9+/=\s\\]*)",
         before="",
         after="",
     ),
@@ -217,18 +130,21 @@ KINDS = {
         after=r"(?![A-Za-z0-9])",
     ),
     "emails": Kind(
-        "EMAIL", r"[A-Za-z0-9_][A-Za-z0-9._%+'\-]*@(?:[A-Za-z0-9\-]+\.)+[A-Za-z]{2,24}", before=r"(?<![\w.%+\-@])", after=r"(?![\w@])"
+        "EMAIL",
+        r"[A-Za-z0-9_][A-Za-z0-9._%+'\-]*@(?:[A-Za-z0-9\-]+\.)+[A-Za-z]{2,24}",
+        before=r"(?<![\w.%+\-@])",
+        after=r"(?![\w@])",
     ),
     "ibans": Kind(
         "IBAN", r"[A-Za-z]{2}[0-9]{2}(?:[A-Za-z0-9]{11,30}|(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?)", _is_iban
     ),
-    "cards": Kind("CARD", r"[0-9](?:[ \-]?[0-9]){11,18}", _is_card, before=r"(?<![\w.\-])", after=r"(?![\w\-]|\.[0-9])"),
+    "cards": Kind("CARD", r"[0-9](?:[ \-]?[0-9]){11,18}", _is_card, r"(?<![\w.\-])", r"(?![\w\-]|\.[0-9])"),
     "ip_addresses": Kind(
         "IP_ADDRESS",
         r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}|(?:[0-9A-Fa-f]{1,4}:){1,7}(?::|(?::?[0-9A-Fa-f]{1,4}){1,7})",
         _is_address,
         before=r"(?<![\w.:])",
-        after=r"(?![\w:]|\.[0-9])",
+        after=r"(?!\w|\.[0-9]|:[0-9A-Fa-f]{0,4}:)",
     ),
     "phones": Kind(
         "PHONE",

@@ -23,7 +23,7 @@ FILTERS: dict[str, float] = {
     "min_mean_word_characters": 3, "max_mean_word_characters": 10, "max_symbols_per_word": 0.1,  # Gopher
     "min_alphabetic_word_fraction": 0.8, "min_stop_words": 2,  # Gopher
     "max_bullet_line_fraction": 0.9, "max_ellipsis_line_fraction": 0.3,  # Gopher
-    "max_repeated_line_fraction": 0.3, "max_repeated_line_character_fraction": 0.2,  # Gopher; FineWeb: 0.01 of characters
+    "max_repeated_line_fraction": 0.3, "max_repeated_line_character_fraction": 0.2,  # Gopher
     "max_top_2gram_fraction": 0.2, "max_top_3gram_fraction": 0.18, "max_top_4gram_fraction": 0.16,  # Gopher
     "max_repeated_5gram_fraction": 0.15, "max_repeated_6gram_fraction": 0.14, "max_repeated_7gram_fraction": 0.13,
     "max_repeated_8gram_fraction": 0.12, "max_repeated_9gram_fraction": 0.11, "max_repeated_10gram_fraction": 0.1,
@@ -48,7 +48,7 @@ def text_problems(
         names["min_alphabetic_fraction"] = "alphanumeric_fraction"
     measured = measure(texts, words, set(names.values()))
     problems: list[Problem | None] = [None] * len(texts)
-    for key, limit in reversed(filters.items()):
+    for key, limit in reversed(list(filters.items())):
         values, least = measured[names[key]], key.startswith("min_")
         for place in np.flatnonzero(values < limit if least else values > limit).tolist():
             told = f"{key[4:].replace('_', ' ')} {values[place]:.3g} {'<' if least else '>'} {limit:g}"

@@ -1,4 +1,4 @@
-"""Files and folders as records, one after the other: JSON lines, CSV, Parquet, and documents of text, HTML, PDF or DOCX.
+"""Files and folders as records, one after the other: JSON lines, CSV, Parquet; text, HTML, PDF or DOCX documents.
 
 A record is a mapping, or a sentence that says what is wrong with it, where reading can go on behind it. Memory holds
 one record, or one group of rows of a Parquet file.
@@ -142,6 +142,7 @@ def _convert(file: Path) -> tuple[str] | str:
     except ImportError:
         raise UserError(f"{file}: reading it needs the extra `documents`: pip install 'lmadapt[documents]'") from None
     try:
-        return (MarkItDown().convert(str(file)).text_content,)
+        text = MarkItDown().convert(str(file)).text_content
+        return "cannot be converted: not a whole file" if text.startswith(("%PDF", "PK")) else (text,)
     except Exception as error:  # whatever the parsers of these formats raise on a broken file
         return f"cannot be converted: {type(error).__name__}: {str(error).strip()[:200]}"

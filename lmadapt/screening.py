@@ -64,7 +64,7 @@ class Training:
         self.store.append(screened.words)
         self.keys.append(screened.keys)
 
-    def keys_of(self, texts: Sequence[int]) -> np.ndarray:
+    def keys_of(self, texts: Sequence[int] | np.ndarray) -> np.ndarray:
         """Band keys of some texts, shape (len(texts), KEYS)."""
         self.keys = [np.concatenate([np.empty((0, KEYS), np.uint32), *self.keys])]
         return self.keys[0][np.asarray(texts, np.int64)]
@@ -90,14 +90,9 @@ def screen(table: pa.Table, rules: Rules) -> Screened:
 
 
 def _row(record: Record, role: str) -> Row:
-    raw = "\n".join(_contents(record))
-    return Row(
-        role,
-        *(str(record[name]) for name in ("source", "location", "id")),
-        entity=sys.intern(record["entity"] or ""),
-        category=record.get("category") or "",
-        content_hash=hashlib.sha256(raw.encode()).hexdigest(),
-    )
+    hashed = hashlib.sha256("\n".join(_contents(record)).encode()).hexdigest()
+    place = (record["source"], record["location"], record["id"])
+    return Row(role, *place, sys.intern(record["entity"] or ""), record.get("category") or "", hashed)
 
 
 def _contents(record: Record) -> list[str]:

@@ -4,6 +4,8 @@ One compiled pass over the bytes, and one over the words for each length of run.
 or digit. Gopher's shares of characters in repeated runs are counted in words here.
 """
 
+# mypy: disable-error-code="no-untyped-def, assignment"
+
 import numba
 import numpy as np
 import pyarrow as pa
@@ -34,7 +36,7 @@ def measure(texts: pa.Array, words: Words, names: set[str]) -> dict[str, np.ndar
         measured |= dict(zip(CHARACTERS, table.T, strict=True))
     if "stop_words" in names:
         places = [np.isin(words.hashes, stop) for stop in _STOP_HASHES]
-        measured["stop_words"] = sum(_per_text(place, words) > 0 for place in places) + 0.0
+        measured["stop_words"] = np.sum([_per_text(place, words) > 0 for place in places], axis=0)
     if "lorem_ipsum" in names:
         phrase = np.append((words.hashes[:-1] == _LOREM) & (words.hashes[1:] == _IPSUM), False)[: len(words.hashes)]
         measured["lorem_ipsum"] = _per_text(phrase, words)
@@ -52,8 +54,8 @@ def _per_text(places: np.ndarray, words: Words) -> np.ndarray:
     return counts
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[misc]
-def _characters(data, offsets, classes, table):  # type: ignore[no-untyped-def]
+@numba.njit(nogil=True, cache=True)
+def _characters(data, offsets, classes, table):  # noqa: PLR0915 - one pass over the bytes
     longest = 1
     for text in range(len(offsets) - 1):
         longest = max(longest, offsets[text + 1] - offsets[text])
@@ -79,7 +81,7 @@ def _characters(data, offsets, classes, table):  # type: ignore[no-untyped-def]
                     code, width = decode(data, place)
                 characters += 1
             kind = class_of(code, classes)
-            space = kind == 0 and (code <= 32 or code == 0xA0 or code == 0x3000 or 0x2000 <= code <= 0x200A)
+            space = kind == 0 and (code <= 32 or code in (0xA0, 0x3000) or 0x2000 <= code <= 0x200A)
             digit = 48 <= code <= 57
             word = IN_WORD <= kind < OPERATOR
             letters += word and not digit
@@ -89,12 +91,12 @@ def _characters(data, offsets, classes, table):  # type: ignore[no-untyped-def]
             if space:
                 tokens += token
                 lettered += token_letter
-                sentences += token and (last == 46 or last == 33 or last == 63 or last == 0x3002)
+                sentences += token and last in (33, 46, 63, 0x3002)
                 token = token_letter = False
             else:
                 token = True
                 token_letter |= word and not digit
-                symbols += code == 35 or code == 0x2026 or (code == 46 and last == 46 and before == 46)
+                symbols += code in (35, 0x2026) or (code == 46 and last == 46 and before == 46)
                 first = code if line_length == 0 else first
                 before, last = last, code
                 line = mix(line ^ np.uint64(code))
@@ -109,9 +111,9 @@ def _characters(data, offsets, classes, table):  # type: ignore[no-untyped-def]
                     repeated += seen[slot] == line
                     repeated_characters += line_length if seen[slot] == line else 0
                     seen[slot] = line
-                    bullets += first == 42 or first == 45 or first == 0x2022
+                    bullets += first in (42, 45, 0x2022)
                     ellipses += last == 0x2026 or (last == 46 and before == 46)
-                    punctuated += last == 46 or last == 33 or last == 63 or last == 34 or last == 0x3002
+                    punctuated += last in (33, 34, 46, 63, 0x3002)
                     short += line_length <= SHORT_LINE
                 line, line_length, line_filled, first, before = np.uint64(0), 0, False, 0, 0
             place += width
@@ -124,8 +126,8 @@ def _characters(data, offsets, classes, table):  # type: ignore[no-untyped-def]
         row[10], row[11], row[12], row[13] = short / per_line, lines / per_token, sentences, curly
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[misc]
-def _runs(runs, offsets, size):  # type: ignore[no-untyped-def]
+@numba.njit(nogil=True, cache=True)
+def _runs(runs, offsets, size):
     """Share of the words in the most frequent run, and in runs that stood before, of each text."""
     longest = 4
     for text in range(len(offsets) - 1):

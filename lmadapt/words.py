@@ -4,6 +4,8 @@ The words are found by one compiled pass over the UTF-8 bytes of an Arrow column
 lines are folded by Python first. A hash has 32 bits: one pair of different words in 4 billion is taken for equal.
 """
 
+# mypy: disable-error-code="no-untyped-def, assignment"
+
 import functools
 import hashlib
 import unicodedata
@@ -132,21 +134,21 @@ def character_classes() -> np.ndarray:
     return classes
 
 
-@numba.njit(inline="always")  # type: ignore[misc]
-def mix(value):  # type: ignore[no-untyped-def]
+@numba.njit(inline="always")
+def mix(value):
     """Spread 64-bit integers evenly over all 64 bits (the finaliser of MurmurHash3); for numbers and arrays."""
     value = (value ^ (value >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     value = (value ^ (value >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
     return value ^ (value >> np.uint64(33))
 
 
-@numba.njit(inline="always")  # type: ignore[misc]
-def _short(value):  # type: ignore[no-untyped-def]
+@numba.njit(inline="always")
+def _short(value):
     return np.uint32(mix(value) >> np.uint64(32))
 
 
-@numba.njit(inline="always")  # type: ignore[misc]
-def decode(data, place):  # type: ignore[no-untyped-def]
+@numba.njit(inline="always")
+def decode(data, place):
     """Code point and width in bytes of the character at `place`, which is not ASCII."""
     first = np.uint32(data[place])
     if first < 0xE0:
@@ -157,8 +159,9 @@ def decode(data, place):  # type: ignore[no-untyped-def]
     return high | (data[place + 2] & 63) << 6 | data[place + 3] & 63, 4
 
 
-@numba.njit(inline="always")  # type: ignore[misc]
-def class_of(code, classes):  # type: ignore[no-untyped-def]
+@numba.njit(inline="always")
+def class_of(code, classes):
+    """What a character is: PART, IN_WORD, ALONE, or OPERATOR and its number."""
     if code < 0x10000:
         return classes[code]
     if 0x20000 <= code < 0x40000:
@@ -166,8 +169,8 @@ def class_of(code, classes):  # type: ignore[no-untyped-def]
     return np.uint8(PART if 0x1F000 <= code < 0x20000 or code >= 0xE0000 else IN_WORD)
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[misc]
-def _hash_words(data, offsets, classes, operator_hashes, hashes, ends):  # type: ignore[no-untyped-def]
+@numba.njit(nogil=True, cache=True)
+def _hash_words(data, offsets, classes, operator_hashes, hashes, ends):
     lower = np.zeros(128, np.uint8)
     for code in range(128):
         if classes[code] == IN_WORD:

@@ -13,7 +13,6 @@ from lmadapt.quality import FILTERS
 from lmadapt.sections import Section
 from lmadapt.stage import run
 
-FILTER_NAMES = Literal[tuple(FILTERS)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -25,7 +24,7 @@ class CurateParams(Section):
     threads: int | None = Field(ge=1)
     ray_address: str | None
     max_bad_records: float = Field(ge=0, lt=1)
-    filters: dict[FILTER_NAMES, float]  # type: ignore[valid-type]
+    filters: dict[Literal[tuple(FILTERS)], float]  # type: ignore[valid-type]
     languages: list[str]
     min_language_confidence: Share
     personal_data: list[Literal[tuple(KINDS)]]  # type: ignore[valid-type]

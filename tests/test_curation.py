@@ -108,9 +108,8 @@ def test_leaks_are_dropped_from_every_training_role_and_counted_by_category() ->
         assert decision(curated, name)["rule"] == "leak"
         assert decision(curated, name)["evidence"].startswith("question of item general/2: who is ")
     found = curated.metrics["leaks"]["general/general facts"]
-    assert found == dict.fromkeys(
-        ("corpus", "general_text", "instructions", "general_instructions"), {"documents": 1, "questions": 1}
-    )
+    roles = ("corpus", "general_text", "instructions", "general_instructions")
+    assert found == {role: {"documents": 1, "questions": 1} for role in roles}
 
 
 def test_an_item_may_give_way_instead_and_is_counted() -> None:
@@ -159,7 +158,7 @@ def test_documents_of_other_languages_are_dropped_where_asked() -> None:
     )
     records["corpus"] += [
         document("corpus/en", english),
-        document("corpus/zh", "这是一段关于程序弱点的中文文字，说的是缓冲区溢出。"),
+        document("corpus/zh", "这是一段关于程序弱点的中文文字、说的是缓冲区溢出。"),
     ]
     found = decision(curate_records(records, languages=["en"], min_language_confidence=0.5), "corpus/zh")
     assert found["rule"] == "language"

@@ -84,7 +84,7 @@ def _parse(line: str) -> Record:
 
 def _csv_records(path: Path) -> Iterator[tuple[str, Record]]:
     csv.field_size_limit(MAX_RECORD_BYTES)
-    reader = csv.DictReader((line or "" for _, line in _lines(path)), strict=True)
+    reader = csv.DictReader(_whole_lines(path), strict=True)
     try:
         for record in reader:
             whole = None not in record and None not in record.values()
@@ -94,6 +94,13 @@ def _csv_records(path: Path) -> Iterator[tuple[str, Record]]:
             )
     except csv.Error as error:
         raise UserError(f"{path}:{reader.reader.line_num}: no CSV: {error}") from None
+
+
+def _whole_lines(path: Path) -> Iterator[str]:
+    for number, line in _lines(path):
+        if line is None:
+            raise UserError(f"{path}:{number}: a line of more than {MAX_RECORD_BYTES:,} bytes")
+        yield line
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, Record]]:

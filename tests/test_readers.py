@@ -85,6 +85,9 @@ def test_a_line_that_is_too_long_is_a_bad_record_and_reading_goes_on(
     file.write_text('{"text": "one"}\n{"text": "' + "x" * 5000 + '"}\n{"text": "three"}\n')
     found = dict(read_records(file, "text"))
     assert found == {"1": {"text": "one"}, "2": "a line of more than 1,000 bytes", "3": {"text": "three"}}
+    (tmp_path / "f.csv").write_text("text\none\n" + "x" * 5000 + "\n")
+    with pytest.raises(UserError, match=r"f\.csv:3: a line of more than 1,000 bytes"):
+        list(read_records(tmp_path / "f.csv", "text"))
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/long.txt").write_text("x" * 1001)
     assert dict(read_records(tmp_path / "docs", "text")) == {

@@ -4,9 +4,72 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from lmadapt.errors import UserError
+
+
+class _Check(BaseModel):
+    """The keys of a check; others are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Exact(_Check):
+    kind: Literal["exact"]
+    value: str | float | list[str | float]
+
+
+class _Number(_Check):
+    kind: Literal["number"]
+    value: FiniteFloat
+
+
+class _ContainsAll(_Check):
+    kind: Literal["contains_all"]
+    values: list[str]
+
+
+class _Regex(_Check):
+    kind: Literal["regex"]
+    pattern: re.Pattern[str]
+
+
+class _Sentence(_Check):
+    kind: Literal["sentence"]
+    min_words: int
+    contains: str
+
+
+class _JsonKeys(_Check):
+    kind: Literal["json_keys"]
+    keys: list[str]
+
+
+class _JsonSchema(_Check):
+    kind: Literal["json_schema"]
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class _Label(_Check):
+    kind: Literal["label"]
+    value: str
+    labels: list[str]
+
+
+class _References(_Check):
+    kind: Literal["rouge_l", "chrf", "bleu"]
+    references: list[str] = Field(min_length=1)
+
+
+CHECK: TypeAdapter[Any] = TypeAdapter(
+    Annotated[
+        _Exact | _Number | _ContainsAll | _Regex | _Sentence | _JsonKeys | _JsonSchema | _Label | _References,
+        Field(discriminator="kind"),
+    ]
+)
 
 Rule = Callable[[str, dict[str, Any]], float]
 
@@ -39,6 +102,20 @@ def score_answer(answer: str, check: str) -> float:
             f"check {check!r} cannot be applied ({type(error).__name__}: {error}); "
             f"allowed kinds: {', '.join(RULES)}, with the keys described in docs/evaluation.md"
         ) from None
+
+
+def check_problem(check: str) -> str:
+    """What is wrong with a check, as a sentence; "" when it can be applied."""
+    try:
+        CHECK.validate_json(check)
+        score_answer("", check)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"][1:])) or "as a whole"
+        return f"check {check!r}, {place}: {problem['msg']}"
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def named_label(answer: str, labels: Sequence[str]) -> str:

@@ -195,6 +195,21 @@ def report(
     typer.echo(summarise_in_markdown(figures) if markdown else paths["report"])
 
 
+@app.command()
+def why(
+    document: Annotated[str, typer.Argument(metavar="DOCUMENT_ID", help="As in data/curated/decisions.parquet.")],
+) -> None:
+    """Tell what curation did with one document, by which rule and on what evidence.
+
+    Example: `lmadapt why notes/intro.md`
+    """
+    from lmadapt.story import tell_story
+
+    paths = stage_paths("curate")
+    for heading, text in tell_story(document, paths["raw"], paths["curated"]):
+        _say(f"[bold]{escape(heading)}[/]\n{escape(text)}\n")
+
+
 def _section(name: str) -> dict[str, Any]:
     from lmadapt.sections import read_params
 

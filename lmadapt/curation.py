@@ -1,14 +1,29 @@
-"""The sequence of curation: clean, filter, decontaminate, deduplicate, split; a decision for every raw row."""
+"""The sequence of curation: screen, decontaminate, deduplicate, split; a decision for every raw row.
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+Texts stay in files: groups of rows are screened one after the other (lmadapt.screening) and written to a scratch
+folder; memory holds a Row, the band keys and the places of the words of each. Then it is decided who stays, and the
+scratch tables are read once more to write those rows to the curated tables.
+"""
+
+import hashlib
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import track
 
+from lmadapt.boilerplate import common_lines
 from lmadapt.cleaning import clean
 from lmadapt.decisions import (
     DOCUMENT_ROLES,
@@ -16,16 +31,29 @@ from lmadapt.decisions import (
     ROLES,
     Row,
     alive,
-    count_alive,
+    bad_rows,
     count_decisions,
+    count_rows,
     decision_records,
     require_any_left,
+    require_sound,
 )
-from lmadapt.decontamination import find_leaks
-from lmadapt.errors import UserError
-from lmadapt.near_duplicates import near_duplicates, overlaps, shingle
-from lmadapt.quality import conversation_problem, item_problem, text_problem
-from lmadapt.splitting import heldout_entities
+from lmadapt.decontamination import LeakFinder
+from lmadapt.engines import map_groups
+from lmadapt.near_duplicates import near_duplicates
+from lmadapt.quality import item_problem
+from lmadapt.records import (
+    BAD_RECORD,
+    CURATED_TABLES,
+    RAW_TABLES,
+    count_groups,
+    open_table,
+    read_groups,
+    read_table,
+    write_table,
+)
+from lmadapt.screening import Rules, Training, screen
+from lmadapt.splitting import heldout_entities, rank
 from lmadapt.words import fold, split_words
 
 TABLE_OF = {
@@ -35,110 +63,150 @@ TABLE_OF = {
     "general_instructions": "replay_instructions",
     "evaluation": "items",
 }
-Element = TypeVar("Element")
 STDERR = Console(stderr=True)
+QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
 
 @dataclass(frozen=True)
 class Curated:
-    """Rows of each curated table, points of the funnel, and the metrics of the stage."""
+    """Points of the funnel, and the metrics of the stage; the tables are files."""
 
-    tables: dict[str, list[dict[str, Any]]]
     funnel: list[dict[str, Any]]
     metrics: dict[str, Any]
 
 
 def curate_tables(
-    raw: Mapping[str, pa.Table],
+    raw: Path,
+    curated: Path,
     *,
-    filters: Mapping[str, float],
+    screening: Mapping[str, Any],
+    running: Mapping[str, Any],
+    boilerplate_fraction: float | None,
     near_duplicate_jaccard: float,
     decontaminate_ngram_words: int,
+    on_leak: str,
     heldout_fraction: float,
+    max_instructions_per_category: int | None,
+    max_bad_records: float,
     seed: int,
 ) -> Curated:
-    """Curate the raw tables, by role; `filters` are the thresholds of quality.text_problem.
+    """Curate the raw tables of folder `raw` into tables in `curated`.
 
-    Raises UserError when the corpus is empty, an id appears twice, or nothing is left of a role.
+    `screening` are the settings of screening.Rules that hold for every role, `running` those of engines.map_groups.
+    Raises UserError when a table is missing, the corpus is empty, an id appears twice, more than the share
+    `max_bad_records` of the records of a role could not be read, or nothing is left of a role.
     """
-    rows = [Row(role, record) for role in ROLES for record in raw[role].to_pylist()]
-    _require_corpus_and_unique_ids(rows)
-    funnel = count_alive(rows, "raw")
-    leaks: dict[str, Counter[str]] = {}
-    avoid: set[str] = set()
-    steps: dict[str, Callable[[], None]] = {
-        "cleaning": lambda: clean_rows(rows),
-        "quality": lambda: filter_rows(rows, filters),
-        "leaks": lambda: leaks.update(drop_leaks(rows, decontaminate_ngram_words)),
-        "evaluation_entities": lambda: drop_evaluation_entities(rows),
-        "document_duplicates": lambda: drop_duplicates(rows, DOCUMENT_ROLES, near_duplicate_jaccard),
-        "heldout": lambda: avoid.update(hold_out(rows, heldout_fraction, near_duplicate_jaccard, seed)),
-        "instruction_duplicates": lambda: drop_duplicates(rows, INSTRUCTION_ROLES, near_duplicate_jaccard),
-    }
-    for stage, step in steps.items():
-        step()
-        funnel += count_alive(rows, stage)
+    items = read_table(raw / "evaluation.parquet", RAW_TABLES["evaluation"]).to_pylist()
+    item_rows = screen_items(items)
+    kept = [item for row, item in zip(item_rows, items, strict=True) if row.outcome != "dropped"]
+    with tempfile.TemporaryDirectory(dir=curated, prefix=".scratch.") as scratch:
+        training = Training()
+        finders = {
+            lenient: LeakFinder(kept, ngram_words=decontaminate_ngram_words, in_corpus=lenient)
+            for lenient in (True, False)
+        }
+        for role in ROLES[:4]:
+            fraction = boilerplate_fraction if role in DOCUMENT_ROLES else None
+            lines = _common_lines(raw / f"{role}.parquet", role, fraction)
+            rules = Rules(role=role, boilerplate=lines, leaks=finders[role == "corpus"], **screening)
+            _screen_role(raw / f"{role}.parquet", Path(scratch, role), rules, training, running)
+        rows = [*training.rows, *item_rows]
+        all_rows = [*rows, *bad_rows(read_table(raw / "bad_records.parquet", BAD_RECORD).to_pylist())]
+        require_sound(all_rows, max_bad_records)
+        funnel = count_rows(all_rows, "raw") + count_rows(rows, "readable") + count_rows(alive(rows), "quality")
         require_any_left(rows)
-    for row in alive(rows):
-        row.split = row.split or TABLE_OF[row.role]
-    tables = _tables(rows)
-    return Curated(tables, funnel, _metrics(rows, tables, leaks, avoid))
+        leaks: dict[str, Any] = {}
+        avoid: set[str] = set()
+        steps: dict[str, Callable[[], None]] = {
+            "leaks": lambda: leaks.update(drop_leaks(rows, on_leak)),
+            "evaluation_entities": lambda: drop_evaluation_entities(rows),
+            "document_duplicates": lambda: drop_duplicates(rows, DOCUMENT_ROLES, training, near_duplicate_jaccard),
+            "heldout": lambda: avoid.update(hold_out(rows, training, heldout_fraction, near_duplicate_jaccard, seed)),
+            "instruction_duplicates": lambda: drop_duplicates(
+                rows, INSTRUCTION_ROLES, training, near_duplicate_jaccard
+            ),
+            "category_cap": lambda: cap_categories(rows, max_instructions_per_category, seed),
+        }
+        for stage, step in steps.items():
+            step()
+            funnel += count_rows(alive(rows), stage)
+            require_any_left(rows)
+        for row in alive(rows):
+            row.split = row.split or TABLE_OF[row.role]
+        _write_tables(training.rows, Path(scratch), curated)
+    alive_items = [item for row, item in zip(item_rows, items, strict=True) if row.outcome != "dropped"]
+    write_table(alive_items, CURATED_TABLES["items"], curated / "items.parquet")
+    write_table(decision_records(all_rows), CURATED_TABLES["decisions"], curated / "decisions.parquet")
+    return Curated(funnel, _metrics(all_rows, leaks, avoid))
 
 
-def clean_rows(rows: Sequence[Row]) -> None:
-    """Clean every text of every row in place, and record what changed."""
-    for row in _progress(rows, "Cleaning"):
-        record = row.record
-        if row.role in DOCUMENT_ROLES:
-            record["text"], rule, evidence = clean(record["text"] or "")
-        elif row.role in INSTRUCTION_ROLES:
-            contents = [clean(message["content"] or "") for message in record["messages"] or ()]
-            roles = [message["role"] for message in record["messages"] or ()]
-            record["messages"] = [{"role": r, "content": c[0]} for r, c in zip(roles, contents, strict=True)]
-            _, rule, evidence = next((c for c in contents if c[1]), ("", "", ""))
-        else:
-            texts = [clean(text or "") for text in (record["prompt"], *(record["choices"] or ()))]
-            record["prompt"], *record["choices"] = [text[0] for text in texts]
-            _, rule, evidence = next((t for t in texts if t[1]), ("", "", ""))
-        if rule:
-            row.edit(rule, evidence)
-
-
-def filter_rows(rows: Sequence[Row], filters: Mapping[str, float]) -> None:
-    """Drop documents and conversations that fail a filter, and items that are broken or asked twice."""
-    counts = split_words([row.text for row in rows]).counts.tolist()
+def screen_items(items: Sequence[dict[str, Any]]) -> list[Row]:
+    """Clean evaluation items in place; drop those that are broken, or asked before in their group."""
+    rows = [
+        Row("evaluation", i["source"], i["location"], i["id"], i["cluster"] or "", f"{i['group']}/{i['category']}")
+        for i in items
+    ]
     seen: dict[tuple[Any, ...], Row] = {}
-    for row, words in _progress(list(zip(rows, counts, strict=True)), "Filtering"):
-        row.words, problem = words, None
-        if row.role == "evaluation":
-            if sentence := item_problem(row.record):
-                problem = ("broken_item", sentence)
-            else:
-                key = (row.record["group"], fold(row.text), *map(fold, row.record["choices"]))
-                if seen.setdefault(key, row) is not row:
-                    row.drop("duplicate_item", f"same prompt and choices as {seen[key].id}", seen[key])
-                continue
-        elif row.role in INSTRUCTION_ROLES:
-            problem = conversation_problem(row.record["messages"])
-        if problem is None and row.role != "evaluation":
-            problem = text_problem(row.text, words, count_digits=row.role in INSTRUCTION_ROLES, **filters)  # type: ignore[arg-type]
-        if problem:
-            row.drop(*problem)
+    for row, item in zip(rows, items, strict=True):
+        raw = [item["prompt"] or "", *(choice or "" for choice in item["choices"] or ())]
+        row.content_hash = hashlib.sha256("\0".join(raw).encode()).hexdigest()
+        texts = [clean(text) for text in raw]
+        item["prompt"], *item["choices"] = [text for text, _, _ in texts]
+        for _, rule, evidence in texts:
+            if rule:
+                row.edit(rule, evidence)
+        row.characters = len(item["prompt"])
+        key = (item["group"], *map(fold, (item["prompt"], *item["choices"])))
+        if problem := item_problem(item):
+            row.drop("broken_item", problem)
+        elif (first := seen.setdefault(key, row)) is not row:
+            row.drop("duplicate_item", f"same prompt and choices as {first.id}", first)
+    for row, words in zip(rows, split_words([item["prompt"] for item in items]).counts.tolist(), strict=True):
+        row.words = words
+    return rows
 
 
-def drop_leaks(rows: Sequence[Row], ngram_words: int) -> dict[str, Counter[str]]:
-    """Drop training rows that give away an item (policy: lmadapt.decontamination); counts by category and role."""
-    items = [row.record for row in alive(rows, "evaluation")]
-    found: dict[str, Counter[str]] = {f"{item['group']}/{item['category']}": Counter() for item in items}
-    for role in _progress(ROLES[:4], "Looking for leaks"):
-        parts = [(row, part) for row in alive(rows, role) for part in row.parts]
-        texts = split_words([part for _, part in parts])
-        for leak in find_leaks(texts, items, ngram_words=ngram_words, in_corpus=role == "corpus"):
-            row, item = parts[leak.text][0], items[leak.item]
-            if row.outcome != "dropped":
-                row.drop("leak", f"item {item['id']}: {leak.words}")
-                found[f"{item['group']}/{item['category']}"][role] += 1
-    return found
+def _common_lines(file: Path, role: str, fraction: float | None) -> dict[str, frozenset[str]]:
+    """By source, the lines that at least `fraction` of its documents have; the rows of a source follow each other."""
+    if not fraction:
+        return {}
+    groups = read_groups(file, RAW_TABLES[role])
+    rows = (row for group in groups for row in zip(group["source"].to_pylist(), group["text"].to_pylist(), strict=True))
+    by_source = groupby(rows, key=itemgetter(0))
+    return {source: common_lines((text or "" for _, text in mine), fraction) for source, mine in by_source}
+
+
+def _screen_role(file: Path, scratch: Path, rules: Rules, training: Training, running: Mapping[str, Any]) -> None:
+    screened = map_groups(partial(screen, rules=rules), file, RAW_TABLES[rules.role], **running)
+    with open_table(RAW_TABLES[rules.role], scratch, compression="lz4") as write:
+        for part in track(screened, f"Screening {rules.role}", total=count_groups(file), console=STDERR):
+            write(part.table)
+            training.add(part)
+
+
+def drop_leaks(rows: Sequence[Row], on_leak: str) -> dict[str, Any]:
+    """Drop the training rows that give away an item (policy: lmadapt.decontamination), or those items.
+
+    on_leak: drop_document | drop_item. Returns for each category of items, by role, how many training rows were found
+    to hold a question or an answer of how many items.
+    """
+    asked = {row.id: row for row in rows if row.role == "evaluation"}
+    found: dict[str, dict[str, Any]] = {row.category: {} for row in alive(asked.values())}
+    for row in alive(rows, *ROLES[:4]):
+        for leak in row.leaks:
+            item = asked[leak.item]
+            report = found[item.category].setdefault(row.role, defaultdict(set))
+            report["documents"].add(row.id)
+            report[f"{leak.part}s"].add(item.id)
+            if on_leak == "drop_item" and item.outcome != "dropped":
+                item.drop("leaked_item", f"{row.role} {row.id} holds its {leak.part}: {leak.words}")
+        if row.leaks and on_leak == "drop_document":
+            first = row.leaks[0]
+            row.drop("leak", f"{first.part} of item {first.item}: {first.words}")
+    return {
+        category: {role: {key: len(ids) for key, ids in report.items()} for role, report in roles.items()}
+        for category, roles in found.items()
+    }
 
 
 def drop_evaluation_entities(rows: Sequence[Row]) -> None:
@@ -149,32 +217,31 @@ def drop_evaluation_entities(rows: Sequence[Row]) -> None:
             row.drop("evaluation_entity", f"{row.entity} is asked about by item {asked[row.entity].id}")
 
 
-def drop_duplicates(rows: Sequence[Row], roles: Sequence[str], min_jaccard: float) -> None:
+def drop_duplicates(rows: Sequence[Row], roles: Sequence[str], training: Training, min_jaccard: float) -> None:
     """Drop exact, then near-duplicates within and across `roles`.
 
     Kept is the row of the earlier role; within one role the longest, then the one with the smallest id.
     """
-    ranked = sorted(alive(rows, *roles), key=lambda row: (roles.index(row.role), -len(row.text), row.id))
-    first: dict[str, Row] = {}
+    ranked = sorted(alive(rows, *roles), key=lambda row: (roles.index(row.role), -row.characters, row.id))
+    first: dict[bytes, Row] = {}
     for row in ranked:
-        kept = first.setdefault(fold(row.text), row)
+        kept = first.setdefault(row.digest, row)
         if kept is not row:
             row.drop("exact_duplicate", f"equals {kept.id} up to case and spacing", kept)
     ranked = alive(ranked)
-    shingles = shingle(split_words([row.text for row in ranked]))
-    matches = near_duplicates(shingles, range(len(ranked)), min_jaccard)
-    for match in _progress(matches, f"Deduplicating {roles[0]}", total=len(ranked)):
-        if match:
-            kept = ranked[match.kept]
-            evidence = f"Jaccard {match.jaccard:.3f} >= {min_jaccard:g} with {kept.id}"
-            ranked[match.document].drop("near_duplicate", evidence, kept)
+    texts = np.array([row.texts[0] for row in ranked], np.int64)
+    for match in near_duplicates(training.keys_of(texts), texts, training.store, min_jaccard):
+        kept = ranked[match.kept]
+        evidence = f"Jaccard {match.jaccard:.3f} >= {min_jaccard:g} with {kept.id}"
+        ranked[match.document].drop("near_duplicate", evidence, kept)
 
 
-def hold_out(rows: Sequence[Row], fraction: float, min_jaccard: float, seed: int) -> set[str]:
+def hold_out(rows: Sequence[Row], training: Training, fraction: float, min_jaccard: float, seed: int) -> set[str]:
     """Move a fraction of the entities of corpus and general text to held-out text; return those that were avoided.
 
     Avoided are entities with items, whose facts the corpus shall keep, and entities whose text stands for such a
-    one as its duplicate. Training rows about a held-out entity, or near-duplicates of held-out text, are dropped.
+    one as its duplicate. Instructions about a held-out entity, or with a part that near-duplicates held-out text, are
+    dropped; documents that do were dropped before.
     """
     avoid = {row.entity for row in alive(rows, "evaluation") if row.entity}
     avoid |= {row.duplicate_of.entity for row in rows if row.duplicate_of and row.entity in avoid}
@@ -186,8 +253,26 @@ def hold_out(rows: Sequence[Row], fraction: float, min_jaccard: float, seed: int
     for row in alive(rows, *INSTRUCTION_ROLES):
         if row.entity in chosen:
             row.drop("heldout_entity", f"{row.entity} is held out")
-    _drop_overlaps(rows, min_jaccard)
+    heldout = [row for row in alive(rows, *DOCUMENT_ROLES) if row.split]
+    owners = [*heldout, *(row for row in alive(rows, *INSTRUCTION_ROLES) for _ in row.texts)]
+    texts = np.array(
+        [row.texts[0] for row in heldout] + [t for row in alive(rows, *INSTRUCTION_ROLES) for t in row.texts]
+    )
+    keys = training.keys_of(texts)
+    for match in near_duplicates(keys, texts, training.store, min_jaccard, keepers=len(heldout)):
+        kept = owners[match.kept]
+        evidence = f"Jaccard {match.jaccard:.3f} >= {min_jaccard:g} with held-out {kept.id}"
+        owners[match.document].drop("heldout_overlap", evidence, kept)
     return avoid
+
+
+def cap_categories(rows: Sequence[Row], most: int | None, seed: int) -> None:
+    """Drop instructions beyond `most` of a category; who stays depends on `seed` and the id alone."""
+    counts: Counter[str] = Counter()
+    for row in sorted(alive(rows, "instructions") if most else (), key=lambda row: rank(row.id, seed)):
+        counts[row.category] += 1
+        if counts[row.category] > (most or 0):
+            row.drop("category_cap", f"{row.category} has more than {most} instructions")
 
 
 def _unit(row: Row) -> str:
@@ -195,61 +280,49 @@ def _unit(row: Row) -> str:
     return row.entity or f"document {row.id}"
 
 
-def _drop_overlaps(rows: Sequence[Row], min_jaccard: float) -> None:
-    heldout = [row for row in alive(rows) if row.split]
-    training = [row for row in alive(rows, *ROLES[:4]) if not row.split]
-    texts = [(row, text) for row in heldout + training for text in dict.fromkeys([row.text, *row.parts])]
-    shingles = shingle(split_words([text for _, text in texts]))
-    others = range(len(heldout), len(texts))
-    for match in overlaps(shingles, range(len(heldout)), others, min_jaccard):
-        row, kept = texts[match.document][0], texts[match.kept][0]
-        evidence = f"Jaccard {match.jaccard:.3f} >= {min_jaccard:g} with held-out {kept.id}"
-        row.drop("heldout_overlap", evidence, kept)
+def _write_tables(rows: Sequence[Row], scratch: Path, curated: Path) -> None:
+    """Write the kept training rows, group by group, to the table of their split."""
+    coming = iter(rows)
+    with ExitStack() as stack:
+        tables = [table for table in CURATED_TABLES if table not in ("items", "decisions")]
+        write = {t: stack.enter_context(open_table(CURATED_TABLES[t], curated / f"{t}.parquet")) for t in tables}
+        for role in ROLES[:4]:
+            for group in read_groups(scratch / role, RAW_TABLES[role]):
+                splits = pa.array([next(coming).split for _ in range(len(group))])
+                for split in filter(None, splits.unique().to_pylist()):
+                    part = group.filter(pc.equal(splits, split))
+                    if split == "heldout_text":
+                        kind = "domain" if role == "corpus" else "general"
+                        part = part.append_column("group", pa.array([kind] * len(part)))
+                    write[split](part)
 
 
-def _require_corpus_and_unique_ids(rows: Sequence[Row]) -> None:
-    if not any(row.role == "corpus" for row in rows):
-        raise UserError(
-            "data/raw/corpus.parquet: no documents; name your text under fetch.sources.corpus in params.yaml"
-        )
-    seen: dict[str, Row] = {}
-    for row in rows:
-        if (other := seen.setdefault(row.id, row)) is not row:
-            raise UserError(
-                f"data/raw/{row.role}.parquet: id {row.id!r} stands in two rows, of {other.record['source']} "
-                f"{other.record['location']} and {row.record['source']} {row.record['location']}; ids must be unique"
-            )
-
-
-def _tables(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
-    tables: dict[str, list[dict[str, Any]]] = {table: [] for table in (*TABLE_OF.values(), "heldout_text")}
-    for row in alive(rows):
-        group = {"group": "domain" if row.role == "corpus" else "general"} if row.split == "heldout_text" else {}
-        tables[row.split].append(row.record | group)
-    return tables | {"decisions": decision_records(rows)}
-
-
-def _metrics(
-    rows: Sequence[Row], tables: Mapping[str, Any], leaks: Mapping[str, Counter[str]], avoid: set[str]
-) -> dict[str, Any]:
-    kept = {table: [row for row in alive(rows) if row.split == table] for table in tables if table != "decisions"}
-    sizes = {
-        table: {
-            "rows": len(mine),
-            "words": sum(row.words for row in mine),
-            "characters": sum(len(row.text) for row in mine),
-        }
-        for table, mine in kept.items()
+def _metrics(rows: Sequence[Row], leaks: Mapping[str, Any], avoid: set[str]) -> dict[str, Any]:
+    tables = {
+        table: [row for row in alive(rows) if row.split == table] for table in CURATED_TABLES if table != "decisions"
     }
-    heldout = {row.entity for row in kept["heldout_text"]} - {""}
+    heldout = {row.entity for row in tables["heldout_text"]} - {""}
     return {
         "rows": count_decisions(rows),
-        "tables": sizes,
-        "leaks": {category: dict(counts) for category, counts in leaks.items()},
+        "tables": {table: _sizes(mine) for table, mine in tables.items()},
+        "leaks": leaks,
         "heldout_entities": len(heldout),
         "heldout_entities_with_items": len(heldout & avoid),
     }
 
 
-def _progress(elements: Iterable[Element], description: str, total: int | None = None) -> Iterable[Element]:
-    return track(elements, description, total=total, console=STDERR)
+def _sizes(rows: Sequence[Row]) -> dict[str, Any]:
+    """Rows, words and characters of a table, and quantiles of their lengths in words: 0, 5, 50, 95 and 100 %."""
+    sizes = {
+        "rows": len(rows),
+        "words": sum(row.words for row in rows),
+        "characters": sum(row.characters for row in rows),
+        "words_quantiles": _quantiles([row.words for row in rows]),
+    }
+    if rows and rows[0].role in INSTRUCTION_ROLES:
+        sizes["answer_words_quantiles"] = _quantiles([row.answer_words for row in rows])
+    return sizes
+
+
+def _quantiles(values: Sequence[int]) -> list[float]:
+    return np.quantile(values, QUANTILES).round(1).tolist() if values else []

@@ -5,51 +5,41 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lmadapt.decontamination import Leak
 from lmadapt.errors import UserError
+from lmadapt.records import DECISION
 
 ROLES = ("corpus", "general_text", "instructions", "general_instructions", "evaluation")
 DOCUMENT_ROLES, INSTRUCTION_ROLES = ROLES[:2], ROLES[2:4]
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
-    """A raw row on its way through curation; `record` holds its columns, cleaned in place."""
+    """A raw row on its way through curation: what is decided of it, and what the decisions need; not its text."""
 
     role: str
-    record: dict[str, Any]
+    source: str
+    location: str
+    id: str  # unique over all tables
+    entity: str = ""  # what the row is about; "" = none. Of an evaluation item: its cluster
+    category: str = ""
+    content_hash: str = ""  # hexadecimal SHA-256 of the raw text
     outcome: str = "kept"  # kept | edited | dropped
     rule: str = ""
     evidence: str = ""
     duplicate_of: "Row | None" = None
     split: str = ""
-    words: int = 0  # of `text`, counted once it is clean
-
-    @property
-    def id(self) -> str:
-        """The row's id, unique over all tables."""
-        return str(self.record["id"])
-
-    @property
-    def entity(self) -> str:
-        """What the row is about; "" = none. Of an evaluation item: its cluster."""
-        return str(self.record["cluster" if self.role == "evaluation" else "entity"] or "")
-
-    @property
-    def parts(self) -> list[str]:
-        """The texts a reader would see apart: the document; each message but the system's; the item's prompt."""
-        if self.role in INSTRUCTION_ROLES:
-            messages = self.record["messages"] or ()
-            return [message["content"] or "" for message in messages if message["role"] != "system"]
-        return [self.record["prompt" if self.role == "evaluation" else "text"] or ""]
-
-    @property
-    def text(self) -> str:
-        """What is measured and compared: the document, or question and answer together."""
-        return "\n".join(self.parts)
+    words: int = 0  # of the cleaned text
+    answer_words: int = 0  # of them in the answers of a conversation
+    characters: int = 0
+    digest: bytes = b""  # of the cleaned text up to case, Unicode form and spacing
+    leaks: tuple[Leak, ...] = ()
+    texts: tuple[int, ...] = ()  # places in the WordStore: the whole text, then its parts where there are several
 
     def edit(self, rule: str, evidence: str) -> None:
-        """Record that the kept text differs from the raw one."""
-        self.outcome, self.rule, self.evidence = "edited", rule, evidence
+        """Record that the kept text differs from the raw one; the first rule is named, the evidence of all is kept."""
+        self.outcome, self.rule = "edited", self.rule or rule
+        self.evidence = "; ".join(filter(None, (self.evidence, evidence)))
 
     def drop(self, rule: str, evidence: str, duplicate_of: "Row | None" = None) -> None:
         """Take the row out, in favour of `duplicate_of` where it is a duplicate."""
@@ -62,10 +52,41 @@ def alive(rows: Iterable[Row], *roles: str) -> list[Row]:
     return [row for row in rows if row.outcome != "dropped" and (not roles or row.role in roles)]
 
 
-def count_alive(rows: Sequence[Row], stage: str) -> list[dict[str, Any]]:
-    """Points of the funnel: how many rows of each role remain after `stage`."""
-    counts = Counter(row.role for row in alive(rows))
+def count_rows(rows: Sequence[Row], stage: str) -> list[dict[str, Any]]:
+    """Points of the funnel: how many rows of each role there are after `stage`."""
+    counts = Counter(row.role for row in rows)
     return [{"stage": stage, "role": role, "documents": counts[role]} for role in ROLES]
+
+
+def bad_rows(records: Iterable[dict[str, Any]]) -> list[Row]:
+    """A dropped row for each of records.BAD_RECORD."""
+    rows = []
+    for record in records:
+        rows.append(Row(record["role"], record["source"], record["location"], record["id"]))
+        rows[-1].drop("bad_record", record["problem"])
+    return rows
+
+
+def require_sound(rows: Sequence[Row], max_bad_records: float) -> None:
+    """Raise UserError where the corpus is empty, an id stands twice, or too many records could not be read."""
+    if not any(row.role == "corpus" for row in rows):
+        raise UserError(
+            "data/raw/corpus.parquet: no documents; name your text under fetch.sources.corpus in params.yaml"
+        )
+    for role in ROLES:
+        mine = [row for row in rows if row.role == role]
+        bad = [row.evidence for row in mine if row.rule == "bad_record"]
+        if len(bad) > max_bad_records * len(mine):
+            told = "".join(f"\n- {problem}" for problem in bad[:3])
+            allowed = f"curate.max_bad_records allows the share {max_bad_records:g}"
+            raise UserError(f"{role}: {len(bad)} of {len(mine)} records cannot be read, and {allowed}:{told}")
+    seen: dict[str, Row] = {}
+    for row in rows:
+        if (other := seen.setdefault(row.id, row)) is not row:
+            places = f"{other.source} {other.location} and {row.source} {row.location}"
+            raise UserError(
+                f"data/raw/{row.role}.parquet: id {row.id!r} stands in two rows, of {places}; ids must be unique"
+            )
 
 
 def require_any_left(rows: Sequence[Row]) -> None:
@@ -77,7 +98,7 @@ def require_any_left(rows: Sequence[Row]) -> None:
             example = next(row for row in mine if row.rule == rule)
             raise UserError(
                 f"data/raw/{role}.parquet: nothing is left of {len(mine)} rows; the rule `{rule}` removed most, "
-                f"{count}, for example {example.record['source']} {example.record['location']}: {example.evidence}"
+                f"{count}, for example {example.source} {example.location}: {example.evidence}"
             )
 
 
@@ -85,10 +106,8 @@ def decision_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """Rows of records.DECISION; `duplicate_of` names the row that was kept at the end of a chain of duplicates."""
     return [
         {
-            **{column: row.record[column] for column in ("id", "source", "location")},
-            **{"role": row.role, "outcome": row.outcome, "rule": row.rule, "evidence": row.evidence},
+            **{column: getattr(row, column) for column in DECISION.names if column != "duplicate_of"},
             "duplicate_of": _kept_instead(row),
-            "split": row.split,
         }
         for row in rows
     ]

@@ -15,93 +15,144 @@ nothing; NeMo Curator and the Pile's tools set the same limit of 10 on the docum
 Words are those of lmadapt.words: case, punctuation and spacing do not matter.
 """
 
+# mypy: disable-error-code="no-untyped-def, assignment"
+
+import functools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 
-from lmadapt.words import Words, split_words
+from lmadapt.words import Words, mix, normal_form, split_words
 
 MIN_PROMPT_WORDS = 3
 MAX_CLUSTERS = 10
+BASE = np.uint64(0x9E3779B97F4A7C15)  # of the rolling hash; odd, thus invertible modulo 2**64
 
 Item = Mapping[str, Any]  # a row of records.ITEM
 
 
 @dataclass(frozen=True)
 class Leak:
-    """Text `text` (an index) holds `words`, which item `item` (an index) asks or answers."""
+    """Text `text` (an index) holds `words` of the `part` (question or answer) of the item with the id `item`."""
 
     text: int
-    item: int
+    item: str
+    part: str
     words: str
 
 
 @dataclass(frozen=True)
 class _Phrase:
     item: int
-    words: str
+    part: str
+    start: int  # in the words of the part
+    hashes: np.ndarray  # of its words
     alone: bool  # a leak only where it is the whole text
 
 
-def find_leaks(texts: Words, items: Sequence[Item], *, ngram_words: int, in_corpus: bool) -> list[Leak]:
-    """The first leak of each text that has one; `in_corpus` applies the policy for the corpus to domain items."""
-    anchors = _anchors(items, ngram_words, in_corpus)
-    leaks: dict[int, Leak] = {}
-    for size in sorted(anchors):
-        phrases = anchors[size]
-        hashes, documents = texts.windows(size)
-        for place in np.flatnonzero(np.isin(hashes, np.array(sorted(phrases), np.uint64))).tolist():
-            text = int(documents[place])
-            if text in leaks:
-                continue
-            phrase = next((p for p in phrases[int(hashes[place])] if _holds(texts.texts[text], p)), None)
-            if phrase:
-                leaks[text] = Leak(text, phrase.item, phrase.words)
-    return [leaks[text] for text in sorted(leaks)]
+class LeakFinder:
+    """What gives an item away, ready to be looked for in any number of texts."""
+
+    def __init__(self, items: Sequence[Item], *, ngram_words: int, in_corpus: bool) -> None:
+        """With `in_corpus` the policy for the corpus applies to domain items."""
+        self._parts = {
+            "question": [item["prompt"] or "" for item in items],
+            "answer": [correct_answer(item) for item in items],
+        }
+        self._ids = [item["id"] for item in items]
+        self._phrases = _phrases(items, self._parts, ngram_words, in_corpus)
+        self._anchors = np.array(sorted(self._phrases), np.uint64)
+        self._sizes = sorted({min(len(p.hashes), ngram_words) for found in self._phrases.values() for p in found})
+
+    def find(self, texts: Words) -> list[Leak]:
+        """The leaks of the texts, in their order, each part of an item once a text."""
+        found: dict[tuple[int, int, str], _Phrase] = {}
+        for size in self._sizes:
+            hashes = run_hashes(texts, size)
+            for place in np.flatnonzero(_in_sorted(hashes, self._anchors)).tolist():
+                text = int(np.searchsorted(texts.offsets, place, side="right")) - 1
+                for phrase in self._phrases[int(hashes[place])]:
+                    if _holds(texts.of(text), place - int(texts.offsets[text]), phrase):
+                        found.setdefault((text, phrase.item, phrase.part), phrase)
+        return [
+            Leak(text, self._ids[item], part, self._words(found[text, item, part]))
+            for text, item, part in sorted(found)
+        ]
+
+    def _words(self, phrase: _Phrase) -> str:
+        words = _split_normal_form(self._parts[phrase.part][phrase.item])
+        return " ".join(words[phrase.start : phrase.start + len(phrase.hashes)])
 
 
-def _holds(text: str, phrase: _Phrase) -> bool:
-    return text == phrase.words if phrase.alone else f" {phrase.words} " in f" {text} "
+@functools.lru_cache(maxsize=1000)
+def _split_normal_form(text: str) -> list[str]:
+    return normal_form(text).split()
 
 
-def _anchors(items: Sequence[Item], ngram_words: int, in_corpus: bool) -> dict[int, dict[int, list[_Phrase]]]:
-    """Phrases by the number and the hash of their first words, at most `ngram_words` of them."""
-    anchors: dict[int, dict[int, list[_Phrase]]] = defaultdict(lambda: defaultdict(list))
-    prompts, answers = split_words([item["prompt"] for item in items]), split_words([correct_answer(i) for i in items])
-    whole = [
-        (in_corpus and item["group"] == "domain") or count < ngram_words
-        for item, count in zip(items, prompts.counts.tolist(), strict=True)
-    ]
-    for size in sorted({min(count, ngram_words) for count in prompts.counts.tolist() if count}):
-        hashes, documents = prompts.windows(size)
-        first = np.searchsorted(documents, np.arange(len(items)))
-        for item in np.flatnonzero(np.minimum(prompts.counts, ngram_words) == size).tolist():
-            if whole[item]:
-                phrase = _Phrase(item, prompts.texts[item], bool(prompts.counts[item] < MIN_PROMPT_WORDS))
-                anchors[size][int(hashes[first[item]])].append(phrase)
-    clusters = [item["cluster"] or item["id"] for item in items]
-    open_prompts = {i for i, is_whole in enumerate(whole) if not is_whole}
-    open_answers = {i for i, item in enumerate(items) if not (in_corpus and item["group"] == "domain")}
-    for hash_, phrases in _runs(((prompts, open_prompts), (answers, open_answers)), ngram_words).items():
-        if len({clusters[phrase.item] for phrase in phrases}) <= MAX_CLUSTERS:
-            anchors[ngram_words][hash_].append(phrases[0])
-    return anchors
+def _holds(text: np.ndarray, place: int, phrase: _Phrase) -> bool:
+    same = np.array_equal(text[place : place + len(phrase.hashes)], phrase.hashes)
+    return same and (not phrase.alone or len(text) == len(phrase.hashes))
 
 
-def _runs(sources: Sequence[tuple[Words, set[int]]], size: int) -> dict[int, list[_Phrase]]:
-    """Every run of `size` words of the wanted texts, by its hash."""
+def _phrases(
+    items: Sequence[Item], parts: Mapping[str, Sequence[str]], ngram_words: int, in_corpus: bool
+) -> dict[int, list[_Phrase]]:
+    """Phrases by the hash of their first words, at most `ngram_words` of them."""
+    phrases: dict[int, list[_Phrase]] = defaultdict(list)
     runs: dict[int, list[_Phrase]] = defaultdict(list)
-    for words, wanted in sources:
-        hashes, documents = words.windows(size)
-        borders = np.searchsorted(documents, np.arange(len(words.texts) + 1)).tolist()
-        for item in sorted(wanted):
-            tokens = words.texts[item].split(" ")
-            for place, hash_ in enumerate(hashes[borders[item] : borders[item + 1]].tolist()):
-                runs[hash_].append(_Phrase(item, " ".join(tokens[place : place + size]), alone=False))
-    return runs
+    for part, texts in parts.items():
+        words = split_words(texts)
+        first = {size: run_hashes(words, size) for size in range(1, ngram_words + 1)}
+        for number, item in enumerate(items):
+            count, own = int(words.counts[number]), words.of(number)
+            lenient = in_corpus and item["group"] == "domain"
+            start = int(words.offsets[number])
+            if part == "question" and count and (lenient or count < ngram_words):
+                phrase = _Phrase(number, part, 0, own, alone=count < MIN_PROMPT_WORDS)
+                phrases[int(first[min(count, ngram_words)][start])].append(phrase)
+            elif not lenient:
+                for place in range(count - ngram_words + 1):
+                    run = _Phrase(number, part, place, own[place : place + ngram_words], alone=False)
+                    runs[int(first[ngram_words][start + place])].append(run)
+    for anchor, found in runs.items():
+        if len({items[run.item]["cluster"] or items[run.item]["id"] for run in found}) <= MAX_CLUSTERS:
+            phrases[anchor] += found
+    return dict(phrases)
+
+
+def run_hashes(words: Words, size: int) -> np.ndarray:
+    """Hash of the `size` words from each word on, shape of words.hashes; 0 where a run would leave its text.
+
+    Rolled from place to place (Karp and Rabin 1987), so that the cost does not depend on `size`.
+    """
+    hashes = np.zeros(len(words.hashes), np.uint64)
+    _roll(words.hashes, words.offsets, size, np.uint64(pow(int(BASE), size, 2**64)), hashes)
+    return hashes
+
+
+@numba.njit(nogil=True, cache=True)
+def _roll(words, offsets, size, top, hashes):
+    for text in range(len(offsets) - 1):
+        value, start = np.uint64(0), offsets[text]
+        for place in range(start, offsets[text + 1]):
+            value = value * BASE + np.uint64(words[place])
+            if place >= start + size:
+                value -= top * np.uint64(words[place - size])
+            if place >= start + size - 1:
+                hashes[place - size + 1] = max(mix(value + np.uint64(size)), np.uint64(1))
+
+
+def _in_sorted(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Which values are among `wanted` (sorted): a table of their upper bits rules nearly all of them out at once."""
+    table = np.zeros(2**20, np.bool_)
+    table[wanted >> np.uint64(44)] = True
+    found: np.ndarray = table[values >> np.uint64(44)]
+    found[found] = np.isin(values[found], wanted)
+    return found
 
 
 def correct_answer(item: Item) -> str:

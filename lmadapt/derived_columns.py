@@ -1,168 +1,183 @@
 """The curated tables as pandas frames with what can be measured about each row: tokens, leaks, duplicates, problems.
 
-Every problem column is "" where there is none, and says what is wrong where there is one.
+Every problem column is "" where there is none, and says what is wrong where there is one. The tables are read by
+groups of rows; the frames hold no text.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmadapt.chat import encode_conversation
-from lmadapt.decisions import DOCUMENT_ROLES, INSTRUCTION_ROLES, Row
-from lmadapt.decontamination import find_leaks
+from lmadapt.decisions import Row
+from lmadapt.decontamination import LeakFinder
 from lmadapt.errors import UserError
-from lmadapt.near_duplicates import near_duplicates, overlaps, shingle
+from lmadapt.languages import find_languages, language_problem
+from lmadapt.near_duplicates import near_duplicates
 from lmadapt.quality import conversation_problem, item_problem
-from lmadapt.records import CURATED_TABLES, read_table
-from lmadapt.words import fold, split_words
+from lmadapt.records import CURATED_TABLES, read_groups, read_table
+from lmadapt.screening import Rules, Training, parts_of, screen
+from lmadapt.words import fold
 
-Records = list[dict[str, Any]]
+Record = dict[str, Any]
+Frames = dict[str, pd.DataFrame]
 ROLE_OF = {
     "corpus": "corpus",
     "replay_text": "general_text",
-    "heldout_text": "general_text",
     "instructions": "instructions",
     "replay_instructions": "general_instructions",
-    "items": "evaluation",
 }
-TRAINING = ("corpus", "replay_text", "instructions", "replay_instructions")
+TRAINING = tuple(ROLE_OF)
 PLACE = ["id", "source", "location"]
 
 
-def read_curated(folder: Path) -> tuple[dict[str, Records], pd.DataFrame]:
-    """The rows of each curated table, and a frame with one row a table, whose `schema_problem` is "" when it fits.
-
-    A table of other columns is returned empty. Raises UserError when a file is missing or no Parquet.
-    """
-    tables, schemas = {}, []
-    for name, schema in CURATED_TABLES.items():
-        file = folder / f"{name}.parquet"
-        found = _schema(file) if file.is_file() else schema
-        fits = found.equals(schema)
-        tables[name] = read_table(file, schema).to_pylist() if fits else []
-        problem = "" if fits else f"expected {schema.to_string()}; found {found.to_string()}".replace("\n", ", ")
-        schemas.append({"id": name, "source": file.name, "location": "", "schema_problem": problem})
-    return tables, pd.DataFrame(schemas)
-
-
-def _schema(file: Path) -> pa.Schema:
-    try:
-        return pq.read_schema(file).remove_metadata()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{file}: not a readable Parquet file: {error}") from None
-
-
 def derive(
-    tables: Mapping[str, Records], tokenizer: Any, *, near_duplicate_jaccard: float, decontaminate_ngram_words: int
-) -> dict[str, pd.DataFrame]:
-    """A frame for each curated table but `decisions`, one for the categories of its items, and one row of totals."""
-    rows = {table: [Row(role, record) for record in tables[table]] for table, role in ROLE_OF.items()}
-    ids = Counter(row.record["id"] for mine in rows.values() for row in mine if row.record["id"])
-    columns: dict[str, dict[str, Sequence[Any]]] = {}
-    for table, mine in rows.items():
-        columns[table] = {name: [row.record[name] for row in mine] for name in PLACE}
-        columns[table]["id_uses"] = [ids[row.record["id"]] for row in mine]
-        columns[table] |= _DESCRIBE[ROLE_OF[table]](mine, tokenizer)
-    duplicates = _near_duplicates(rows, near_duplicate_jaccard)
-    for table in TRAINING:
-        columns[table] |= _shared_text(rows, table, decontaminate_ngram_words)
-        columns[table]["near_duplicate_of"] = [duplicates.get((table, n), "") for n in range(len(rows[table]))]
-    frames = {table: pd.DataFrame(values) for table, values in columns.items()}
-    return frames | {"categories": _categories(tables["items"]), "totals": _totals(tables, frames)}
+    curated: Path,
+    tokenizer: Any,
+    *,
+    near_duplicate_jaccard: float,
+    decontaminate_ngram_words: int,
+    languages: Sequence[str],
+    min_language_confidence: float,
+    personal_data: Sequence[str],
+) -> Frames:
+    """A frame for each curated table but `decisions`, and frames `tables` (columns and types), `categories` (of
+    items), `totals` (one row) and `sizes` (rows, tokens a row and different words of each training table).
 
-
-def count_tokens(texts: Sequence[str], tokenizer: Any) -> list[int]:
-    """Tokens of each text, without special tokens, in batches."""
-    counts: list[int] = []
-    for start in range(0, len(texts), 1000):
-        batch = tokenizer(list(texts[start : start + 1000]), add_special_tokens=False)
-        counts += [len(ids) for ids in batch["input_ids"]]
-    return counts
-
-
-def _documents(rows: Sequence[Row], tokenizer: Any) -> dict[str, Sequence[Any]]:
-    texts = [row.record["text"] or "" for row in rows]
+    A table of other columns counts as empty. Raises UserError when a file is missing or no Parquet.
+    """
+    schemas, files = _check_schemas(curated)
+    items = read_table(files["items"], CURATED_TABLES["items"]).to_pylist() if "items" in files else []
+    sound = [item for item in items if not item_problem(item)]
+    frames: Frames = {"items": pd.DataFrame(_items(items, tokenizer))}
+    compared: dict[str, list[Row]] = {}
+    training, sizes = Training(), []
+    for table in ("heldout_text", *TRAINING):
+        finder = LeakFinder(sound, ngram_words=decontaminate_ngram_words, in_corpus=table == "corpus")
+        rules = Rules(ROLE_OF.get(table, "corpus"), {}, [], 0.0, personal_data, {}, finder)
+        columns: dict[str, list[Any]] = defaultdict(list)
+        before, vocabulary = len(training.rows), np.empty(0, np.uint32)
+        for group in read_groups(files[table], CURATED_TABLES[table]) if table in files else ():
+            screened = screen(group, rules)
+            training.add(screened)
+            vocabulary = np.union1d(vocabulary, screened.words.hashes)
+            described = _describe(group.to_pylist(), screened.rows, tokenizer)
+            allowed = languages if table == "corpus" else []
+            found = find_languages(group["text"].to_pylist()) if allowed else [("", 1.0)] * len(group)
+            problems = [language_problem(one, allowed or [""], min_language_confidence) for one in found]
+            described["language_problem"] = [problem[1] if problem else "" for problem in problems]
+            for name, values in described.items():
+                columns[name] += values
+        compared[table] = training.rows[before:]
+        frames[table] = pd.DataFrame(columns or _describe([], [], tokenizer) | {"language_problem": []})
+        sizes.append({"id": table, "source": f"{table}.parquet", "location": "", "rows": len(frames[table])})
+        sizes[-1] |= {
+            "tokens_per_row": float(frames[table]["tokens"].sum() / max(1, len(frames[table]))),
+            "vocabulary": len(vocabulary),
+        }
+    _mark_duplicates(frames, compared, training, near_duplicate_jaccard)
+    uses = Counter(name for table in (*compared, "items") for name in frames[table]["id"])
+    for table in (*compared, "items"):
+        frames[table]["id_uses"] = [uses[name] for name in frames[table]["id"]]
+    totals = _totals(items, frames)
     return {
-        "characters": [len(text.strip()) for text in texts],
-        "tokens": count_tokens(texts, tokenizer),
-        "group": [row.record.get("group") for row in rows],
+        **frames,
+        "tables": schemas,
+        "categories": _categories(items),
+        "totals": totals,
+        "sizes": pd.DataFrame(sizes),
     }
 
 
-def _conversations(rows: Sequence[Row], tokenizer: Any) -> dict[str, Sequence[Any]]:
-    problems = [conversation_problem(row.record["messages"] or ()) or ("", "") for row in rows]
-    encoded = [_encode(row.record["messages"] or (), tokenizer) for row in rows]
-    return {
-        "role_order_problem": [text if rule == "role_order" else "" for rule, text in problems],
-        "empty_message_problem": [text if rule.startswith("empty") else "" for rule, text in problems],
-        "encoding_problem": [problem for _, _, problem in encoded],
-        "tokens": [tokens for tokens, _, _ in encoded],
-        "supervised_tokens": [supervised for _, supervised, _ in encoded],
-    }
+def _check_schemas(curated: Path) -> tuple[pd.DataFrame, dict[str, Path]]:
+    """One row a table, whose `schema_problem` is "" when it fits, and the files of those that do."""
+    rows, files = [], {}
+    for name, schema in CURATED_TABLES.items():
+        file = curated / f"{name}.parquet"
+        try:
+            found = pq.read_schema(file).remove_metadata()
+        except (pa.ArrowInvalid, OSError) as error:
+            missing = isinstance(error, FileNotFoundError)
+            raise UserError(
+                f"{file}: {'no such file' if missing else f'not a readable Parquet file: {error}'}"
+            ) from None
+        problem = "" if found.equals(schema) else f"expected {schema.to_string()}; found {found.to_string()}"
+        rows.append({"id": name, "source": file.name, "location": "", "schema_problem": problem.replace("\n", ", ")})
+        if not problem:
+            files[name] = file
+    return pd.DataFrame(rows), files
 
 
-def _encode(messages: Sequence[Any], tokenizer: Any) -> tuple[int, int, str]:
+def _describe(records: Sequence[Record], rows: Sequence[Row], tokenizer: Any) -> dict[str, list[Any]]:
+    """Columns of a group of training or held-out rows."""
+    columns: dict[str, list[Any]] = {name: [record[name] for record in records] for name in PLACE}
+    columns["leak"] = [
+        f"item {leak.item}: {leak.words}" if (leak := next(iter(row.leaks), None)) else "" for row in rows
+    ]
+    columns["personal_data"] = [row.evidence if "personal data" in row.evidence else "" for row in rows]
+    columns["category"] = [record.get("category") for record in records]
+    columns["group"] = [record.get("group") for record in records]
+    columns["characters"] = [len("".join(parts_of(record)).strip()) for record in records]
+    problems = [
+        (conversation_problem(r["messages"] or ()) or ("", "")) if "messages" in r else ("", "") for r in records
+    ]
+    columns["role_order_problem"] = [text if rule == "role_order" else "" for rule, text in problems]
+    columns["empty_message_problem"] = [text if rule.startswith("empty") else "" for rule, text in problems]
+    encoded = [
+        _encode(r, tokenizer) if not rule else (0, 0, "") for r, (rule, _) in zip(records, problems, strict=True)
+    ]
+    for place, name in enumerate(("tokens", "supervised_tokens", "encoding_problem")):
+        columns[name] = [one[place] for one in encoded]
+    return columns
+
+
+def _encode(record: Record, tokenizer: Any) -> tuple[int, int, str]:
+    """Tokens, supervised tokens, and why a conversation cannot be encoded."""
+    if "text" in record:
+        tokens = len(tokenizer(record["text"] or "", add_special_tokens=False)["input_ids"])
+        return tokens, tokens, ""
     try:
-        encoded = encode_conversation(tokenizer, messages)
+        encoded = encode_conversation(tokenizer, record["messages"])
     except Exception as error:  # a chat template is a program of the model's author and may raise anything
         return 0, 0, f"{type(error).__name__}: {error}"
     return len(encoded.input_ids), encoded.loss_tokens, ""
 
 
-def _items(rows: Sequence[Row], tokenizer: Any) -> dict[str, Sequence[Any]]:
-    records = [row.record for row in rows]
-    longest = [max(record["choices"] or [""], key=len) or "" for record in records]
+def _items(items: Sequence[Record], tokenizer: Any) -> dict[str, list[Any]]:
+    longest = [max(item["choices"] or [""], key=len) or "" for item in items]
     return {
-        "item_problem": [item_problem(record) for record in records],
-        "question": ["\n".join([r["group"] or "", *map(fold, [r["prompt"] or "", *r["choices"]])]) for r in records],
-        "tokens": count_tokens([f"{r['prompt']} {text}" for r, text in zip(records, longest, strict=True)], tokenizer),
+        **{name: [item[name] for item in items] for name in PLACE},
+        "item_problem": [item_problem(item) for item in items],
+        "question": ["\n".join([i["group"] or "", *map(fold, [i["prompt"] or "", *i["choices"]])]) for i in items],
+        "tokens": [
+            _encode({"text": f"{i['prompt']} {text}"}, tokenizer)[0] for i, text in zip(items, longest, strict=True)
+        ],
     }
 
 
-_DESCRIBE = {
-    **dict.fromkeys(DOCUMENT_ROLES, _documents),
-    **dict.fromkeys(INSTRUCTION_ROLES, _conversations),
-    "evaluation": _items,
-}
-
-
-def _shared_text(rows: Mapping[str, list[Row]], table: str, ngram_words: int) -> dict[str, Sequence[Any]]:
-    """Columns `heldout_twin` (the held-out document a text equals) and `leak` (the item it gives away, and how)."""
-    twins = {fold(row.text): str(row.record["id"]) for row in rows["heldout_text"]}
-    items = [row.record for row in rows["items"] if not item_problem(row.record)]
-    parts = [(place, part) for place, row in enumerate(rows[table]) for part in row.parts]
-    texts = split_words([part for _, part in parts])
-    shared = {place: twins[fold(part)] for place, part in parts if fold(part) in twins}
-    leaks = {
-        parts[leak.text][0]: f"item {items[leak.item]['id']}: {leak.words}"
-        for leak in find_leaks(texts, items, ngram_words=ngram_words, in_corpus=table == "corpus")
-    }
-    places = range(len(rows[table]))
-    return {"heldout_twin": [shared.get(n, "") for n in places], "leak": [leaks.get(n, "") for n in places]}
-
-
-def _near_duplicates(rows: Mapping[str, list[Row]], min_jaccard: float) -> dict[tuple[str, int], str]:
-    """What each training row (table, place) near-duplicates: a row of its kind, or a held-out document."""
-    found = {}
+def _mark_duplicates(frames: Frames, rows: Mapping[str, list[Row]], training: Training, min_jaccard: float) -> None:
+    """Columns `near_duplicate_of` (a row of its kind) and `heldout_overlap` (held-out text like the row or a part)."""
+    heldout = [(row, row.texts[0]) for row in rows["heldout_text"]]
     for kind in (TRAINING[:2], TRAINING[2:]):
-        places = [("heldout_text", place) for place in range(len(rows["heldout_text"]))]
-        heldout = range(len(places))
-        places += [(table, place) for table in kind for place in range(len(rows[table]))]
-        shingles = shingle(split_words([rows[table][place].text for table, place in places]))
-        others = range(len(heldout), len(places))
-        matches = [*near_duplicates(shingles, others, min_jaccard), *overlaps(shingles, heldout, others, min_jaccard)]
-        for match in filter(None, matches):
-            table, place = places[match.kept]
-            found[places[match.document]] = f"{rows[table][place].record['id']} ({match.jaccard:.3f})"
-    return found
+        mine = [row for table in kind for row in rows[table]]
+        whole = [(row, row.texts[0]) for row in mine]
+        parts = [*heldout, *((row, text) for row in mine for text in row.texts)]
+        for column, texts, keepers in (("near_duplicate_of", whole, None), ("heldout_overlap", parts, len(heldout))):
+            places = np.array([text for _, text in texts], np.int64)
+            keys = training.keys_of(places)
+            found = near_duplicates(keys, places, training.store, min_jaccard, keepers=keepers)
+            twins = {texts[m.document][0].id: f"{texts[m.kept][0].id} ({m.jaccard:.3f})" for m in found}
+            for table in kind:
+                frames[table][column] = [twins.get(row.id, "") for row in rows[table]]
 
 
-def _categories(items: Records) -> pd.DataFrame:
+def _categories(items: Sequence[Record]) -> pd.DataFrame:
     """One row for each category of domain and of general items, with their number and that of their clusters.
 
     `general_items` is empty for a domain category. An item without a cluster is one by itself.
@@ -179,18 +194,24 @@ def _categories(items: Records) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*PLACE, "items", "clusters", "general_items"])
 
 
-def _totals(tables: Mapping[str, Records], frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    groups = Counter(item["group"] for item in tables["items"])
-    heldout = Counter(document["group"] for document in tables["heldout_text"])
-    tokens, supervised = frames["instructions"]["tokens"].sum(), frames["instructions"]["supervised_tokens"].sum()
+def _totals(items: Sequence[Record], frames: Frames) -> pd.DataFrame:
+    groups = Counter(item["group"] for item in items)
+    tokens = {table: int(frames[table]["tokens"].sum()) for table in TRAINING}
+    supervised = {table: int(frames[table]["supervised_tokens"].sum()) for table in TRAINING}
+
+    def share(part: int, rest: int) -> float:
+        return part / (part + rest) if part else 0.0
+
     totals = {
-        **{f"{table}_rows": len(tables[table]) for table in TRAINING},
+        **{f"{table}_rows": len(frames[table]) for table in TRAINING},
         **{f"{group}_items": groups[group] for group in ("domain", "general", "behaviour")},
-        **{f"heldout_{group}_documents": heldout[group] for group in ("domain", "general")},
-        "general_categories": len({item["category"] for item in tables["items"] if item["group"] == "general"}),
-        "corpus_tokens": int(frames["corpus"]["tokens"].sum()),
-        "instruction_tokens": int(tokens),
-        "supervised_fraction": float(supervised / tokens) if tokens else 0.0,
+        **{f"heldout_{g}_documents": int((frames["heldout_text"]["group"] == g).sum()) for g in ("domain", "general")},
+        "general_categories": len({item["category"] for item in items if item["group"] == "general"}),
+        "corpus_tokens": tokens["corpus"],
+        "instruction_tokens": tokens["instructions"],
+        "supervised_fraction": share(supervised["instructions"], tokens["instructions"] - supervised["instructions"]),
+        "replay_text_fraction": share(tokens["replay_text"], tokens["corpus"]),
+        "replay_instructions_fraction": share(supervised["replay_instructions"], supervised["instructions"]),
     }
     return pd.DataFrame([{"id": "totals", "source": "data/curated", "location": "", **totals}])
 

@@ -1,140 +1,202 @@
-"""Near-duplicates: MinHash bands propose pairs, the exact Jaccard similarity of word shingles decides."""
+"""Near-duplicates: MinHash bands propose pairs, the exact Jaccard similarity of word shingles decides.
 
+Only hashes are held: 4 bytes a band of each text in memory, 4 bytes a word in a temporary file, from which the
+shingles of a proposed pair are read again.
+"""
+
+# mypy: disable-error-code="no-untyped-def, assignment"
+
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
 from lmadapt.words import Words, mix
 
 SHINGLE_WORDS = 5
-BANDS = 14  # 14 x 8 as in FineWeb (Penedo et al. 2024): 92 % of pairs of similarity 0.80 are proposed,
-ROWS = 8  # 99 % of 0.85; each band is a hash of 8 minima (Broder 1997)
-SEED = 1  # of the permutations only; it never changes a decision that the exact check did not confirm
+BANDS, ROWS = 14, 8  # 14 x 8 as in FineWeb (Penedo et al. 2024); each band is a hash of 8 minima (Broder 1997)
+# The same 112 minima are banded twice, in two orders: 99 % of pairs of similarity 0.80 are proposed instead of 92 %.
+KEYS = 2 * BANDS
 
-_draw = np.random.default_rng(SEED)
+_draw = np.random.default_rng(1)  # it never changes a decision that the exact check did not confirm
 _FACTORS = _draw.integers(2**31, size=BANDS * ROWS, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
 _SUMMANDS = _draw.integers(2**32, size=BANDS * ROWS, dtype=np.uint32)
-
-
-@dataclass(frozen=True)
-class Shingles:
-    """Hashes of the distinct shingles of n documents, sorted within each; document i at offsets[i] to offsets[i+1]."""
-
-    hashes: np.ndarray
-    offsets: np.ndarray
-
-    def of(self, document: int) -> np.ndarray:
-        """The sorted, distinct shingle hashes of one document."""
-        return self.hashes[self.offsets[document] : self.offsets[document + 1]]
-
-    def jaccard(self, first: int, second: int) -> float:
-        """Size of the intersection over size of the union of two documents' shingles; 0 when both are empty."""
-        one, other = self.of(first), self.of(second)
-        shared = len(np.intersect1d(one, other, assume_unique=True))
-        return shared / max(1, len(one) + len(other) - shared)
+_ORDER = np.concatenate([np.arange(BANDS * ROWS), _draw.permutation(BANDS * ROWS)])
 
 
 @dataclass(frozen=True)
 class Match:
-    """A document that is a near-duplicate of one that is kept: indices, and their exact Jaccard similarity."""
+    """A text that is a near-duplicate of one that is kept: indices, and their exact Jaccard similarity."""
 
     document: int
     kept: int
     jaccard: float
 
 
-def shingle(words: Words) -> Shingles:
-    """The distinct runs of SHINGLE_WORDS words of each document; a shorter document is one shingle."""
-    sizes = np.minimum(words.counts, SHINGLE_WORDS)
-    hashes, documents = [], []
-    for size in range(1, SHINGLE_WORDS + 1):
-        run, document = words.windows(size)
-        wanted = sizes[document] == size
-        hashes.append(run[wanted])
-        documents.append(document[wanted])
-    hash_, document = np.concatenate(hashes), np.concatenate(documents)
-    order = np.lexsort((hash_, document))
-    hash_, document = hash_[order], document[order]
-    new = np.ones(len(hash_), bool)
-    new[1:] = (hash_[1:] != hash_[:-1]) | (document[1:] != document[:-1])
-    counts = np.bincount(document[new], minlength=len(words.texts))
-    return Shingles(hash_[new], np.concatenate([[0], np.cumsum(counts)]))
+class WordStore:
+    """The words of all texts so far, as 32-bit hashes in a temporary file; memory holds only where each begins."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as the store is
+        self._offsets = [np.zeros(1, np.int64)]
+        self.texts = 0
+
+    def append(self, words: Words) -> None:
+        """Add the words of further texts."""
+        self._file.write(words.hashes.tobytes())
+        self._offsets.append(self._offsets[-1][-1] + words.offsets[1:])
+        self.texts += len(words.offsets) - 1
+
+    def read(self, texts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """The words of some texts, one after the other, and the offset of each, shape (len(texts) + 1,)."""
+        if len(self._offsets) > 1:
+            self._offsets = [
+                np.concatenate([self._offsets[0][:1], *(part[-len(part) :] for part in self._offsets[1:])])
+            ]
+        starts, ends = self._offsets[0][texts], self._offsets[0][np.asarray(texts) + 1]
+        parts = [
+            os.pread(self._file.fileno(), 4 * (end - start), 4 * start) for start, end in zip(starts, ends, strict=True)
+        ]
+        return np.frombuffer(b"".join(parts), np.uint32), np.concatenate([[0], np.cumsum(ends - starts)])
+
+    def jaccards(self, text: int, others: np.ndarray) -> np.ndarray:
+        """Jaccard similarity of the shingles of `text` and of each of `others`, shape (len(others),)."""
+        similarities: np.ndarray = _jaccards(*self.read([text, *others.tolist()]))
+        return similarities
 
 
-def band_keys(shingles: Shingles) -> np.ndarray:
-    """Band keys of each document, shape (n, BANDS), uint64; a key shared by two documents proposes them as a pair.
+def band_keys(words: Words) -> np.ndarray:
+    """Band keys of each text, shape (n, KEYS), uint32; a key that two texts have in one column proposes them as a pair.
 
-    The row of a document without shingles means nothing.
+    The row of a text without words is 0.
     """
-    filled = np.flatnonzero(np.diff(shingles.offsets))
-    keys = np.zeros((len(shingles.offsets) - 1, BANDS), np.uint64)
-    if not len(filled):
-        return keys
-    high, starts = (shingles.hashes >> np.uint64(32)).astype(np.uint32), shingles.offsets[filled]
-    for band in range(BANDS):
-        key = np.full(len(filled), band + 1, np.uint64)
-        for row in range(band * ROWS, (band + 1) * ROWS):
-            minima = np.minimum.reduceat(high * _FACTORS[row] + _SUMMANDS[row], starts)
-            key = mix(key * np.uint64(0x9E3779B97F4A7C15) + minima)
-        keys[filled, band] = key
+    keys = np.zeros((len(words.offsets) - 1, KEYS), np.uint32)
+    _band_keys(words.hashes, words.offsets, _FACTORS, _SUMMANDS, _ORDER, keys)
     return keys
 
 
-def near_duplicates(shingles: Shingles, priority: Sequence[int], min_jaccard: float) -> Iterator[Match | None]:
-    """Go through the documents in order of `priority` (indices, best first); yield a Match for each to be dropped.
+def near_duplicates(
+    keys: np.ndarray, texts: np.ndarray, store: WordStore, min_jaccard: float, *, keepers: int | None = None
+) -> Iterator[Match]:
+    """Go through texts, best first; yield a Match for each that is at least `min_jaccard` similar to one that is kept.
 
-    None is yielded for a document that is kept. Every dropped document has its near-duplicate among the kept, at
-    least `min_jaccard` similar, and no two kept documents that share a band are: clusters cannot chain.
+    keys: band keys in that order, shape (n, KEYS); texts: their places in `store`, shape (n,); indices of a Match are
+    those of the order. Every match is a text dropped for the first kept one it is similar to: clusters cannot chain.
+    With `keepers` only the first so many texts drop others.
     """
-    keys = band_keys(shingles).tolist()
-    kept: dict[int, list[int]] = {}
-    for document in priority:
-        if not len(shingles.of(document)):
-            yield None
+    groups, members, bounds, group_bounds = _shared_keys(keys)
+    dropped = np.zeros(len(keys), np.bool_)
+    for document in np.flatnonzero(np.diff(bounds)).tolist():
+        if keepers is not None and document >= keepers:
+            return
+        if dropped[document]:
             continue
-        candidates = {other for key in keys[document] for other in kept.get(key, ())}
-        best = max(((shingles.jaccard(document, other), -other) for other in candidates), default=(0.0, 0))
-        if candidates and best[0] >= min_jaccard:
-            yield Match(document, -best[1], best[0])
+        found = _proposed(document, groups[bounds[document] : bounds[document + 1]], members, group_bounds, dropped)
+        if keepers is not None:
+            found = found[found >= keepers]
+        if len(found):
+            similarities = store.jaccards(int(texts[document]), texts[found])
+            for other, jaccard in zip(found.tolist(), similarities.tolist(), strict=True):
+                if jaccard >= min_jaccard:
+                    dropped[other] = True
+                    yield Match(other, document, jaccard)
+
+
+def _shared_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Groups of texts that share a key: the groups of text i are groups[bounds[i] : bounds[i + 1]], the texts of
+    group g are members[group_bounds[g] : group_bounds[g + 1]], in ascending order."""
+    filled = np.flatnonzero(keys.any(axis=1))
+    members, sizes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for column in range(keys.shape[1]):
+        column_keys = keys[filled, column]
+        order = np.argsort(column_keys, kind="stable")
+        ranked = column_keys[order]
+        starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])) if len(ranked) else order
+        lengths = np.diff(np.append(starts, len(ranked)))
+        shared = np.repeat(lengths > 1, lengths)
+        members.append(filled[order[shared]])
+        sizes.append(lengths[lengths > 1])
+    member, group_bounds = np.concatenate(members), np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
+    group = np.repeat(np.arange(len(group_bounds) - 1), np.diff(group_bounds))
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(member, minlength=len(keys)))])
+    return group[np.argsort(member, kind="stable")], member, bounds, group_bounds
+
+
+@numba.njit(nogil=True, cache=True)
+def _proposed(document, groups, members, group_bounds, dropped):
+    """Texts behind `document` that share a key with it and are not dropped, in ascending order."""
+    total = 0
+    for group in groups:
+        total += group_bounds[group + 1] - group_bounds[group]
+    found, count = np.empty(total, np.int64), 0
+    for group in groups:
+        for place in range(group_bounds[group], group_bounds[group + 1]):
+            other = members[place]
+            if other > document and not dropped[other]:
+                found[count] = other
+                count += 1
+    return np.unique(found[:count])
+
+
+@numba.njit(inline="always")
+def _shingle(words, place, size):
+    """Hash of `size` words from `place` on."""
+    value = np.uint64(size)
+    for step in range(size):
+        value = (value ^ np.uint64(words[place + step])) * np.uint64(0x9E3779B97F4A7C15)
+        value ^= value >> np.uint64(29)
+    return mix(value)
+
+
+@numba.njit(nogil=True, cache=True)
+def _band_keys(hashes, offsets, factors, summands, order, keys):
+    words, rows = factors.shape[0], ROWS
+    longest = 1
+    for text in range(len(offsets) - 1):
+        longest = max(longest, offsets[text + 1] - offsets[text])
+    shingles, minima = np.empty(longest, np.uint32), np.empty(words, np.uint32)
+    for text in range(len(offsets) - 1):
+        start, count = offsets[text], offsets[text + 1] - offsets[text]
+        if count == 0:
             continue
-        for key in keys[document]:
-            kept.setdefault(key, []).append(document)
-        yield None
+        size = min(count, SHINGLE_WORDS)
+        number = count - size + 1
+        for place in range(number):
+            shingles[place] = np.uint32(_shingle(hashes, start + place, size) >> np.uint64(32))
+        minima[:] = np.uint32(0xFFFFFFFF)
+        for place in range(number):
+            shingle = shingles[place]
+            for row in range(words):
+                minima[row] = min(minima[row], np.uint32(shingle * factors[row] + summands[row]))
+        for key in range(keys.shape[1]):
+            value = np.uint64(key + 1)
+            for row in range(key * rows, (key + 1) * rows):
+                value = mix(value * np.uint64(0x9E3779B97F4A7C15) + np.uint64(minima[order[row]]))
+            keys[text, key] = max(np.uint32(1), np.uint32(value >> np.uint64(32)))
 
 
-def overlaps(shingles: Shingles, probes: Sequence[int], others: Sequence[int], min_jaccard: float) -> list[Match]:
-    """For each of `others` that is at least `min_jaccard` similar to a probe: its best match. Exact, without banding.
-
-    Two sets that similar share one of their rarest elements, however few of those are looked at beyond the share
-    that may differ (prefix filtering, Chaudhuri et al. 2006): only documents that do are compared.
-    """
-    rare, document = _rarest(shingles, min_jaccard)
-    probing = np.isin(document, np.asarray(probes, np.int64))
-    asked = np.isin(document, np.asarray(others, np.int64)) & np.isin(rare, rare[probing])
-    probes_of: dict[int, list[int]] = {}
-    for element, probe in zip(rare[probing].tolist(), document[probing].tolist(), strict=True):
-        probes_of.setdefault(element, []).append(probe)
-    pairs = {
-        (other, probe)
-        for element, other in zip(rare[asked].tolist(), document[asked].tolist(), strict=True)
-        for probe in probes_of[element]
-    }
-    best: dict[int, Match] = {}
-    for other, probe in sorted(pairs):
-        jaccard = shingles.jaccard(other, probe)
-        if jaccard >= min_jaccard and (other not in best or jaccard > best[other].jaccard):
-            best[other] = Match(other, probe, jaccard)
-    return list(best.values())
-
-
-def _rarest(shingles: Shingles, min_jaccard: float) -> tuple[np.ndarray, np.ndarray]:
-    """The rarest n - ceil(min_jaccard x n) + 1 of the n shingles of each document, and their documents."""
-    _, number, counts = np.unique(shingles.hashes, return_inverse=True, return_counts=True)
-    sizes = np.diff(shingles.offsets)
-    document = np.repeat(np.arange(len(sizes)), sizes)
-    number = number[np.lexsort((number, counts[number], document))]
-    place = np.arange(len(number)) - shingles.offsets[document]
-    # Rounding must not shorten a prefix: 0.8 x 5 may come out as 4.000000000000001.
-    wanted = place <= (sizes - np.ceil(min_jaccard * sizes - 1e-9))[document]
-    return number[wanted], document[wanted]
+@numba.njit(nogil=True, cache=True)
+def _jaccards(words, offsets):
+    """Similarity of the first text to each of the others, shape (n - 1,): one hash table counts distinct shingles."""
+    capacity = 4
+    while capacity < 2 * len(words):
+        capacity *= 2
+    table, last = np.zeros(capacity, np.uint64), np.full(capacity, -1, np.int32)
+    in_first = np.zeros(capacity, np.bool_)
+    distinct, shared = np.zeros(len(offsets) - 1), np.zeros(len(offsets) - 1)
+    for text in range(len(offsets) - 1):
+        size = min(offsets[text + 1] - offsets[text], SHINGLE_WORDS)
+        for place in range(offsets[text], offsets[text + 1] - size + 1):
+            shingle = _shingle(words, place, size)
+            slot = np.int64(shingle & np.uint64(capacity - 1))
+            while last[slot] >= 0 and table[slot] != shingle:
+                slot = (slot + 1) & (capacity - 1)
+            if last[slot] != text:
+                distinct[text] += 1
+                shared[text] += in_first[slot]
+                in_first[slot] |= text == 0
+                table[slot], last[slot] = shingle, text
+    return shared[1:] / (distinct[0] + distinct[1:] - shared[1:])

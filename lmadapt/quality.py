@@ -1,70 +1,57 @@
 """What is too short, too long, too repetitive or too broken to learn from or to measure with, and why.
 
-Published values of these filters, for comparison with the settings in params.yaml:
-
-| statistic | Gopher (Rae et al. 2021, table A1) | C4 (Raffel et al. 2020) | FineWeb (Penedo et al. 2024) |
-|---|---|---|---|
-| words | 50 to 100,000 | at least 3 sentences, lines of at least 5 words | 50 to 100,000 |
-| letters | at least 80 % of words have one | lines end in punctuation | 12 % of lines end in punctuation |
-| repeated lines | at most 30 % of lines | no span of 3 sentences twice | at most 10 % of characters |
-
-They were set for pages of the open web. Curated domain text has short entries that carry facts, so the demo's
-lower bound is far below theirs.
+FILTERS has the published limits. They were set for pages of the open web; curated domain text has short entries that
+carry facts, so the demo uses few of them, with lower bounds far below theirs.
 """
 
-import json
-import math
-import re
-import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
+from lmadapt.answer_checks import check_problem
+from lmadapt.text_statistics import measure
+from lmadapt.words import Words
+
+# Filters by name: min_ or max_ and a statistic of lmadapt.text_statistics, with the limit their authors use.
+# Gopher: Rae et al. 2021, section A1.1 and table A1; C4: Raffel et al. 2020; FineWeb: Penedo et al. 2024.
+FILTERS: dict[str, float] = {
+    "min_words": 50, "max_words": 100_000,  # Gopher
+    "min_mean_word_characters": 3, "max_mean_word_characters": 10, "max_symbols_per_word": 0.1,  # Gopher
+    "min_alphabetic_word_fraction": 0.8, "min_stop_words": 2,  # Gopher
+    "max_bullet_line_fraction": 0.9, "max_ellipsis_line_fraction": 0.3,  # Gopher
+    "max_repeated_line_fraction": 0.3, "max_repeated_line_character_fraction": 0.2,  # Gopher
+    "max_top_2gram_fraction": 0.2, "max_top_3gram_fraction": 0.18, "max_top_4gram_fraction": 0.16,  # Gopher
+    "max_repeated_5gram_fraction": 0.15, "max_repeated_6gram_fraction": 0.14, "max_repeated_7gram_fraction": 0.13,
+    "max_repeated_8gram_fraction": 0.12, "max_repeated_9gram_fraction": 0.11, "max_repeated_10gram_fraction": 0.1,
+    "min_sentences": 3, "max_curly_brackets": 0, "max_lorem_ipsum": 0,  # C4
+    "min_punctuated_line_fraction": 0.12, "max_short_line_fraction": 0.67, "max_lines_per_word": 0.3,  # FineWeb
+    "min_alphabetic_fraction": 0.6,  # ours: share of letters and white space in the characters
+}  # fmt: skip
 Problem = tuple[str, str]  # rule, evidence
-CHECK_KEYS = {"regex": {"pattern"}, "number": {"value"}, "sentence": {"min_words", "contains"}, "json_keys": {"keys"}}
+ITEM_GROUPS = ("domain", "general", "behaviour", "fairness")
 SEVERITIES = ("critical", "major", "minor")
 
 
-def text_problem(
-    text: str,
-    words: int,
-    *,
-    min_words: int,
-    max_words: int,
-    min_alphabetic_fraction: float,
-    max_repeated_line_fraction: float,
-    count_digits: bool = False,
-) -> Problem | None:
-    """The first filter a text fails, named like its setting, with what was measured; None when it passes.
+def text_problems(
+    texts: pa.Array, words: Words, filters: Mapping[str, float], *, count_digits: bool = False
+) -> list[Problem | None]:
+    """For each text the first filter it fails, with what was measured; None when it passes them all.
 
-    `words` is its number of words as lmadapt.words counts them. With `count_digits`, digits count as letters: the
-    answer "42" is no noise.
+    `filters` are limits by name, of FILTERS. With `count_digits`, digits count as letters: "42" is no noise.
     """
-    if words < min_words:
-        return "min_words", f"{words} words < {min_words}"
-    if words > max_words:
-        return "max_words", f"{words} words > {max_words}"
-    alphabetic = alphabetic_fraction(text, count_digits=count_digits)
-    if alphabetic < min_alphabetic_fraction:
-        return "min_alphabetic_fraction", f"alphabetic fraction {alphabetic:.2f} < {min_alphabetic_fraction:g}"
-    repeated = repeated_line_fraction(text)
-    if repeated > max_repeated_line_fraction:
-        return "max_repeated_line_fraction", f"repeated lines {repeated:.2f} > {max_repeated_line_fraction:g}"
-    return None
-
-
-def alphabetic_fraction(text: str, *, count_digits: bool = False) -> float:
-    """Share of letters, combining marks and white space (with `count_digits`, digits too) in the characters."""
-    categories = "LMN" if count_digits else "LM"
-    counts = Counter(text)
-    good = sum(n for c, n in counts.items() if c.isspace() or unicodedata.category(c)[0] in categories)
-    return good / max(1, len(text))
-
-
-def repeated_line_fraction(text: str) -> float:
-    """Share of lines that stood earlier in the text, of the lines with a letter or digit in them."""
-    lines = [line.strip() for line in text.splitlines() if any(map(str.isalnum, line))]
-    return (len(lines) - len(set(lines))) / max(1, len(lines))
+    names = {key: key[4:] for key in filters}
+    if count_digits and "min_alphabetic_fraction" in names:
+        names["min_alphabetic_fraction"] = "alphanumeric_fraction"
+    measured = measure(texts, words, set(names.values()))
+    problems: list[Problem | None] = [None] * len(texts)
+    for key, limit in reversed(list(filters.items())):
+        values, least = measured[names[key]], key.startswith("min_")
+        for place in np.flatnonzero(values < limit if least else values > limit).tolist():
+            told = f"{key[4:].replace('_', ' ')} {values[place]:.3g} {'<' if least else '>'} {limit:g}"
+            problems[place] = (key, told)
+    return problems
 
 
 def conversation_problem(messages: Sequence[Mapping[str, str]]) -> Problem | None:
@@ -87,9 +74,13 @@ def item_problem(item: Mapping[str, Any]) -> str:
     """What is broken in an evaluation item, as a sentence; "" when it can be asked and scored."""
     if not item["prompt"]:
         return "the prompt is empty"
-    if item["group"] not in ("domain", "general", "behaviour"):
-        return f"group {item['group']!r} is none of domain, general, behaviour"
-    return _check_problem(item) if item["group"] == "behaviour" else _choice_problem(item)
+    if item["group"] not in ITEM_GROUPS:
+        return f"group {item['group']!r} is none of {', '.join(ITEM_GROUPS)}"
+    if item["group"] == "behaviour" and item["severity"] not in SEVERITIES:
+        return f"severity {item['severity']!r} is none of {', '.join(SEVERITIES)}"
+    if item["group"] == "behaviour" or item["check"]:
+        return check_problem(item["check"])
+    return _choice_problem(item)
 
 
 def _choice_problem(item: Mapping[str, Any]) -> str:
@@ -100,50 +91,8 @@ def _choice_problem(item: Mapping[str, Any]) -> str:
         return f"choice {[bool(choice) for choice in choices].index(False)} is empty"
     if len(set(choices)) < len(choices):
         return f"two choices are the same: {' | '.join(choices)[:200]}"
+    if item["group"] == "fairness":
+        return "" if len(choices) == 2 else f"{len(choices)} choices; a pair of the fairness probe has two"
     if answer is None or not 0 <= answer < len(choices):
         return f"answer {answer} is no index into {len(choices)} choices"
-    return ""
-
-
-def _check_problem(item: Mapping[str, Any]) -> str:
-    try:
-        check = json.loads(item["check"] or "")
-    except json.JSONDecodeError as error:
-        return f"check is not JSON: {error.msg}: {item['check']!r}"
-    kind = check.pop("kind", None) if isinstance(check, dict) else None
-    if kind not in CHECK_KEYS:
-        return f"check has kind {kind!r}; allowed: {', '.join(CHECK_KEYS)}"
-    if set(check) != CHECK_KEYS[kind]:
-        return f"check {kind} has the keys {sorted(check)}; expected {sorted(CHECK_KEYS[kind])}"
-    if item["severity"] not in SEVERITIES:
-        return f"severity {item['severity']!r} is none of {', '.join(SEVERITIES)}"
-    return _value_problem(kind, check)
-
-
-def _value_problem(kind: str, check: Mapping[str, Any]) -> str:
-    if kind == "regex":
-        return _pattern_problem(check["pattern"])
-    if kind == "number" and not _is_number(check["value"]):
-        return f"check number has the value {check['value']!r}, which is no number"
-    if kind == "sentence" and (isinstance(check["min_words"], bool) or not isinstance(check["min_words"], int)):
-        return f"check sentence has the min_words {check['min_words']!r}, which is no whole number"
-    if kind == "sentence" and not isinstance(check["contains"], str):
-        return f"check sentence has the contains {check['contains']!r}, which is no text"
-    keys = check.get("keys", [])
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        return f"check json_keys has the keys {keys!r}, which are no list of texts"
-    return ""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _pattern_problem(pattern: Any) -> str:
-    if not isinstance(pattern, str):
-        return f"check regex has the pattern {pattern!r}, which is no text"
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        return f"check regex has the pattern {pattern!r}, which is no regular expression: {error}"
     return ""

@@ -1,6 +1,7 @@
 """The tables that pass between stages: their columns, and reading and writing them whole."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pyarrow.parquet as pq
 from lmadapt.errors import UserError
 from lmadapt.files import atomic_file
 
+GROUP_ROWS, GROUP_CHARACTERS = 10_000, 2**22  # of a group of rows, which is what is held in memory at once
+_REPEATING = ["source", "entity", "category"]
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 
 DOCUMENT = pa.schema(
@@ -60,6 +63,17 @@ DECISION = pa.schema(
         ("evidence", pa.string()),  # what the rule saw: a figure with its threshold, or the matching text
         ("duplicate_of", pa.string()),  # id of the document that was kept instead; "" otherwise
         ("split", pa.string()),  # the curated table the document went to; "" when dropped
+        ("content_hash", pa.string()),  # hexadecimal SHA-256 of the raw text; "" of a record that could not be read
+        ("source", pa.string()),
+        ("location", pa.string()),
+    ]
+)
+
+BAD_RECORD = pa.schema(
+    [
+        ("id", pa.string()),
+        ("role", pa.string()),
+        ("problem", pa.string()),  # file, line and what is wrong
         ("source", pa.string()),
         ("location", pa.string()),
     ]
@@ -85,17 +99,42 @@ CURATED_TABLES = {
 
 
 def write_table(rows: Iterable[dict[str, Any]] | pa.Table, schema: pa.Schema, target: Path) -> None:
-    """Write rows as Parquet under `schema`; the file appears whole or not at all.
+    """Write rows as Parquet under `schema`, a group of rows at a time; the file appears whole or not at all.
 
     Raises UserError naming the target when a row does not fit the schema.
     """
-    try:
-        table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
-        table = table.select(schema.names).cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError) as error:
-        raise UserError(f"{target}: a row does not fit the columns {', '.join(schema.names)}: {error}") from None
-    with atomic_file(target) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    groups = [rows] if isinstance(rows, pa.Table) else _grouped(rows)
+    with open_table(schema, target) as write:
+        for group in groups:
+            try:
+                write(group if isinstance(group, pa.Table) else pa.Table.from_pylist(group, schema=schema))
+            except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError) as error:
+                names = ", ".join(schema.names)
+                raise UserError(f"{target}: a row does not fit the columns {names}: {error}") from None
+
+
+@contextmanager
+def open_table(schema: pa.Schema, target: Path, *, compression: str = "zstd") -> Iterator[Callable[[pa.Table], None]]:
+    """Yield a function that appends rows to a Parquet file as a group; the file appears whole or not at all."""
+    with (
+        atomic_file(target) as temporary,
+        pq.ParquetWriter(temporary, schema, compression=compression, use_dictionary=_REPEATING) as writer,
+    ):
+        yield lambda table: writer.write_table(table.select(schema.names).cast(schema))
+
+
+def _grouped(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Rows in groups of at most GROUP_ROWS, and of about GROUP_CHARACTERS."""
+    group: list[dict[str, Any]] = []
+    characters = 0
+    for row in rows:
+        group.append(row)
+        characters += len(row.get("text") or "")
+        if len(group) >= GROUP_ROWS or characters >= GROUP_CHARACTERS:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
 
 
 def read_table(source: Path, schema: pa.Schema) -> pa.Table:
@@ -103,12 +142,36 @@ def read_table(source: Path, schema: pa.Schema) -> pa.Table:
 
     Raises UserError naming the file when it is missing, no Parquet, or of other columns.
     """
+    with _open_checked(source, schema) as file:
+        return file.read()
+
+
+def read_groups(source: Path, schema: pa.Schema) -> Iterator[pa.Table]:
+    """The same, one group of rows after the other."""
+    with _open_checked(source, schema) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group)
+
+
+def count_groups(source: Path) -> int:
+    """Number of groups of rows in a Parquet table."""
+    return int(pq.read_metadata(source).num_row_groups)
+
+
+def read_group(source: Path, schema: pa.Schema, group: int) -> pa.Table:
+    """One group of rows."""
+    with _open_checked(source, schema) as file:
+        return file.read_row_group(group)
+
+
+@contextmanager
+def _open_checked(source: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
     try:
-        table = pq.read_table(source)
+        with pq.ParquetFile(source) as file:
+            if not (found := file.schema_arrow).equals(schema, check_metadata=False):
+                raise UserError(f"{source}: expected the columns {schema.to_string()}, found {found.to_string()}")
+            yield file
     except FileNotFoundError:
         raise UserError(f"{source}: no such file; `dvc repro` makes it") from None
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{source}: not a readable Parquet file: {error}") from None
-    if not table.schema.equals(schema, check_metadata=False):
-        raise UserError(f"{source}: expected the columns {schema.to_string()}, found {table.schema.to_string()}")
-    return table

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lmadapt.errors import UserError
 from lmadapt.evaluation import set_exam
 from lmadapt.files import write_json
 from lmadapt.links import Link
@@ -26,7 +27,11 @@ def compare_models(
     """
     tokenizer = load_tokenizer(against.folder)
     curated = items.suffix == ".parquet"
-    rows = read_table(items, ITEM).to_pylist() if curated else list(read_source(Source(path=str(items)), "evaluation"))
+    bad: list[dict[str, Any]] = []
+    source = Source(path=str(items))
+    rows = read_table(items, ITEM).to_pylist() if curated else list(read_source(source, "evaluation", bad))
+    if bad:
+        raise UserError(bad[0]["problem"])
     text = read_table(heldout, HELDOUT).to_pylist() if heldout.is_file() else []
     exam = set_exam(rows, text, tokenizer, heldout_tokens=settings["heldout_tokens"], seed=settings["seed"])
     asking = ("batch_tokens", "max_new_tokens", "significance", "seed", "lm_eval_tasks")

@@ -1,25 +1,21 @@
 """Data sources named in params.yaml: files, folders and hub data sets, read row by row into the raw tables."""
 
-import csv
-import gzip
 import importlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from lmadapt.errors import Unavailable, UserError
+from lmadapt.readers import Record, read_records
 from lmadapt.sections import Section
 
 Role = Literal["corpus", "general_text", "instructions", "general_instructions", "evaluation"]
 Row = dict[str, Any]
-FORMATS = (".jsonl", ".csv", ".parquet")
-ALLOWED = "a .jsonl, .csv or .parquet file (also .gz), or a folder with .txt or .md files"
 GROUPS = ("domain", "general", "behaviour", "fairness")
 
 
@@ -73,27 +69,40 @@ class Source(Section):
         )
 
 
-def read_source(source: Source, role: Role) -> Iterator[Row]:
+def read_source(source: Source, role: Role, bad: list[Row]) -> Iterator[Row]:
     """Rows of a file, folder or hub data set for `role`, as in records.RAW_TABLES.
 
-    Raises UserError naming file and line for whatever is wrong in it, also where no row of an instruction set has
-    a completion; single rows without one pass with an empty answer, for curation to drop. Raises Unavailable when
+    A record that cannot be read becomes a row of records.BAD_RECORD in `bad`, for curation to count. Raises UserError
+    naming file and line for a file that cannot be read on, one without any row, and where no row of an instruction set
+    has a completion; single rows without one pass with an empty answer, for curation to drop. Raises Unavailable when
     the hub does not answer.
     """
-    convert = _CONVERT[role]
-    completions = rows = 0
+    problem, completions, rows = "", 0, 0
     for location, record in _records(source):
-        row = convert(record, source, f"{source.title}:{location}")
-        if half := next(filter(None, map(_half_character, row.values())), ""):
-            column = next((name for name, value in record.items() if _half_character(value)), "messages")
-            raise UserError(f"{source.title}:{location}: column {column!r} has half a character, {half}")
+        identity = {"id": f"{source.title}/{location}", "source": source.title, "location": location}
+        try:
+            row = _row(record, role, source, f"{source.title}:{location}")
+        except UserError as error:
+            problem = problem or str(error)
+            bad.append({**identity, "role": role, "problem": str(error)})
+            continue
         rows += 1
         completions += "messages" not in row or bool(row["messages"][-1]["content"].strip())
-        yield {"id": f"{source.title}/{location}", **row, "source": source.title, "location": location}
+        yield row | identity
     if rows == 0:
-        raise UserError(f"{source.title}: empty, there are no rows for {role}")
+        raise UserError(problem or f"{source.title}: empty, there are no rows for {role}")
     if completions == 0:
         raise UserError(f"{source.title}: no completions: the answer is empty in all {rows} rows")
+
+
+def _row(record: Record, role: Role, source: Source, place: str) -> Row:
+    if isinstance(record, str):
+        raise UserError(f"{place}: {record}")
+    row = _CONVERT[role](record, source, place)
+    if half := next(filter(None, map(_half_character, row.values())), ""):
+        column = next((name for name, value in record.items() if _half_character(value)), "messages")
+        raise UserError(f"{place}: column {column!r} has {half}")
+    return row
 
 
 def module_rows(module: str, role: Role, packages: Mapping[str, str]) -> Iterator[Row]:
@@ -115,81 +124,11 @@ def module_rows(module: str, role: Role, packages: Mapping[str, str]) -> Iterato
         yield {"id": f"{name}/{location}", **row, "source": name, "location": location}
 
 
-def _records(source: Source) -> Iterator[tuple[str, Row]]:
-    if source.hub:
-        return _hub_records(source)
-    path = Path(source.path or "")
-    if path.is_dir():
-        return _folder_records(path, source.columns.text)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file or folder; allowed: {ALLOWED}")
-    kind = Path(path.name.removesuffix(".gz")).suffix
-    if kind not in FORMATS:
-        raise UserError(f"{path}: cannot be read; allowed: {ALLOWED}")
-    return {".jsonl": _jsonl_records, ".csv": _csv_records, ".parquet": _parquet_records}[kind](path)
+def _records(source: Source) -> Iterator[tuple[str, Record]]:
+    return _hub_records(source) if source.hub else read_records(Path(source.path or ""), source.columns.text)
 
 
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
-
-
-def _decoded_lines(path: Path) -> Iterator[str]:
-    try:
-        with _open(path) as stream:
-            for number, line in enumerate(stream, start=1):
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}:{number}: not UTF-8 text: {error.reason}") from None
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise UserError(f"{path}: not a whole gzip file: {error}") from None
-
-
-def _jsonl_records(path: Path) -> Iterator[tuple[str, Row]]:
-    for number, line in enumerate(_decoded_lines(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{number}: no JSON: {error.msg} at column {error.colno}") from None
-        if not isinstance(record, dict):
-            raise UserError(f"{path}:{number}: expected a JSON object, got {line.strip()[:60]}")
-        yield str(number), record
-
-
-def _csv_records(path: Path) -> Iterator[tuple[str, Row]]:
-    csv.field_size_limit(2**31 - 1)
-    reader = csv.DictReader(_decoded_lines(path), strict=True)
-    try:
-        for record in reader:
-            if None in record or None in record.values():
-                raise UserError(
-                    f"{path}:{reader.line_num}: expected {len(reader.fieldnames or ())} columns, as in line 1"
-                )
-            yield str(reader.line_num), record
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.reader.line_num}: no CSV: {error}") from None
-
-
-def _parquet_records(path: Path) -> Iterator[tuple[str, Row]]:
-    number = 0
-    try:
-        with _open(path) as stream:
-            for batch in pq.ParquetFile(stream).iter_batches(batch_size=1000):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield str(number), record
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: not a readable Parquet file: {error}") from None
-
-
-def _folder_records(folder: Path, column: str) -> Iterator[tuple[str, Row]]:
-    for file in sorted(file for suffix in ("*.txt", "*.md") for file in folder.rglob(suffix)):
-        location = file.relative_to(folder).as_posix()
-        yield location, {column: "".join(_decoded_lines(file)), "entity": location}
-
-
-def _hub_records(source: Source) -> Iterator[tuple[str, Row]]:
+def _hub_records(source: Source) -> Iterator[tuple[str, Record]]:
     import datasets
 
     try:
@@ -207,11 +146,13 @@ def _hub_records(source: Source) -> Iterator[tuple[str, Row]]:
 
 
 def _half_character(value: Any) -> str:
-    """What JSON can hold but no table: "\\ud83d" without its other half; "" where there is none."""
+    """What no table can hold: a byte that is no UTF-8, or "\\ud83d" without its other half; "" where there is none."""
     try:
         (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)).encode()
     except UnicodeEncodeError as error:
-        return f"\\u{ord(error.object[error.start]):04x}"
+        code = ord(error.object[error.start])
+        byte = 0xDC80 <= code < 0xDD00  # how Python keeps a byte it could not decode
+        return f"the byte 0x{code - 0xDC00:02x}, which is no UTF-8" if byte else f"half a character, \\u{code:04x}"
     return ""
 
 
@@ -236,14 +177,14 @@ def _optional(record: Mapping[str, Any], columns: Columns, field: str, default: 
     return _text(record, column, place)
 
 
-def _document(record: Row, source: Source, place: str) -> Row:
+def _document(record: Mapping[str, Any], source: Source, place: str) -> Row:
     return {
         "text": _text(record, source.columns.text, place),
         "entity": _optional(record, source.columns, "entity", "", place),
     }
 
 
-def _instruction(record: Row, source: Source, place: str) -> Row:
+def _instruction(record: Mapping[str, Any], source: Source, place: str) -> Row:
     columns = source.columns
     if columns.messages in record or "messages" in columns.model_fields_set:
         messages = _messages(_field(record, columns.messages, place), columns.messages, place)
@@ -287,7 +228,7 @@ def _parsed(value: Any) -> Any:
         return value
 
 
-def _item(record: Row, source: Source, place: str) -> Row:
+def _item(record: Mapping[str, Any], source: Source, place: str) -> Row:
     columns = source.columns
     row: Row = {
         "prompt": _text(record, columns.prompt, place),

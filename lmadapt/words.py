@@ -1,62 +1,55 @@
-"""Text as comparable words: one normal form for duplicates, leaks and counts, and hashes of every run of words."""
+"""Text as comparable words: one normal form for duplicates, leaks and counts, and the hash of every word.
 
+The words are found by one compiled pass over the UTF-8 bytes of an Arrow column, which folds ASCII on the way; other
+lines are folded by Python first. A hash has 32 bits: one pair of different words in 4 billion is taken for equal.
+"""
+
+# mypy: disable-error-code="no-untyped-def, assignment"
+
+import functools
 import hashlib
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 # Scripts written without spaces: every character counts as a word.
 SPACELESS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+LETTER = r"[\p{L}\p{M}\p{N}]"
 # An operator behind a number is a word of its own, or "12 + 7" and "12 - 7" would read alike.
 OPERATORS = {
-    r"\+": "plus",
-    r"[-\x{2212}]": "minus",
-    r"[*\x{00D7}]": "times",
-    r"[/\x{00F7}]": "over",
-    r"\^": "power",
+    "+": "plus",
+    "-\u2212": "minus",
+    "*\u00d7": "times",
+    "/\u00f7": "over",
+    "^": "power",
     "<": "below",
     ">": "above",
 }
-BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, thus invertible modulo 2**64
-INVERSE = np.uint64(pow(int(BASE), -1, 2**64))
+PART, IN_WORD, ALONE, OPERATOR = 0, 1, 2, 3  # what a character is; an operator: OPERATOR plus its place in OPERATORS
+SPACES = (32, *range(9, 14), *range(28, 32), 0x85, 0x1680, 0x2028, 0x2029)  # once folded
+PRIME, BASIS = 0x100000001B3, 0xCBF29CE484222325  # FNV-1a, 64 bits (Fowler, Noll, Vo 1991)
 
 
 @dataclass(frozen=True)
 class Words:
-    """The words of n documents.
+    """32-bit hashes of the words of n texts, in order; those of text i stand at offsets[i] up to offsets[i + 1]."""
 
-    `texts` are the documents in normal form, words parted by single spaces; `hashes` are 64-bit hashes of all
-    words in order; the words of document i stand at `offsets[i]` up to `offsets[i + 1]`.
-    """
-
-    texts: list[str]
     hashes: np.ndarray
     offsets: np.ndarray
 
     @property
     def counts(self) -> np.ndarray:
-        """Number of words of each document, shape (n,)."""
+        """Number of words of each text, shape (n,)."""
         return np.diff(self.offsets)
 
-    def windows(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Hash and document index of every run of `size` words, in order; no run crosses documents.
-
-        The hashes are differences of prefix sums of a polynomial modulo 2**64 (Karp and Rabin 1987), so that the
-        cost does not depend on `size`.
-        """
-        total = len(self.hashes)
-        if total < size:
-            return np.empty(0, np.uint64), np.empty(0, np.int64)
-        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(self.hashes * _powers(BASE, total), dtype=np.uint64)])
-        rolled = (sums[size:] - sums[:-size]) * _powers(INVERSE, total - size + 1)
-        document = np.repeat(np.arange(len(self.texts)), self.counts)[: len(rolled)]
-        inside = np.arange(len(rolled)) + size <= self.offsets[document + 1]
-        return mix(rolled[inside] + np.uint64(size)), document[inside]
+    def of(self, text: int) -> np.ndarray:
+        """The hashes of the words of one text."""
+        return self.hashes[self.offsets[text] : self.offsets[text + 1]]
 
 
 def fold(text: str) -> str:
@@ -64,40 +57,160 @@ def fold(text: str) -> str:
 
     Only for comparing, never for keeping: "STRASSE" and "straße", a ligature and its letters become equal.
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(folded.split())
+    return " ".join(_fold_characters(text).split())
 
 
-def split_words(texts: Sequence[str]) -> Words:
-    """The words of texts: runs of letters, marks and digits of the folded text; punctuation parts words."""
-    column = pa.array([fold(text) for text in texts], pa.large_string())
-    for sign, word in OPERATORS.items():
-        column = pc.replace_substring_regex(column, rf"(\d[\s)]*){sign}", rf"\1 {word} ")
+def _fold_characters(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def _fold_lines(text: str) -> str:
+    return "\n".join(line if line.isascii() else _fold_characters(line) for line in text.split("\n"))
+
+
+def _folded(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """UTF-8 bytes and offsets of a column, texts that are not ASCII folded."""
+    foreign = pc.not_equal(pc.binary_length(texts), pc.utf8_length(texts))
+    if pc.any(foreign).as_py():
+        changed = pa.array(map(_fold_lines, texts.filter(foreign).to_pylist()), pa.large_string())
+        texts = pc.replace_with_mask(texts, foreign, changed)
+    return text_buffers(texts)
+
+
+def text_buffers(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """The bytes of a column of large_string and, shape (n + 1,), where each text begins in them; nothing is copied."""
+    _, offsets, data = texts.buffers()
+    places = np.frombuffer(offsets or bytes(8), np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    return np.frombuffer(data or b"", np.uint8), places
+
+
+def split_words(texts: Any) -> Words:
+    """The words of texts (an Arrow column, or any sequence of str).
+
+    A word is a run of letters, marks and digits of the folded text; punctuation parts words. Beyond the Basic
+    Multilingual Plane ideographs stand alone, pictographs part words, and everything else is a letter.
+    """
+    column = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.large_string())
+    data, offsets = _folded(column.cast(pa.large_string()).fill_null(""))
+    hashes = np.empty(int(offsets[-1] - offsets[0]) + 1, np.uint32)  # what is not filled costs no memory
+    ends = np.zeros(len(offsets), np.int64)
+    count = _hash_words(data, offsets, character_classes(), _OPERATOR_HASHES, hashes, ends)
+    return Words(hashes[:count].copy(), ends)
+
+
+def digest(text: str, words: np.ndarray) -> bytes:
+    """A hash that texts share when they are equal up to case, Unicode form and spacing; `words` are its word hashes."""
+    hashed = hashlib.blake2b(words.tobytes(), digest_size=16)
+    hashed.update(text.casefold().encode().translate(None, b"\t\n\v\f\r "))
+    return hashed.digest()
+
+
+def normal_form(text: str) -> str:
+    """The words of one text, parted by single spaces: what split_words hashes, to be read."""
+    column = pa.array([fold(text)])
+    for signs, word in OPERATORS.items():
+        column = pc.replace_substring_regex(column, rf"(\d[\s)]*)[\{signs}]", rf"\1 {word} ")
     column = pc.replace_substring_regex(column, f"({SPACELESS})", r" \1 ")
-    column = pc.replace_substring_regex(column, r"[^\p{L}\p{M}\p{N}]+", " ")
-    column = pc.utf8_trim_whitespace(column)
-    words = pc.split_pattern(pc.if_else(pc.equal(column, ""), None, column), " ")
-    counts = pc.fill_null(pc.list_value_length(words), 0).to_numpy(zero_copy_only=False)
-    return Words(column.to_pylist(), _hash_words(words.flatten()), np.concatenate([[0], np.cumsum(counts)]))
+    return " ".join(pc.replace_substring_regex(column, r"[^\p{L}\p{M}\p{N}]+", " ")[0].as_py().split())
 
 
-def mix(values: np.ndarray) -> np.ndarray:
-    """Spread 64-bit integers evenly over all 64 bits (the finaliser of MurmurHash3)."""
-    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
-        values = (values ^ (values >> np.uint64(33))) * np.uint64(factor)
-    spread: np.ndarray = values ^ (values >> np.uint64(33))
-    return spread
+def word_hash(word: str) -> int:
+    """The hash of one word of normal form, as split_words gives it."""
+    value = BASIS
+    for character in word:
+        value = (value ^ ord(character)) * PRIME % 2**64
+    return int(mix.py_func(np.array([value], np.uint64))[0] >> np.uint64(32))
 
 
-def _hash_words(words: Any) -> np.ndarray:
-    distinct = words.dictionary_encode()
-    digests = (hashlib.blake2b(word.encode(), digest_size=8).digest() for word in distinct.dictionary.to_pylist())
-    hashes: np.ndarray = np.frombuffer(b"".join(digests), np.uint64)[distinct.indices.to_numpy()]
-    return hashes
+@functools.cache
+def character_classes() -> np.ndarray:
+    """What each character of the Basic Multilingual Plane is, shape (65536,), uint8."""
+    plane = [chr(code) if not 0xD800 <= code < 0xE000 else " " for code in range(2**16)]
+    characters = pa.array(plane)
+    classes = np.where(pc.match_substring_regex(characters, LETTER), IN_WORD, PART).astype(np.uint8)
+    classes[(classes == IN_WORD) & np.asarray(pc.match_substring_regex(characters, SPACELESS))] = ALONE
+    for number, signs in enumerate(OPERATORS):
+        classes[[ord(sign) for sign in signs]] = OPERATOR + number
+    return classes
 
 
-def _powers(base: np.uint64, count: int) -> np.ndarray:
-    factors = np.full(count, base, np.uint64)
-    factors[0] = 1
-    powers: np.ndarray = np.cumprod(factors, dtype=np.uint64)
-    return powers
+@numba.njit(inline="always")
+def mix(value):
+    """Spread 64-bit integers evenly over all 64 bits (the finaliser of MurmurHash3); for numbers and arrays."""
+    value = (value ^ (value >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    value = (value ^ (value >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
+    return value ^ (value >> np.uint64(33))
+
+
+@numba.njit(inline="always")
+def _short(value):
+    return np.uint32(mix(value) >> np.uint64(32))
+
+
+@numba.njit(inline="always")
+def decode(data, place):
+    """Code point and width in bytes of the character at `place`, which is not ASCII."""
+    first = np.uint32(data[place])
+    if first < 0xE0:
+        return (first & 31) << 6 | data[place + 1] & 63, 2
+    if first < 0xF0:
+        return (first & 15) << 12 | (data[place + 1] & 63) << 6 | data[place + 2] & 63, 3
+    high = (first & 7) << 18 | (data[place + 1] & 63) << 12
+    return high | (data[place + 2] & 63) << 6 | data[place + 3] & 63, 4
+
+
+@numba.njit(inline="always")
+def class_of(code, classes):
+    """What a character is: PART, IN_WORD, ALONE, or OPERATOR and its number."""
+    if code < 0x10000:
+        return classes[code]
+    if 0x20000 <= code < 0x40000:
+        return np.uint8(ALONE)
+    return np.uint8(PART if 0x1F000 <= code < 0x20000 or code >= 0xE0000 else IN_WORD)
+
+
+@numba.njit(nogil=True, cache=True)
+def _hash_words(data, offsets, classes, operator_hashes, hashes, ends):
+    lower = np.zeros(128, np.uint8)
+    for code in range(128):
+        if classes[code] == IN_WORD:
+            lower[code] = code + 32 if 65 <= code <= 90 else code
+    basis, prime = np.uint64(BASIS), np.uint64(PRIME)
+    count = 0
+    for text in range(len(offsets) - 1):
+        place, end = offsets[text], offsets[text + 1]
+        word, inside, number = basis, False, False  # number: white space and ) aside, a digit stands before
+        while place < end:
+            byte = data[place]
+            if byte < 128 and lower[byte]:
+                word, inside = (word ^ np.uint64(lower[byte])) * prime, True
+                number = byte <= 57
+                place += 1
+                continue
+            code, width = np.uint32(byte), 1
+            if byte >= 128:
+                code, width = decode(data, place)
+            kind = class_of(code, classes)
+            if kind == IN_WORD:
+                word, inside = (word ^ np.uint64(code)) * prime, True
+            elif inside:
+                hashes[count] = _short(word)
+                count += 1
+                word, inside = basis, False
+            if kind == ALONE:
+                hashes[count] = _short((basis ^ np.uint64(code)) * prime)
+                count += 1
+            elif kind >= OPERATOR and number:
+                hashes[count] = operator_hashes[kind - OPERATOR]
+                count += 1
+            if not (code in SPACES or code == 41):
+                number = 48 <= code <= 57
+            place += width
+        if inside:
+            hashes[count] = _short(word)
+            count += 1
+        ends[text + 1] = count
+    return count
+
+
+_OPERATOR_HASHES = np.array([word_hash(word) for word in OPERATORS.values()], np.uint32)

@@ -2,42 +2,54 @@
 
 import csv
 from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from lmadapt.curation import curate_tables
 from lmadapt.files import atomic_file, atomic_folder, write_json
-from lmadapt.records import CURATED_TABLES, RAW_TABLES, read_table, write_table
+from lmadapt.personal_data import KINDS
+from lmadapt.quality import FILTERS
 from lmadapt.sections import Section
 from lmadapt.stage import run
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class CurateParams(Section):
     """Settings of curation; sources of the thresholds: lmadapt/quality.py, near_duplicates.py, decontamination.py."""
 
     seed: int
-    min_words: int = Field(ge=0)
-    max_words: int = Field(ge=1)
-    min_alphabetic_fraction: float = Field(ge=0, le=1)
-    max_repeated_line_fraction: float = Field(ge=0, le=1)
+    engine: Literal["local", "ray"]
+    threads: int | None = Field(ge=1)
+    ray_address: str | None
+    max_bad_records: float = Field(ge=0, lt=1)
+    filters: dict[Literal[tuple(FILTERS)], float]  # type: ignore[valid-type]
+    languages: list[str]
+    min_language_confidence: Share
+    personal_data: list[Literal[tuple(KINDS)]]  # type: ignore[valid-type]
+    boilerplate_fraction: float | None = Field(gt=0, le=1)
     near_duplicate_jaccard: float = Field(ge=0.7, le=1)  # below, the bands of near_duplicates.py miss too many pairs
     decontaminate_ngram_words: int = Field(ge=3)
+    on_leak: Literal["drop_document", "drop_item"]
     heldout_fraction: float = Field(ge=0, lt=1)
+    max_instructions_per_category: int | None = Field(ge=1)
 
 
-FILTERS = {"min_words", "max_words", "min_alphabetic_fraction", "max_repeated_line_fraction"}
+SCREENING = {"filters", "languages", "min_language_confidence", "personal_data"}
+RUNNING = {"engine", "threads", "ray_address"}
 
 
 def curate(params: CurateParams, raw: Path, curated: Path, funnel: Path, metrics: Path) -> None:
     """Write the curated tables to `curated`, rows left after each step to `funnel`, counts to `metrics`."""
-    outcome = curate_tables(
-        {role: read_table(raw / f"{role}.parquet", schema) for role, schema in RAW_TABLES.items()},
-        filters=params.model_dump(include=FILTERS),
-        **params.model_dump(exclude=FILTERS),
-    )
     with atomic_folder(curated) as folder:
-        for table, schema in CURATED_TABLES.items():
-            write_table(outcome.tables[table], schema, folder / f"{table}.parquet")
+        outcome = curate_tables(
+            raw,
+            folder,
+            screening=params.model_dump(include=SCREENING),
+            running=params.model_dump(include=RUNNING),
+            **params.model_dump(exclude=SCREENING | RUNNING),
+        )
     with atomic_file(funnel) as file, file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, ["bar", "stage", "role", "documents"], lineterminator="\n")
         writer.writeheader()

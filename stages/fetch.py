@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from lmadapt.base_model import copy_model, weights_sha256
 from lmadapt.errors import UserError
 from lmadapt.files import atomic_folder, write_json
-from lmadapt.records import RAW_TABLES, read_table, write_table
+from lmadapt.records import BAD_RECORD, RAW_TABLES, read_groups, write_table
 from lmadapt.sections import Section
 from lmadapt.sources import Role, Source, module_rows, read_source, text_bytes
 from lmadapt.stage import run
@@ -62,15 +62,17 @@ def fetch(params: FetchParams, model: Path, raw: Path, metrics: Path) -> None:
     local = params.model.name_or_path is None or Path(params.model.name_or_path).is_dir()
     if local and not any(source.hub for named in sources.values() for source in named):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    figures = {}
+    figures: dict[str, Any] = {}
+    bad: list[dict[str, Any]] = []
     with atomic_folder(raw) as folder:
         for role, named in sources.items():
             file = folder / f"{role}.parquet"
-            write_table(_rows(named, role, params.packages), RAW_TABLES[role], file)
-            table = read_table(file, RAW_TABLES[role])
-            figures[role] = {"rows": table.num_rows, "bytes": text_bytes(table)}
+            write_table(_rows(named, role, params.packages, bad), RAW_TABLES[role], file)
+            groups = [(len(group), text_bytes(group)) for group in read_groups(file, RAW_TABLES[role])]
+            figures[role] = {"rows": sum(rows for rows, _ in groups), "bytes": sum(size for _, size in groups)}
+        write_table(bad, BAD_RECORD, folder / "bad_records.parquet")
         fetch_model(params.model, params.packages, model)
-    write_json(metrics, {**figures, "model": {"weights_sha256": weights_sha256(model)}})
+    write_json(metrics, {**figures, "bad_records": len(bad), "model": {"weights_sha256": weights_sha256(model)}})
 
 
 def fetch_model(params: ModelParams, packages: dict[str, str], target: Path) -> None:
@@ -104,9 +106,11 @@ def _require_one_role(sources: dict[Role, list[Source]]) -> None:
                 raise UserError(f"fetch.sources.{role}: {source.title} is named twice; a source has one role")
 
 
-def _rows(named: list[Source], role: Role, packages: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _rows(
+    named: list[Source], role: Role, packages: dict[str, str], bad: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
     for source in named:
-        yield from module_rows(source.module, role, packages) if source.module else read_source(source, role)
+        yield from module_rows(source.module, role, packages) if source.module else read_source(source, role, bad)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from lmadapt.data_docs import Outcome, run_suites
-from lmadapt.derived_columns import PLACE, derive, read_curated, require_tokenizer
+from lmadapt.derived_columns import PLACE, derive, require_tokenizer
 from lmadapt.errors import UserError
-from lmadapt.expectations import make_suites
-from lmadapt.files import atomic_folder, write_json
+from lmadapt.expectations import add_own, drift_frame, make_suites
+from lmadapt.files import atomic_folder, read_json, write_json
 from lmadapt.models import load_tokenizer
+from lmadapt.personal_data import KINDS
 from lmadapt.sections import Section
 from lmadapt.stage import run
 
@@ -28,38 +29,53 @@ class ValidateParams(Section):
     min_supervised_fraction: float = Field(ge=0, le=1)
     max_document_tokens: int = Field(ge=1)
     max_failing_fraction: float = Field(ge=0, lt=1)
+    min_replay_text_fraction: float = Field(ge=0, lt=1)
+    min_replay_instructions_fraction: float = Field(ge=0, lt=1)
+    max_drift: float = Field(gt=0)
+    languages: list[str]
+    min_language_confidence: float = Field(ge=0, le=1)
+    personal_data: list[Literal[tuple(KINDS)]]  # type: ignore[valid-type]
     near_duplicate_jaccard: float = Field(ge=0.7, le=1)
     decontaminate_ngram_words: int = Field(ge=3)
 
 
-def validate(params: ValidateParams, curated: Path, model: Path, data_docs: Path, metrics: Path) -> None:
+def validate(
+    params: ValidateParams, curated: Path, model: Path, own: Path, baseline: Path, data_docs: Path, metrics: Path
+) -> None:
     """Check the tables in `curated` as the tokenizer of `model` reads them; write `data_docs`, then `metrics`.
 
-    Raises UserError naming each critical expectation that fails. Data Docs are written all the same, and stay until
+    `own` changes and adds expectations; `baseline` is an earlier `metrics` to measure drift from, or {}. Raises
+    UserError naming each expectation that fails with severity error. Data Docs are written all the same, and stay until
     the next run; `metrics`, on which training depends, is not.
     """
     metrics.unlink(missing_ok=True)
     settings = params.model_dump()
-    minimums = {key: settings.pop(key) for key in list(settings) if key.startswith("min_")}
-    tolerance = {key: settings.pop(key) for key in ("max_document_tokens", "max_failing_fraction")}
-    tables, schemas = read_curated(curated)
-    frames = {"tables": schemas, **derive(tables, require_tokenizer(load_tokenizer(model), model), **settings)}
+    minimums = {key: settings.pop(key) for key in list(settings) if key.startswith("min_") and "language" not in key}
+    limits = {key: settings.pop(key) for key in ("max_document_tokens", "max_failing_fraction", "max_drift")}
+    suites = make_suites(minimums, **limits)
+    add_own(suites, own)
+    frames = derive(curated, require_tokenizer(load_tokenizer(model), model), **settings)
+    frames["drift"] = drift_frame(frames["sizes"], read_json(baseline))
     with atomic_folder(data_docs) as site:
-        outcomes = run_suites(make_suites(minimums, **tolerance), frames, site)
+        outcomes = run_suites(suites, frames, site)
     failures = [outcome for outcome in outcomes if not outcome.success]
     for warning in failures:
         if warning.severity == "warning":
             print(f"warning: {warning}", file=sys.stderr)
-    if stopping := [str(outcome) for outcome in failures if outcome.severity == "critical" or outcome.exception]:
+    if stopping := [str(outcome) for outcome in failures if outcome.severity == "error" or outcome.exception]:
         listing = "\n".join(f"- {line}" for line in stopping)
         raise UserError(f"{len(stopping)} expectations fail:\n{listing}\nSee {data_docs / 'index.html'}")
-    write_json(metrics, _report(outcomes, frames["totals"].to_dict("records")[0]))
+    write_json(metrics, _report(outcomes, frames))
 
 
-def _report(outcomes: list[Outcome], totals: dict[str, Any]) -> dict[str, Any]:
-    found = {one.name: {"success": one.success, "rows": one.rows, "failing": one.failing} for one in outcomes}
-    counted = {key: value for key, value in totals.items() if key not in PLACE}
-    return {"expectations": found, "warnings": sum(not one.success for one in outcomes), "totals": counted}
+def _report(outcomes: list[Outcome], frames: dict[str, Any]) -> dict[str, Any]:
+    keys = ("success", "severity", "max_failing_fraction", "rows", "failing")
+    return {
+        "expectations": {one.name: {key: getattr(one, key) for key in keys} for one in outcomes},
+        "warnings": sum(not one.success for one in outcomes),
+        "totals": frames["totals"].drop(columns=PLACE).to_dict("records")[0],
+        "sizes": frames["sizes"].set_index("id").drop(columns=PLACE[1:]).to_dict("index"),
+    }
 
 
 if __name__ == "__main__":

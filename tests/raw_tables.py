@@ -1,13 +1,18 @@
 """Small raw and curated tables of prose that shares nothing by chance, for tests of curation and validation."""
 
 import random
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import pandas as pd
 
-from lmadapt.curation import Curated, curate_tables
-from lmadapt.records import CURATED_TABLES, RAW_TABLES, write_table
+from lmadapt import quality
+from lmadapt.curation import curate_tables
+from lmadapt.derived_columns import derive
+from lmadapt.records import BAD_RECORD, CURATED_TABLES, RAW_TABLES, read_table, write_table
 
 Records = dict[str, list[dict[str, Any]]]
 FILTERS = {
@@ -16,7 +21,41 @@ FILTERS = {
     "min_alphabetic_fraction": 0.6,
     "max_repeated_line_fraction": 0.3,
 }
-SETTINGS = {"near_duplicate_jaccard": 0.8, "decontaminate_ngram_words": 13, "heldout_fraction": 0.1, "seed": 0}
+SCREENING: dict[str, Any] = {
+    "filters": FILTERS,
+    "languages": [],
+    "min_language_confidence": 0.65,
+    "personal_data": ["emails", "phones", "ip_addresses", "cards", "ibans", "api_keys", "private_keys"],
+}
+RUNNING: dict[str, Any] = {"engine": "local", "threads": 1, "ray_address": None}
+SETTINGS: dict[str, Any] = {
+    "boilerplate_fraction": None,
+    "near_duplicate_jaccard": 0.8,
+    "decontaminate_ngram_words": 13,
+    "on_leak": "drop_document",
+    "heldout_fraction": 0.1,
+    "max_instructions_per_category": None,
+    "max_bad_records": 0.0,
+    "seed": 0,
+}
+
+
+SHARING: dict[str, Any] = {  # what validation looks for
+    "near_duplicate_jaccard": 0.8,
+    "decontaminate_ngram_words": 13,
+    "languages": [],
+    "min_language_confidence": 0.65,
+    "personal_data": SCREENING["personal_data"],
+}
+
+
+@dataclass(frozen=True)
+class Curated:
+    """What curation wrote: the rows of every table, the funnel and the metrics."""
+
+    tables: Records
+    funnel: list[dict[str, Any]]
+    metrics: dict[str, Any]
 
 
 def prose(seed: int, words: int = 60) -> str:
@@ -80,13 +119,20 @@ def judgeable_records() -> Records:
     return records
 
 
-def as_tables(records: Records) -> dict[str, pa.Table]:
-    return {role: pa.Table.from_pylist(records[role], schema=schema) for role, schema in RAW_TABLES.items()}
-
-
-def curate_records(records: Records, **settings: Any) -> Curated:
-    filters = FILTERS | {key: settings.pop(key) for key in list(settings) if key in FILTERS}
-    return curate_tables(as_tables(records), filters=filters, **(SETTINGS | settings))
+def curate_records(records: Records, *, bad: list[dict[str, Any]] | None = None, **settings: Any) -> Curated:
+    """Curate rows by role, as the stage does; a setting may be one of curate_tables, of screening or a filter."""
+    filters = FILTERS | {key: settings.pop(key) for key in list(settings) if key in quality.FILTERS}
+    screening = SCREENING | {"filters": filters}
+    screening |= {key: settings.pop(key) for key in list(settings) if key in SCREENING}
+    running = RUNNING | {key: settings.pop(key) for key in list(settings) if key in RUNNING}
+    with tempfile.TemporaryDirectory() as folder:
+        raw, target = write_raw(records, Path(folder, "raw"), bad or []), Path(folder, "curated")
+        target.mkdir()
+        outcome = curate_tables(raw, target, screening=screening, running=running, **(SETTINGS | settings))
+        tables = {
+            name: read_table(target / f"{name}.parquet", CURATED_TABLES[name]).to_pylist() for name in CURATED_TABLES
+        }
+    return Curated(tables, outcome.funnel, outcome.metrics)
 
 
 def decision(curated: Curated, name: str) -> dict[str, Any]:
@@ -98,9 +144,10 @@ def ids(curated: Curated, table: str) -> set[str]:
     return {row["id"] for row in curated.tables[table]}
 
 
-def write_raw(records: Records, folder: Path) -> Path:
+def write_raw(records: Records, folder: Path, bad: Sequence[dict[str, Any]] = ()) -> Path:
     for role, schema in RAW_TABLES.items():
         write_table(records[role], schema, folder / f"{role}.parquet")
+    write_table(bad, BAD_RECORD, folder / "bad_records.parquet")
     return folder
 
 
@@ -108,3 +155,9 @@ def write_curated(tables: Records, folder: Path) -> Path:
     for table, schema in CURATED_TABLES.items():
         write_table(tables[table], schema, folder / f"{table}.parquet")
     return folder
+
+
+def derive_tables(tables: Records, tokenizer: Any, **settings: Any) -> dict[str, pd.DataFrame]:
+    """The frames validation looks at."""
+    with tempfile.TemporaryDirectory() as folder:
+        return derive(write_curated(tables, Path(folder)), tokenizer, **(SHARING | settings))

@@ -1,5 +1,6 @@
 """What a user may get wrong: one clear message, a failed exit, nothing half-written, and a next run that works."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,7 +63,6 @@ def template_without_answers(project: Path) -> None:
     [
         (misspelled_key, "fetch.model.chat_templat: unknown key; did you mean `chat_template`?"),
         (missing_file, "data/own/corpus.jsonl"),
-        (line_that_is_no_json, "data/own/corpus.jsonl:3"),
         (empty_corpus, "data/own/corpus.jsonl"),
         (wrong_sha256, "0" * 64),
         (unknown_model, "fetch.model.name_or_path: there is no folder 'models/no-such-model'"),
@@ -87,6 +87,28 @@ def test_bad_input_is_refused_by_name_and_leaves_nothing_behind(
     assert not (project / "data/raw").exists()
     assert not (project / "models/base").exists()
     assert not list(project.rglob("*.tmp"))
+
+
+def test_a_record_that_cannot_be_read_stops_curation_by_file_and_line_unless_a_share_is_allowed(project: Path) -> None:
+    file = project / "data/own/corpus.jsonl"
+    sound, params = file.read_bytes(), (project / "params.yaml").read_bytes()
+    line_that_is_no_json(project)
+    try:
+        refused = dvc(project, "repro", "curate")
+        left = (project / "data/curated").exists()
+        set_params(project, {"curate": {"max_bad_records": 0.05}})
+        allowed = dvc(project, "repro", "curate")
+    finally:
+        file.write_bytes(sound)
+        (project / "params.yaml").write_bytes(params)
+    assert refused.returncode != 0
+    assert "corpus: 1 of 91 records cannot be read" in refused.stdout
+    assert "- data/own/corpus.jsonl:3: no JSON: Expecting value at column 1" in refused.stdout
+    assert "Traceback" not in refused.stdout
+    assert not left
+    assert allowed.returncode == 0, allowed.stdout[-3000:]
+    shutil.rmtree(project / "data/raw")
+    shutil.rmtree(project / "models/base")
 
 
 def test_the_next_run_after_a_refused_one_works(project: Path) -> None:

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lmadapt.cleaning import clean
 
@@ -38,3 +40,10 @@ def test_the_first_of_several_rules_is_named_and_all_are_in_the_evidence() -> No
 def test_cleaning_twice_changes_nothing_more() -> None:
     once = clean(" schÃ¶n\r\n\x00cafe\u0301 ")[0]
     assert clean(once) == (once, "", "")
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text(st.characters(exclude_categories=("Cs",)), max_size=60))
+def test_cleaning_any_text_twice_is_cleaning_it_once(text: str) -> None:
+    once = clean(text)[0]
+    assert clean(once)[0] == once

@@ -15,7 +15,7 @@ from lmadapt.report_markdown import summarise_in_markdown
 from tests.adapted import ROOT, make_adapted_project, write_evaluation
 from tests.report_inputs import make_figures
 
-COMMANDS = ["use", "doctor", "gate", "generate", "evaluate", "summary", "report"]
+COMMANDS = ["use", "doctor", "gate", "generate", "evaluate", "summary", "report", "why"]
 COMMANDS += ["promote", "rollback", "models", "lineage", "trace", "reproduce", "serve"]
 
 

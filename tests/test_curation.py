@@ -1,11 +1,12 @@
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lmadapt.errors import UserError
-from lmadapt.near_duplicates import shingle
-from lmadapt.words import split_words
 from tests.raw_tables import curate_records, decision, document, ids, instruction, item, prose, raw_records
+from tests.test_near_duplicates import brute_force_jaccard
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +106,105 @@ def test_leaks_are_dropped_from_every_training_role_and_counted_by_category() ->
     curated = curate_records(records)
     for name in ("corpus/leak", "text/leak", "ask/leak", "chat/leak"):
         assert decision(curated, name)["rule"] == "leak"
-        assert decision(curated, name)["evidence"].startswith("item general/2: who is ")
-    assert curated.metrics["leaks"]["general/general facts"] == {
-        "corpus": 1, "general_text": 1, "instructions": 1, "general_instructions": 1,
-    }  # fmt: skip
+        assert decision(curated, name)["evidence"].startswith("question of item general/2: who is ")
+    found = curated.metrics["leaks"]["general/general facts"]
+    roles = ("corpus", "general_text", "instructions", "general_instructions")
+    assert found == {role: {"documents": 1, "questions": 1} for role in roles}
+
+
+def test_an_item_may_give_way_instead_and_is_counted() -> None:
+    records = raw_records()
+    prompt = records["evaluation"][12]["prompt"]
+    records["general_text"].append(document("text/leak", f"{prose(43)} {prompt}"))
+    curated = curate_records(records, on_leak="drop_item")
+    assert decision(curated, "text/leak")["split"] == "replay_text"
+    item = decision(curated, "general/2")
+    assert (item["outcome"], item["rule"]) == ("dropped", "leaked_item")
+    assert item["evidence"].startswith("general_text text/leak holds its question: who is ")
+    assert "general/2" not in ids(curated, "items")
+    assert curated.metrics["rows"]["evaluation"]["dropped_by"] == {"leaked_item": 1}
+
+
+def test_personal_data_is_replaced_and_told_without_being_shown() -> None:
+    records = raw_records()
+    records["corpus"][3]["text"] += " Ask jane.roe@example.org or 192.0.2.17."
+    records["instructions"][0]["messages"][1]["content"] += " Write to joe@example.org."
+    curated = curate_records(records)
+    found = decision(curated, "corpus/3")
+    assert (found["rule"], found["evidence"]) == ("personal_data", "personal data: 1 EMAIL, 1 IP_ADDRESS")
+    texts = {row["id"]: row["text"] for row in curated.tables["corpus"]}
+    assert texts["corpus/3"].endswith("Ask <EMAIL> or <IP_ADDRESS>.")
+    answers = {row["id"]: row["messages"][1]["content"] for row in curated.tables["instructions"]}
+    assert answers["ask/10"].endswith("Write to <EMAIL>.")
+    unmasked = curate_records(records, personal_data=["ip_addresses"])
+    assert decision(unmasked, "corpus/3")["evidence"] == "personal data: 1 IP_ADDRESS"
+
+
+def test_a_line_many_documents_of_a_source_have_is_removed() -> None:
+    records = raw_records()
+    for row in records["corpus"][:12]:
+        row["text"] = f"Copyright of somebody, all rights reserved\n{row['text']}"
+    curated = curate_records(records, boilerplate_fraction=0.3)
+    assert decision(curated, "corpus/0")["rule"] == "boilerplate"
+    assert "1 lines that many documents of tests have" in decision(curated, "corpus/0")["evidence"]
+    assert not any("Copyright" in row["text"] for row in curated.tables["corpus"] + curated.tables["heldout_text"])
+    assert decision(curated, "corpus/20")["outcome"] == "kept"
+
+
+def test_documents_of_other_languages_are_dropped_where_asked() -> None:
+    records = raw_records()
+    english = (
+        "This is an English entry about a weakness of programs that read more of the input than they have room for."
+    )
+    records["corpus"] += [
+        document("corpus/en", english),
+        document("corpus/zh", "这是一段关于程序弱点的中文文字、说的是缓冲区溢出。"),
+    ]
+    found = decision(curate_records(records, languages=["en"], min_language_confidence=0.5), "corpus/zh")
+    assert found["rule"] == "language"
+    assert found["evidence"].startswith("zh with confidence ")
+    kept = curate_records(records, languages=["en", "zh"], min_language_confidence=0.5)
+    assert decision(kept, "corpus/zh")["outcome"] == decision(kept, "corpus/en")["outcome"] == "kept"
+
+
+def test_instructions_of_a_category_are_capped() -> None:
+    curated = curate_records(raw_records(), max_instructions_per_category=5)
+    assert len(curated.tables["instructions"]) == 5
+    assert len(curated.tables["replay_instructions"]) == 10
+    assert curated.metrics["rows"]["instructions"]["dropped_by"]["category_cap"] == 12
+
+
+def test_bad_records_are_decisions_and_more_than_allowed_stop() -> None:
+    bad = [{"id": "f/2", "role": "corpus", "problem": "f:2: no JSON", "source": "f", "location": "2"}]
+    curated = curate_records(raw_records(), bad=bad, max_bad_records=0.1)
+    assert (decision(curated, "f/2")["rule"], decision(curated, "f/2")["evidence"]) == ("bad_record", "f:2: no JSON")
+    assert curated.metrics["rows"]["corpus"]["raw"] == 31
+    with pytest.raises(UserError, match=r"corpus: 1 of 31 records cannot be read.*\n- f:2: no JSON"):
+        curate_records(raw_records(), bad=bad)
+
+
+def test_lengths_are_told_for_every_table(clean: Any) -> None:
+    sizes = clean.metrics["tables"]["instructions"]
+    assert sizes["words_quantiles"] == [19.0, 19.0, 19.0, 19.0, 19.0]
+    assert sizes["answer_words_quantiles"] == [12.0] * 5
+
+
+def test_threads_change_nothing(clean: Any) -> None:
+    assert curate_records(raw_records(), threads=3) == clean
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=80)
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(ANY_TEXT, max_size=4), st.lists(ANY_TEXT, min_size=2, max_size=2))
+def test_any_unicode_text_passes_and_every_input_has_exactly_one_decision(texts: list[str], turns: list[str]) -> None:
+    records = raw_records()
+    records["corpus"] += [document(f"corpus/any{n}", text) for n, text in enumerate(texts)]
+    records["instructions"].append(instruction("ask/any", *turns))
+    curated = curate_records(records)
+    raw = sorted(row["id"] for rows in records.values() for row in rows)
+    assert sorted(row["id"] for row in curated.tables["decisions"]) == raw
 
 
 def test_no_entity_of_an_item_is_trained_on_outside_the_corpus() -> None:
@@ -163,9 +259,7 @@ def test_documents_of_one_near_duplicate_cluster_never_stand_on_both_sides() -> 
         records["corpus"].append(document(f"corpus/near{n}", f"{prose(n)} Tail number {n}.", f"other {n}"))
     curated = curate_records(records, heldout_fraction=0.3)
     sides = [[row["text"] for row in curated.tables[table]] for table in ("heldout_text", "corpus")]
-    shingles = shingle(split_words(sides[0] + sides[1]))
-    pairs = [(a, b) for a in range(len(sides[0])) for b in range(len(sides[0]), len(sides[0]) + len(sides[1]))]
-    assert max(shingles.jaccard(*pair) for pair in pairs) < 0.8
+    assert max(brute_force_jaccard(one, other) for one in sides[0] for other in sides[1]) < 0.8
 
 
 def test_documents_without_entity_are_held_out_one_by_one() -> None:

@@ -1,22 +1,47 @@
-from lmadapt.decisions import Row, decision_records
-from tests.raw_tables import document, instruction
+import pytest
+
+from lmadapt.decisions import Row, bad_rows, count_rows, decision_records, require_sound
+from lmadapt.errors import UserError
+
+
+def row(name: str, role: str = "corpus") -> Row:
+    return Row(role, "tests", f"at {name}", name)
 
 
 def test_a_chain_of_duplicates_names_the_row_that_is_kept() -> None:
-    kept, second, third = (Row("corpus", document(name, "text")) for name in "abc")
+    kept, second, third = (row(name) for name in "abc")
     third.drop("exact_duplicate", "", second)
     second.drop("near_duplicate", "", kept)
     assert [record["duplicate_of"] for record in decision_records([kept, second, third])] == ["", "a", "a"]
 
 
-def test_question_and_answer_are_compared_without_the_system_message() -> None:
-    record = instruction("i", "question", "answer")
-    record["messages"].insert(0, {"role": "system", "content": "always the same"})
-    assert Row("instructions", record).text == "question\nanswer"
-
-
 def test_a_dropped_row_that_was_edited_is_dropped() -> None:
-    row = Row("corpus", document("a", "text"))
-    row.edit("mojibake", "x")
-    row.drop("leak", "y")
-    assert (row.outcome, row.rule, row.evidence) == ("dropped", "leak", "y")
+    edited = row("a")
+    edited.edit("mojibake", "x")
+    edited.drop("leak", "y")
+    assert (edited.outcome, edited.rule, edited.evidence) == ("dropped", "leak", "y")
+
+
+def test_of_several_edits_the_first_names_the_rule_and_all_are_evidence() -> None:
+    edited = row("a")
+    edited.edit("mojibake", "x")
+    edited.edit("personal_data", "y")
+    assert (edited.outcome, edited.rule, edited.evidence) == ("edited", "mojibake", "x; y")
+
+
+def test_rows_are_counted_for_every_role() -> None:
+    points = count_rows([row("a"), row("b"), row("c", "evaluation")], "raw")
+    assert [point["documents"] for point in points] == [2, 0, 0, 0, 1]
+    assert {point["stage"] for point in points} == {"raw"}
+
+
+def test_bad_records_above_the_allowed_share_stop_with_three_of_them() -> None:
+    problems = [f"f.jsonl:{n}: no JSON" for n in range(4)]
+    bad = [
+        {"role": "corpus", "source": "f", "location": str(n), "id": f"f/{n}", "problem": p}
+        for n, p in enumerate(problems)
+    ]
+    rows = [row(str(n)) for n in range(4)] + bad_rows(bad)
+    require_sound(rows, 0.5)
+    with pytest.raises(UserError, match=r"corpus: 4 of 8 records cannot be read.*0\.4:(\n- f\.jsonl:\d: no JSON){3}$"):
+        require_sound(rows, 0.4)

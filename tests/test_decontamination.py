@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lmadapt.decontamination import MAX_CLUSTERS, Leak, find_leaks
+from lmadapt.decontamination import MAX_CLUSTERS, Leak, LeakFinder
 from lmadapt.words import split_words
 from tests.raw_tables import item, prose
 
@@ -10,7 +12,7 @@ SHORT = "What is the capital of France?"
 
 
 def leaks(text: str, *items: dict[str, object], ngram_words: int = 13, in_corpus: bool = False) -> list[Leak]:
-    return find_leaks(split_words([text]), items, ngram_words=ngram_words, in_corpus=in_corpus)
+    return LeakFinder(items, ngram_words=ngram_words, in_corpus=in_corpus).find(split_words([text]))
 
 
 def test_a_shared_run_of_the_question_is_a_leak_with_its_words_as_evidence() -> None:
@@ -69,12 +71,20 @@ def test_a_template_of_many_items_is_no_leak_but_what_they_ask_is() -> None:
     assert leaks(f"{template}: {prose(77, 20)}", *items[:MAX_CLUSTERS])
 
 
-def test_each_text_is_reported_once_and_texts_without_words_never() -> None:
-    found = find_leaks(
-        split_words(["", SHORT, LONG, SHORT + LONG]),
-        [item("a", SHORT, "x"), item("b", LONG, "x")],
-        ngram_words=13,
-        in_corpus=False,
-    )
-    assert [(leak.text, leak.item) for leak in found] == [(1, 0), (2, 1), (3, 0)]
-    assert find_leaks(split_words(["text"]), [], ngram_words=13, in_corpus=False) == []
+def test_each_part_of_an_item_is_reported_once_a_text_and_texts_without_words_never() -> None:
+    items = [item("a", SHORT, "x"), item("b", LONG, "x")]
+    found = LeakFinder(items, ngram_words=13, in_corpus=False).find(split_words(["", SHORT, LONG, SHORT + LONG]))
+    assert [(leak.text, leak.item) for leak in found] == [(1, 0), (2, 1), (3, 0), (3, 1)]
+    assert LeakFinder([], ngram_words=13, in_corpus=False).find(split_words(["text"])) == []
+
+
+def test_question_and_answer_are_told_apart() -> None:
+    found = leaks(f"{LONG}? {ANSWER}.", item("i", LONG, ANSWER))
+    assert [(leak.part, leak.words.split()[0]) for leak in found] == [("answer", "canonicalise"), ("question", "which")]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from("abcd"), min_size=13, max_size=40), st.integers(0, 5), st.integers(0, 5))
+def test_every_verbatim_copy_of_a_long_prompt_is_found(words: list[str], before: int, after: int) -> None:
+    text = " ".join([*["x"] * before, *words, *["y"] * after])
+    assert [leak.item for leak in leaks(text, item("i", " ".join(words), "short"))] == [0]

@@ -1,4 +1,4 @@
-"""Every expectation is proven by a planted fault that it catches, on tables it passes without the fault."""
+"""Every expectation is proven by a planted fault that it, and only it, catches."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -11,17 +11,26 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmadapt import verdict
+from lmadapt.chat import PLAIN_TEMPLATE
 from lmadapt.data_docs import Outcome, run_suites
-from lmadapt.derived_columns import derive, read_curated
-from lmadapt.expectations import MIN_ITEMS, make_suites
-from tests.raw_tables import Records, curate_records, judgeable_records, prose, write_curated
+from lmadapt.derived_columns import derive
+from lmadapt.errors import UserError
+from lmadapt.expectations import MIN_ITEMS, Suites, add_own, drift_frame, make_suites
+from tests.raw_tables import SHARING, Records, curate_records, derive_tables, judgeable_records, prose, write_curated
 from tests.tiny import make_tiny_tokenizer
 
 DOCUMENTS = ("corpus", "replay_text", "heldout_text")
 CONVERSATIONS = ("instructions", "replay_instructions")
-SHARING = {"near_duplicate_jaccard": 0.8, "decontaminate_ngram_words": 13}
-TOLERANCE = {"max_document_tokens": 1000, "max_failing_fraction": 0.0}
+LIMITS = {"max_document_tokens": 1000, "max_failing_fraction": 0.0, "max_drift": 3.0}
 TOKENIZER = make_tiny_tokenizer()
+TOKENIZER.chat_template = (
+    "{% if 'unspeakable' in messages | string %}{{ raise_exception('no') }}{% endif %}" + PLAIN_TEMPLATE
+)
+ENGLISH = (
+    "This is an entry about the weakness of a program that reads more of the input than it has room for, which was "
+    "found by the people who wrote it and who have since then told everybody else what should be done about it"
+)
+CHINESE = "\u8fd9\u662f\u4e00\u6bb5\u5173\u4e8e\u7a0b\u5e8f\u5f31\u70b9\u7684\u4e2d\u6587\u6587\u5b57" * 3
 
 
 def minimums(tables: Records) -> dict[str, float]:
@@ -34,16 +43,41 @@ def minimums(tables: Records) -> dict[str, float]:
         "min_items_per_category": 30,
         "min_general_categories": 1,
         "min_supervised_fraction": 0.4,
+        "min_replay_text_fraction": 0.1,
+        "min_replay_instructions_fraction": 0.05,
     }
 
 
 @pytest.fixture(scope="module")
 def sound() -> Records:
-    return curate_records(judgeable_records()).tables
+    records = judgeable_records()
+    for row in records["corpus"]:
+        row["text"] = f"{ENGLISH}. {row['text']}"
+    return curate_records(records).tables
 
 
-def check(suites: dict[str, list[Any]], frames: dict[str, pd.DataFrame], site: Path) -> dict[str, Outcome]:
+@pytest.fixture(scope="module")
+def baseline(sound: Records) -> dict[str, Any]:
+    return {"sizes": derive_tables(sound, TOKENIZER)["sizes"].set_index("id").to_dict("index")}
+
+
+def frames_of(tables: Records, baseline: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    frames = derive_tables(tables, TOKENIZER, languages=["en"], min_language_confidence=0.0)
+    return frames | {"drift": drift_frame(frames["sizes"], baseline)}
+
+
+@pytest.fixture(scope="module")
+def sound_frames(sound: Records, baseline: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    return frames_of(sound, baseline)
+
+
+def check(suites: Suites, frames: dict[str, pd.DataFrame], site: Path) -> dict[str, Outcome]:
     return {outcome.name: outcome for outcome in run_suites(suites, frames, site)}
+
+
+def failing(outcomes: dict[str, Outcome]) -> set[str]:
+    assert not [outcome.exception for outcome in outcomes.values() if outcome.exception]
+    return {name for name, outcome in outcomes.items() if not outcome.success}
 
 
 def first_text(rows: list[dict[str, Any]], change: Callable[[str], str]) -> None:
@@ -73,107 +107,127 @@ def near_copy(table: str) -> Callable[[Records], None]:
     return fault
 
 
+def answer(table: str, new: str) -> Callable[[Records], None]:
+    return lambda t: t[table][0]["messages"][-1].update(content=new)
+
+
 def group_faults() -> Iterator[tuple[str, Callable[[Records], None]]]:
     for table in (*DOCUMENTS, *CONVERSATIONS, "items"):
         yield f"{table}.id_uses", repeat_id(table)
-        yield f"{table}.tokens", change_text(table, lambda _, text: prose(1, 900))
+        yield f"{table}.tokens", change_text(table, lambda _, text: f"{text} {prose(1, 170)}")
     for table in DOCUMENTS:
         yield f"{table}.characters", change_text(table, lambda _, text: " \n ")
     for table in CONVERSATIONS:
-        yield f"{table}.role_order_problem", lambda t, table=table: t[table][0]["messages"].pop()
+        yield (
+            f"{table}.role_order_problem",
+            lambda t, table=table: t[table][0]["messages"].insert(0, {"role": "user", "content": "hm"}),
+        )
         yield f"{table}.empty_message_problem", change_text(table, lambda _, text: "")
-        yield f"{table}.encoding_problem", lambda t, table=table: t[table][0]["messages"].clear()
+        yield f"{table}.encoding_problem", answer(table, "It is unspeakable, and so nobody will ever say it aloud.")
     for table in (*DOCUMENTS[:2], *CONVERSATIONS):
-        yield f"{table}.heldout_twin", change_text(table, lambda t, _: t["heldout_text"][0]["text"].upper())
+        yield f"{table}.heldout_overlap", change_text(table, lambda t, _: t["heldout_text"][0]["text"].upper())
         yield f"{table}.near_duplicate_of", near_copy(table)
         yield f"{table}.leak", change_text(table, lambda t, text: f"{t['items'][-1]['prompt']} {text}")
+        yield f"{table}.personal_data", change_text(table, lambda t, text: f"{text} jane.roe@example.org")
 
 
 FAULTS: dict[str, Callable[[Records], Any]] = dict(group_faults()) | {
+    "tables.schema_problem": lambda t: None,  # planted in the file, see below
+    "corpus.language_problem": change_text("corpus", lambda t, text: CHINESE),
     "heldout_text.group": lambda t: t["heldout_text"][0].update(group="other"),
     "items.item_problem": lambda t: t["items"][0].update(answer=9),
     "items.question": lambda t: t["items"][0].update({key: t["items"][1][key] for key in ("prompt", "choices")}),
-    "categories.general_items": lambda t: t["items"].pop(),
-    "categories.items": lambda t: t["items"].remove(next(i for i in t["items"] if i["group"] == "domain")),
+    "categories.general_items": lambda t: None,  # by its threshold, see below
+    "categories.items": lambda t: t["items"].extend(
+        t["items"][0] | {"id": f"x{n}", "category": "small", "cluster": f"x{n}", "prompt": f"What is {n}?"}
+        for n in (1, 2)
+    ),
     "categories.clusters": lambda t: [i.update(cluster="one") for i in t["items"] if i["group"] == "domain"],
     "totals.corpus_rows": lambda t: t["corpus"].pop(),
     "totals.instructions_rows": lambda t: t["instructions"].pop(),
-    "totals.domain_items": lambda t: t["items"].pop(0),
-    "totals.general_items": lambda t: t["items"].pop(),
-    "totals.general_categories": lambda t: [item.update(group="domain") for item in t["items"]],
-    "totals.supervised_fraction": lambda t: [
-        row["messages"][0].update(content=prose(1, 99)) for row in t["instructions"]
-    ],
-    "totals.replay_text_rows": lambda t: t["replay_text"].clear(),
-    "totals.replay_instructions_rows": lambda t: t["replay_instructions"].clear(),
+    "totals.domain_items": lambda t: None,
+    "totals.general_items": lambda t: None,
+    "totals.general_categories": lambda t: None,
+    "totals.supervised_fraction": lambda t: None,
+    "totals.replay_text_fraction": lambda t: None,
+    "totals.replay_instructions_fraction": lambda t: None,
     "totals.heldout_domain_documents": lambda t: [row.update(group="general") for row in t["heldout_text"]],
     "totals.heldout_general_documents": lambda t: [row.update(group="domain") for row in t["heldout_text"]],
+    "drift.rows": lambda t: None,
+    "drift.tokens_per_row": lambda t: None,
+    "drift.vocabulary": lambda t: None,
+}
+# Totals are caught by their thresholds: what the sound tables have is too little for these.
+THRESHOLDS = {
+    "categories.general_items": {"min_items_per_category": 31},
+    "totals.domain_items": {"min_domain_items": 31},
+    "totals.general_items": {"min_general_items": 31},
+    "totals.general_categories": {"min_general_categories": 2},
+    "totals.supervised_fraction": {"min_supervised_fraction": 0.99},
+    "totals.replay_text_fraction": {"min_replay_text_fraction": 0.9},
+    "totals.replay_instructions_fraction": {"min_replay_instructions_fraction": 0.9},
 }
 
 
-def test_sound_tables_meet_every_expectation_and_every_expectation_has_a_fault(sound: Records, tmp_path: Path) -> None:
-    frames = derive(sound, TOKENIZER, **SHARING) | {"tables": read_curated(write_curated(sound, tmp_path / "c"))[1]}
-    outcomes = check(make_suites(minimums(sound), **TOLERANCE), frames, tmp_path / "site")
-    assert {name for name, outcome in outcomes.items() if not outcome.success} == set()
-    assert set(outcomes) == {*FAULTS, "tables.schema_problem"}
-
-
-@pytest.fixture(scope="module")
-def caught(sound: Records, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
-    """Each expectation's outcome on the tables with its own fault, all in one run."""
-    suites, frames = {}, {}
+def test_a_planted_fault_is_caught_by_its_expectation_and_no_other(
+    sound: Records, baseline: dict[str, Any], sound_frames: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    """All faults are checked in one go; frames that a fault leaves as they are meet what they met without it."""
+    suites: Suites = {}
+    checked: dict[str, pd.DataFrame] = {}
     for name, fault in FAULTS.items():
-        tables = copy.deepcopy(sound)
+        tables, before = copy.deepcopy(sound), copy.deepcopy(baseline)
         fault(tables)
-        frame = name.partition(".")[0]
-        frames[name] = derive(tables, TOKENIZER, **SHARING)[frame]
-        suites[name] = [e for e in make_suites(minimums(sound), **TOLERANCE)[frame] if e.meta["name"] == name]
-    return check(suites, frames, tmp_path_factory.mktemp("site"))
+        frame, _, column = name.partition(".")
+        if frame == "drift":
+            before["sizes"]["corpus"][column] *= 0.2
+        frames = sound_frames if tables == sound and frame != "drift" else frames_of(tables, before)
+        if name == "tables.schema_problem":
+            folder = write_curated(sound, tmp_path)
+            pq.write_table(pa.table({"id": [1]}), folder / "decisions.parquet")
+            frames = frames | {"tables": derive(folder, TOKENIZER, **SHARING)["tables"]}
+        for other, suite in make_suites(minimums(sound) | THRESHOLDS.get(name, {}), **LIMITS).items():
+            if other == frame or not frames[other].equals(sound_frames[other]):
+                suites[f"{name}|{other}"], checked[f"{name}|{other}"] = suite, frames[other]
+    outcomes = iter(run_suites(suites, checked, None))
+    failed: dict[str, list[Outcome]] = {name: [] for name in FAULTS}
+    for key, suite in suites.items():
+        failed[key.partition("|")[0]] += [outcome for outcome in (next(outcomes) for _ in suite) if not outcome.success]
+    assert {name: [outcome.name for outcome in found] for name, found in failed.items()} == {n: [n] for n in FAULTS}
+    for (outcome,) in failed.values():
+        assert not outcome.exception
+        assert outcome.failing >= 1
+        assert outcome.examples
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_planted_fault_is_caught(name: str, caught: dict[str, Outcome]) -> None:
-    outcome = caught[name]
-    assert not outcome.success
-    assert not outcome.exception
-    assert outcome.failing >= 1
-    assert outcome.examples
+def test_sound_tables_meet_every_expectation_and_every_expectation_has_a_fault(
+    sound: Records, sound_frames: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    outcomes = check(make_suites(minimums(sound), **LIMITS), sound_frames, tmp_path)
+    assert failing(outcomes) == set()
+    assert set(outcomes) == set(FAULTS)
+    assert {outcome.severity for outcome in outcomes.values()} == {"error", "warning"}
 
 
 @pytest.mark.parametrize("group", ["domain", "general"])
 def test_items_of_both_groups_are_needed_whatever_the_settings(group: str, sound: Records, tmp_path: Path) -> None:
     tables = sound | {"items": [item for item in sound["items"] if item["group"] != group]}
-    nothing = dict.fromkeys(minimums(sound), 0)
-    suites = {key: suite for key, suite in make_suites(nothing, **TOLERANCE).items() if key != "tables"}
-    outcomes = check(suites, derive(tables, TOKENIZER, **SHARING), tmp_path)
-    assert {name for name, outcome in outcomes.items() if not outcome.success} == {f"totals.{group}_items"}
+    suites = make_suites(dict.fromkeys(minimums(sound), 0), **LIMITS)
+    assert failing(check(suites, frames_of(tables, {}), tmp_path)) == {f"totals.{group}_items"}
 
 
 def test_a_category_needs_as_many_items_as_the_verdict_asks_for() -> None:
     assert MIN_ITEMS == verdict.MIN_ITEMS
 
 
-def test_a_table_of_other_columns_is_caught(sound: Records, tmp_path: Path) -> None:
-    folder = write_curated(sound, tmp_path / "curated")
-    pq.write_table(pa.table({"id": [1]}), folder / "corpus.parquet")
-    tables, schemas = read_curated(folder)
-    assert tables["corpus"] == []
-    suites = {"tables": make_suites(minimums(sound), **TOLERANCE)["tables"]}
-    found = check(suites, {"tables": schemas}, tmp_path / "site")["tables.schema_problem"]
-    assert (found.success, found.failing) == (False, 1)
-    assert "corpus.parquet" in found.examples[0]
-    assert "found id: int64" in found.examples[0] or "expected id: string" in found.examples[0]
-
-
 def test_a_failing_fraction_is_tolerated_in_rows_but_not_in_leaks(sound: Records, tmp_path: Path) -> None:
     tables = copy.deepcopy(sound)
     FAULTS["corpus.characters"](tables)
     tables["corpus"][1]["text"] += f" {tables['items'][-1]['prompt']}"
+    frames = derive_tables(tables, TOKENIZER)
     for fraction, fails in ((0.0, {"corpus.characters", "corpus.leak"}), (0.1, {"corpus.leak"})):
-        suites = make_suites(minimums(sound), **TOLERANCE | {"max_failing_fraction": fraction})
-        frames = derive(tables, TOKENIZER, **SHARING)
-        outcomes = check({"corpus": suites["corpus"]}, frames, tmp_path / str(fraction))
-        assert {name for name, outcome in outcomes.items() if not outcome.success} == fails
+        suites = make_suites(minimums(sound), **LIMITS | {"max_failing_fraction": fraction})
+        assert failing(check({"corpus": suites["corpus"]}, frames, tmp_path / str(fraction))) == fails
 
 
 @pytest.mark.parametrize(
@@ -181,18 +235,58 @@ def test_a_failing_fraction_is_tolerated_in_rows_but_not_in_leaks(sound: Records
     [
         ("min_corpus_documents", 99, "totals.corpus_rows"),
         ("min_instructions", 99, "totals.instructions_rows"),
-        ("min_domain_items", 31, "totals.domain_items"),
-        ("min_general_items", 31, "totals.general_items"),
-        ("min_items_per_category", 31, "categories.general_items"),
-        ("min_general_categories", 2, "totals.general_categories"),
-        ("min_supervised_fraction", 0.9, "totals.supervised_fraction"),
         ("max_document_tokens", 100, "corpus.tokens"),
+        ("max_drift", 0.01, "drift.rows"),
     ],
 )
-def test_each_threshold_decides(setting: str, value: float, name: str, sound: Records, tmp_path: Path) -> None:
-    settings = minimums(sound) | TOLERANCE | {setting: value}
-    tolerance = {key: settings.pop(key) for key in TOLERANCE}
+def test_each_threshold_decides(
+    setting: str, value: float, name: str, sound: Records, baseline: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = minimums(sound) | LIMITS | {setting: value}
+    limits = {key: settings.pop(key) for key in LIMITS}
     frame = name.partition(".")[0]
-    suites = {frame: make_suites(settings, **tolerance)[frame]}
-    outcomes = check(suites, derive(sound, TOKENIZER, **SHARING), tmp_path)
-    assert {key for key, outcome in outcomes.items() if not outcome.success} == {name}
+    baseline = copy.deepcopy(baseline)
+    baseline["sizes"]["corpus"]["rows"] += 1
+    suites = {frame: make_suites(settings, **limits)[frame]}
+    assert failing(check(suites, frames_of(sound, baseline), tmp_path)) == {name}
+
+
+OWN = """
+corpus.tokens: {max_failing_fraction: 0.5, severity: warning}
+items.no_tests:
+  type: expect_column_values_to_not_match_regex
+  arguments: {column: source, regex: tests}
+  description: items come from elsewhere
+  max_failing_fraction: 0.01
+  severity: error
+"""
+
+
+def test_a_file_of_the_project_changes_expectations_and_adds_some(sound: Records, tmp_path: Path) -> None:
+    suites = make_suites(minimums(sound), **LIMITS)
+    (tmp_path / "own.yaml").write_text(OWN)
+    add_own(suites, tmp_path / "own.yaml")
+    frames = derive_tables(sound, TOKENIZER)
+    outcomes = check({"items": suites["items"], "corpus": suites["corpus"][:2]}, frames, tmp_path / "site")
+    assert (outcomes["corpus.tokens"].severity, outcomes["corpus.tokens"].max_failing_fraction) == ("warning", 0.5)
+    added = outcomes["items.no_tests"]
+    assert (added.success, added.failing, added.severity, added.max_failing_fraction) == (False, 60, "error", 0.01)
+    assert "60 of 60 rows fail (1.0% may); expected: items come from elsewhere; for example tests at " in str(added)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("corpus.tokns: {severity: warning}", "corpus.tokns: no such expectation, and no type to make one; ours: "),
+        ("corpse.x: {type: expect_column_values_to_be_unique}", "corpse.x: begins with no table; allowed: tables, "),
+        ("corpus.x: {type: expect_magic}", "corpus.x: "),
+        ("corpus.tokens: {severity: fatal}", "corpus.tokens.severity: Input should be 'error' or 'warning'"),
+        ("corpus.tokens: {severty: error}", "unknown key; did you mean `severity`?"),
+    ],
+)
+def test_what_is_wrong_in_that_file_is_named(entry: str, message: str, sound: Records, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(entry)
+    with pytest.raises(UserError) as error:
+        add_own(make_suites(minimums(sound), **LIMITS), tmp_path / "own.yaml")
+    assert message in str(error.value)
+    assert "own.yaml" in str(error.value)

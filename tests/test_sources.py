@@ -1,4 +1,3 @@
-import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def rows(path: str, content: str | bytes, role: Role, **columns: str) -> list[dict[str, Any]]:
     file = Path(path)
     file.write_bytes(content.encode() if isinstance(content, str) else content)
-    return list(read_source(Source.model_validate({"path": path, "columns": columns}), role))
+    bad: list[dict[str, Any]] = []
+    found = list(read_source(Source.model_validate({"path": path, "columns": columns}), role, bad))
+    if bad:
+        raise UserError(bad[0]["problem"])
+    return found
 
 
 def refusal(path: str, content: str | bytes, role: Role, **columns: str) -> str:
@@ -31,9 +34,10 @@ def refusal(path: str, content: str | bytes, role: Role, **columns: str) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("name", ["t.jsonl", "t.jsonl.gz", "t.csv", "t.csv.gz", "t.parquet", "t.parquet.gz"])
-def test_every_format_gives_the_same_documents(name: str) -> None:
-    kind = name.removesuffix(".gz")
+@pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("kind", ["t.jsonl", "t.csv", "t.parquet"])
+def test_every_format_gives_the_same_documents(kind: str, packed: str) -> None:
+    name = kind + packed
     if kind == "t.parquet":
         pq.write_table(pa.table({"text": ["one", "two"], "entity": ["a", "b"]}), "plain")
         content = Path("plain").read_bytes()
@@ -41,21 +45,12 @@ def test_every_format_gives_the_same_documents(name: str) -> None:
         content = b"text,entity\none,a\ntwo,b\n"
     else:
         content = b'{"text": "one", "entity": "a"}\n{"text": "two", "entity": "b"}\n'
-    found = rows(name, gzip.compress(content) if name.endswith(".gz") else content, "corpus")
+    if packed:
+        content = pa.compress(content, codec={".gz": "gzip", ".zst": "zstd"}[packed], asbytes=True)
+    found = rows(name, content, "corpus")
     assert [(row["text"], row["entity"], row["source"]) for row in found] == [("one", "a", name), ("two", "b", name)]
     assert len({row["id"] for row in found}) == 2
     assert all(row["id"] == f"{name}/{row['location']}" for row in found)
-
-
-def test_a_folder_gives_one_document_a_file_in_order() -> None:
-    for name in ("b.txt", "sub/a.md", "ignored.pdf"):
-        Path("docs", name).parent.mkdir(parents=True, exist_ok=True)
-        Path("docs", name).write_text(name)
-    found = list(read_source(Source(path="docs"), "corpus"))
-    assert [(row["location"], row["text"], row["entity"]) for row in found] == [
-        ("b.txt", "b.txt", "b.txt"),
-        ("sub/a.md", "sub/a.md", "sub/a.md"),
-    ]
 
 
 def test_instructions_come_as_messages_as_pairs_or_as_alpaca() -> None:
@@ -130,11 +125,11 @@ BAD: list[tuple[str, str | bytes, Role, str]] = [
         "f.csv:2: column 'messages' has half a character, \\ud83d",
     ),
     ("f.jsonl", "", "corpus", "f.jsonl: empty"),
-    ("f.jsonl", b'{"text": "\xff"}', "corpus", "f.jsonl:1: not UTF-8 text"),
-    ("f.jsonl.gz", b"no gzip", "corpus", "f.jsonl.gz: not a whole gzip file"),
+    ("f.jsonl", b'{"text": "\xff"}', "corpus", "f.jsonl:1: column 'text' has the byte 0xff, which is no UTF-8"),
+    ("f.jsonl.gz", b"no gzip", "corpus", "f.jsonl.gz:1: cannot be read on from here"),
     ("f.csv", "text\na\nb,c\n", "corpus", "f.csv:3: expected 1 columns"),
     ("f.csv", 'text\n"a', "corpus", "f.csv:2: no CSV"),
-    ("f.parquet", "PAR", "corpus", "f.parquet: not a readable Parquet file"),
+    ("f.parquet", "PAR", "corpus", "f.parquet:1: not a readable Parquet file"),
     ("f.docx", "x", "corpus", "f.docx: cannot be read; allowed: a .jsonl, .csv or .parquet file"),
     (
         "f.jsonl",
@@ -174,13 +169,25 @@ def test_bad_content_is_refused_with_its_place(path: str, content: str | bytes, 
     assert message in refusal(path, content, role)
 
 
+def test_records_that_cannot_be_read_are_told_beside_those_that_can() -> None:
+    Path("f.jsonl").write_bytes(b'{"text": "one"}\nnope\n{"text": 2}\n{"text": "\xe9"}\n{"text": "three\\u0000"}\n')
+    bad: list[dict[str, Any]] = []
+    found = list(read_source(Source(path="f.jsonl"), "corpus", bad))
+    assert [row["location"] for row in found] == ["1", "5"]
+    assert [(row["id"], row["role"], row["problem"]) for row in bad] == [
+        ("f.jsonl/2", "corpus", "f.jsonl:2: no JSON: Expecting value at column 1"),
+        ("f.jsonl/3", "corpus", "f.jsonl:3: text must be text, got 2"),
+        ("f.jsonl/4", "corpus", "f.jsonl:4: column 'text' has the byte 0xe9, which is no UTF-8"),
+    ]
+
+
 def test_a_named_column_must_be_there_even_where_the_field_is_optional() -> None:
     assert "column 'topic' is missing; present: text" in refusal("f.jsonl", '{"text": "a"}', "corpus", entity="topic")
 
 
 def test_a_missing_file_says_what_is_allowed() -> None:
     with pytest.raises(UserError, match=r"none.jsonl: no such file or folder; allowed: a .jsonl"):
-        list(read_source(Source(path="none.jsonl"), "corpus"))
+        list(read_source(Source(path="none.jsonl"), "corpus", []))
 
 
 @pytest.mark.parametrize(
@@ -203,12 +210,12 @@ def test_a_hub_data_set_is_read_by_split_and_an_unreachable_hub_can_be_tried_aga
     folder.mkdir(parents=True)
     (folder / "train.jsonl").write_text('{"text": "one"}\n')
     (folder / "test.jsonl").write_text('{"text": "two"}\n{"text": "three"}\n')
-    found = list(read_source(Source(hub="acme/faq", revision="main", split="test"), "corpus"))
+    found = list(read_source(Source(hub="acme/faq", revision="main", split="test"), "corpus", []))
     assert [(row["id"], row["text"]) for row in found] == [("acme/faq:test/0", "two"), ("acme/faq:test/1", "three")]
     with pytest.raises(UserError, match="acme/faq:dev"):
-        list(read_source(Source(hub="acme/faq", revision="main", split="dev"), "corpus"))
+        list(read_source(Source(hub="acme/faq", revision="main", split="dev"), "corpus", []))
     with pytest.raises(Unavailable, match="acme/none:train: the hub cannot be reached"):
-        list(read_source(Source(hub="acme/none", revision="main", split="train"), "corpus"))
+        list(read_source(Source(hub="acme/none", revision="main", split="train"), "corpus", []))
 
 
 def test_bytes_are_counted_in_utf8_over_all_that_is_said() -> None:

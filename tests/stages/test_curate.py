@@ -1,17 +1,22 @@
 import csv
 import json
+import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+from lmadapt.files import folder_sha256
 from lmadapt.records import CURATED_TABLES, read_table
 from lmadapt.sections import load_section
 from stages.curate import CurateParams, curate
-from tests.raw_tables import FILTERS, SETTINGS, raw_records, write_raw
+from tests.raw_tables import RUNNING, SCREENING, SETTINGS, raw_records, write_raw
 
 PARAMS = Path(__file__).parents[2] / "recipes/demo-cpu.yaml"
 
 
 def run(folder: Path, raw: Path) -> Path:
-    params = CurateParams(**FILTERS, **SETTINGS)
+    params = CurateParams(**SCREENING, **RUNNING, **SETTINGS)
     curate(params, raw, folder / "curated", folder / "plots" / "funnel.csv", folder / "metrics" / "curate.json")
     return folder
 
@@ -30,6 +35,40 @@ def test_curate_writes_every_table_the_funnel_and_equal_files_each_time(tmp_path
     assert metrics["rows"]["corpus"]["raw"] == 30
     for file in sorted(path for path in first.rglob("*") if path.is_file()):
         assert file.read_bytes() == (second / file.relative_to(first)).read_bytes()
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from tests.stages.test_curate import run
+print("ready", flush=True)
+run(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_killed_at_any_instant_and_run_again_it_gives_the_same_files(tmp_path: Path) -> None:
+    raw = write_raw(raw_records(), tmp_path / "raw")
+    began = time.monotonic()
+    expected = folder_sha256(run(tmp_path / "undisturbed", raw))
+    lasted, draw, killed = time.monotonic() - began, random.Random(0), 0
+    for _ in range(10):
+        command = [sys.executable, "-c", PROGRAM, str(tmp_path / "out"), str(raw)]
+        with subprocess.Popen(
+            command, cwd=PARAMS.parents[1], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            assert process.stdout
+            process.stdout.readline()
+            time.sleep(draw.uniform(0, lasted))
+            killed += process.poll() is None
+            process.kill()
+        curated = folder_sha256(run(tmp_path / "out", raw) / "curated")
+        assert curated == folder_sha256(tmp_path / "undisturbed" / "curated")
+    assert killed >= 5
+    left = [path for path in (tmp_path / "out").rglob("*") if ".tmp" not in str(path)]
+    assert {path.relative_to(tmp_path / "out") for path in left} == {
+        path.relative_to(tmp_path / "undisturbed") for path in (tmp_path / "undisturbed").rglob("*")
+    }
+    assert expected == folder_sha256(tmp_path / "undisturbed")
 
 
 def test_the_demo_has_every_setting() -> None:

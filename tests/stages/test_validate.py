@@ -29,6 +29,12 @@ SETTINGS = {
     "max_failing_fraction": 0.0,
     "near_duplicate_jaccard": 0.8,
     "decontaminate_ngram_words": 13,
+    "min_replay_text_fraction": 0.05,
+    "min_replay_instructions_fraction": 0.05,
+    "max_drift": 0.5,
+    "languages": [],
+    "min_language_confidence": 0.65,
+    "personal_data": ["emails"],
 }
 
 
@@ -46,7 +52,11 @@ def tables() -> Records:
 def run(tables: Records, folder: Path, model: Path, **settings: Any) -> dict[str, Any]:
     curated = write_curated(tables, folder / "curated")
     params = ValidateParams(**SETTINGS | settings)
-    validate(params, curated, model, folder / "data_docs", folder / "metrics" / "validate.json")
+    own, baseline = folder / "expectations.yaml", folder / "baseline.json"
+    for file in (own, baseline):
+        if not file.exists():
+            file.write_text("{}")
+    validate(params, curated, model, own, baseline, folder / "data_docs", folder / "metrics" / "validate.json")
     report: dict[str, Any] = json.loads((folder / "metrics" / "validate.json").read_text())
     return report
 
@@ -55,7 +65,13 @@ def test_sound_data_pass_and_are_reported(tables: Records, tiny_model: Path, tmp
     report = run(tables, tmp_path, tiny_model)
     assert report["warnings"] == 0
     assert report["totals"]["corpus_rows"] == len(tables["corpus"])
-    assert report["expectations"]["corpus.leak"] == {"success": True, "rows": len(tables["corpus"]), "failing": 0}
+    assert report["expectations"]["corpus.leak"] == {
+        "success": True,
+        "severity": "error",
+        "max_failing_fraction": 0.0,
+        "rows": len(tables["corpus"]),
+        "failing": 0,
+    }
     assert (tmp_path / "data_docs" / "index.html").is_file()
 
 
@@ -80,7 +96,27 @@ def test_missing_replay_is_a_warning(
 ) -> None:
     report = run(tables | {"replay_text": []}, tmp_path, tiny_model)
     assert report["warnings"] == 1
-    assert "warning: totals.replay_text_rows: " in capsys.readouterr().err
+    assert "warning: totals.replay_text_fraction: " in capsys.readouterr().err
+
+
+def test_drift_from_the_baseline_is_a_warning_that_names_the_table(
+    tables: Records, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tables, tmp_path, tiny_model)
+    shutil.copy(tmp_path / "metrics" / "validate.json", tmp_path / "baseline.json")
+    assert run(tables, tmp_path, tiny_model)["warnings"] == 0
+    report = run(tables | {"corpus": tables["corpus"][:12]}, tmp_path, tiny_model)
+    assert not report["expectations"]["drift.rows"]["success"]
+    assert "warning: drift.rows: 1 of 5 rows fail" in (told := capsys.readouterr().err)
+    assert "corpus.parquet  corpus (-0.5" in told
+
+
+def test_an_expectation_of_the_project_stops_the_pipeline(tables: Records, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "expectations.yaml").write_text(
+        "corpus.sources: {type: expect_column_values_to_be_in_set, arguments: {column: source, value_set: [wiki]}}"
+    )
+    with pytest.raises(UserError, match=r"1 expectations fail:\n- corpus\.sources: 27 of 27 rows fail"):
+        run(tables, tmp_path, tiny_model)
 
 
 def test_an_expectation_that_cannot_be_checked_stops_the_pipeline_whatever_its_severity(
@@ -88,12 +124,12 @@ def test_an_expectation_that_cannot_be_checked_stops_the_pipeline_whatever_its_s
 ) -> None:
     def with_a_broken_one(*args: Any, **options: Any) -> Any:
         suites = make_suites(*args, **options)
-        broken = next(e for e in suites["totals"] if e.meta["name"] == "totals.replay_text_rows")
+        broken = next(e for e in suites["totals"] if e.meta["name"] == "totals.replay_text_fraction")
         broken.column = "absent"
         return suites
 
     monkeypatch.setattr(stages.validate, "make_suites", with_a_broken_one)
-    with pytest.raises(UserError, match=r"1 expectations fail:\n- totals.replay_text_rows: could not be checked: "):
+    with pytest.raises(UserError, match=r"1 expectations fail:\n- totals.replay_text_fraction: could not be checked: "):
         run(tables, tmp_path, tiny_model)
 
 
@@ -103,6 +139,8 @@ def test_data_docs_of_a_failed_run_stay_readable_under_dvc(tables: Records, tiny
     YAML().dump({"validate": SETTINGS | {"min_instructions": 1000}}, tmp_path / "params.yaml")
     graph = YAML().load((PROJECT / "dvc.yaml").read_text())["stages"]["validate"]
     graph["deps"] = ["data/curated", "models/base"]
+    for name in ("expectations.yaml", "baseline.json"):
+        shutil.copy(PROJECT / name, tmp_path / name)
     YAML().dump({"stages": {"validate": graph}}, tmp_path / "dvc.yaml")
     programs = Path(sys.executable).parent
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}

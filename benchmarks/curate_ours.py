@@ -1,0 +1,31 @@
+"""Near-duplicate detection by ours, as a program like those of the peers: CORPUS OUTPUT; every candidate is checked."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from lmadapt.near_duplicates import WordStore, band_keys, near_duplicates
+from lmadapt.words import split_words
+
+
+def deduplicate(corpus: str, min_jaccard: float) -> list[tuple[str, str]]:
+    """Ids of (dropped, kept), the longest kept."""
+    store, keys, ids, lengths = WordStore(), [], [], []
+    file = pq.ParquetFile(corpus)
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group, columns=["id", "text"])
+        words = split_words(table["text"].combine_chunks())
+        store.append(words)
+        keys.append(band_keys(words))
+        ids += table["id"].to_pylist()
+        lengths.append(words.counts)
+    order = np.argsort(-np.concatenate(lengths), kind="stable")
+    matches = near_duplicates(np.concatenate(keys)[order], order, store, min_jaccard)
+    return [(ids[order[match.document]], ids[order[match.kept]]) for match in matches]
+
+
+if __name__ == "__main__":
+    Path(sys.argv[2]).write_text(json.dumps(deduplicate(sys.argv[1], 0.8)))

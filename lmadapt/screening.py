@@ -1,0 +1,166 @@
+"""What is done to a group of raw rows by itself: cleaned, measured against the rules, searched for leaks, hashed.
+
+Groups are independent of each other, so that they can be screened in threads or on other machines (lmadapt.engines).
+"""
+
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lmadapt.boilerplate import remove_lines
+from lmadapt.cleaning import clean
+from lmadapt.decisions import INSTRUCTION_ROLES, Row
+from lmadapt.decontamination import LeakFinder
+from lmadapt.languages import find_languages, language_problem
+from lmadapt.near_duplicates import KEYS, WordStore, band_keys
+from lmadapt.personal_data import mask_personal_data
+from lmadapt.quality import conversation_problem, text_problems
+from lmadapt.words import Words, digest, split_words
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a group is screened by."""
+
+    role: str
+    filters: Mapping[str, float]  # thresholds of quality.text_problems, in their order
+    languages: Sequence[str]  # allowed ones; empty: all
+    min_language_confidence: float
+    personal_data: Sequence[str]  # kinds to replace, of personal_data.KINDS
+    boilerplate: Mapping[str, Set[str]]  # by source: lines to remove
+    leaks: LeakFinder
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A group after screening: its cleaned rows, a decision for each so far, and the words and keys of their texts."""
+
+    table: pa.Table
+    rows: list[Row]
+    words: Words
+    keys: np.ndarray
+
+
+@dataclass
+class Training:
+    """The rows of all groups screened so far, and what their texts are compared by."""
+
+    rows: list[Row] = field(default_factory=list)
+    store: WordStore = field(default_factory=WordStore)
+    keys: list[np.ndarray] = field(default_factory=list)  # band keys of each group of texts; joined by `keys_of`
+
+    def add(self, screened: Screened) -> None:
+        """Append a group; its rows number their texts from now on as the store does."""
+        for row in screened.rows:
+            row.texts = tuple(self.store.texts + text for text in row.texts)
+        self.rows += screened.rows
+        self.store.append(screened.words)
+        self.keys.append(screened.keys)
+
+    def keys_of(self, texts: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Band keys of some texts, shape (len(texts), KEYS)."""
+        self.keys = [np.concatenate([np.empty((0, KEYS), np.uint32), *self.keys])]
+        return self.keys[0][np.asarray(texts, np.int64)]
+
+
+def screen(table: pa.Table, rules: Rules) -> Screened:
+    """Screen a group of raw rows of one role; the texts of row i are numbered as in rows[i].texts."""
+    records = table.to_pylist()
+    rows = [_row(record, rules.role) for record in records]
+    contents = [_contents(record) for record in records]
+    _repair(rows, contents, rules)
+    for record, texts in zip(records, contents, strict=True):
+        _set_contents(record, texts)
+    texts = _number_texts(rows, records)
+    column = pa.array(texts, pa.large_string())
+    words = split_words(column)
+    _judge(rows, records, column, words, rules)
+    owner = {text: row for row in rows for text in (row.texts[1:] or row.texts)}
+    for leak in rules.leaks.find(words):
+        if leak.text in owner:
+            owner[leak.text].leaks += (leak,)
+    return Screened(pa.Table.from_pylist(records, schema=table.schema), rows, words, band_keys(words))
+
+
+def _row(record: Record, role: str) -> Row:
+    hashed = hashlib.sha256("\n".join(_contents(record)).encode()).hexdigest()
+    place = (record["source"], record["location"], record["id"])
+    return Row(role, *place, sys.intern(record["entity"] or ""), record.get("category") or "", hashed)
+
+
+def _contents(record: Record) -> list[str]:
+    """The texts of a row: the document, or what each message says."""
+    if "messages" in record:
+        return [message["content"] or "" for message in record["messages"] or ()]
+    return [record["text"] or ""]
+
+
+def _set_contents(record: Record, texts: Sequence[str]) -> None:
+    if "messages" in record:
+        roles = [message["role"] for message in record["messages"] or ()]
+        record["messages"] = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+    else:
+        record["text"] = texts[0]
+
+
+def _repair(rows: Sequence[Row], contents: Sequence[list[str]], rules: Rules) -> None:
+    """Clean all texts in place, and record the edits: repairs, boilerplate of documents, personal data."""
+    for row, texts in zip(rows, contents, strict=True):
+        for place, text in enumerate(texts):
+            repaired, rule, evidence = clean(text)
+            if rule:
+                row.edit(rule, evidence)
+            texts[place], count = remove_lines(repaired, rules.boilerplate.get(row.source, frozenset()))
+            if count:
+                row.edit("boilerplate", f"boilerplate: {count} lines that many documents of {row.source} have")
+    flat = [(row, texts, place) for row, texts in zip(rows, contents, strict=True) for place in range(len(texts))]
+    found = mask_personal_data([texts[place] for _, texts, place in flat], rules.personal_data)
+    for number, (masked, counts) in found.items():
+        row, texts, place = flat[number]
+        texts[place] = masked
+        row.edit("personal_data", f"personal data: {counts}")
+
+
+def _number_texts(rows: Sequence[Row], records: Sequence[Record]) -> list[str]:
+    """What is compared: the text of each row, question and answer together, then their parts; sets rows[i].texts."""
+    parts = [parts_of(record) for record in records]
+    texts = ["\n".join(own) for own in parts]
+    for number, (row, own) in enumerate(zip(rows, parts, strict=True)):
+        several = own if len(own) > 1 else []
+        row.texts = (number, *range(len(texts), len(texts) + len(several)))
+        texts += several
+    return texts
+
+
+def parts_of(record: Record) -> list[str]:
+    """The texts a reader would see apart: the document, or what each message but the system's says."""
+    if "messages" in record:
+        messages = record["messages"] or ()
+        return [message["content"] or "" for message in messages if message["role"] != "system"]
+    return [record["text"] or ""]
+
+
+def _judge(rows: Sequence[Row], records: Sequence[Record], texts: pa.Array, words: Words, rules: Rules) -> None:
+    """Measure every row, and drop those that fail a filter, for the first they fail."""
+    whole = Words(words.hashes[: words.offsets[len(rows)]], words.offsets[: len(rows) + 1])
+    column = texts.slice(0, len(rows))
+    conversations = rules.role in INSTRUCTION_ROLES
+    problems = text_problems(column, whole, rules.filters, count_digits=conversations)
+    languages = find_languages(column.to_pylist()) if rules.languages else []
+    for number, (row, record) in enumerate(zip(rows, records, strict=True)):
+        row.words, row.characters = int(whole.counts[number]), len(texts[number].as_py())
+        row.answer_words = int(sum(words.counts[text] for text in row.texts[2::2]))
+        row.digest = digest(texts[number].as_py(), whole.of(number))
+        problem = conversation_problem(record["messages"]) if conversations else None
+        problem = problem or problems[number]
+        if problem is None and languages:
+            problem = language_problem(languages[number], rules.languages, rules.min_language_confidence)
+        if problem:
+            row.drop(*problem)

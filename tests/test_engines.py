@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from lmadapt.engines import map_groups
+from lmadapt.errors import UserError
+from lmadapt.records import DOCUMENT, open_table
+from tests.raw_tables import curate_records, document, prose, raw_records
+
+LOCAL = {"engine": "local", "ray_address": None}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    with open_table(DOCUMENT, tmp_path / "rows.parquet") as write:
+        for group in range(5):
+            write(pa.Table.from_pylist([document(f"{group}/{n}", prose(n)) for n in range(group)], schema=DOCUMENT))
+    return tmp_path / "rows.parquet"
+
+
+@pytest.mark.parametrize("threads", [1, 3, None])
+def test_results_come_in_the_order_of_the_groups(threads: int | None, file: Path) -> None:
+    assert list(map_groups(len, file, DOCUMENT, threads=threads, **LOCAL)) == [0, 1, 2, 3, 4]
+
+
+def test_an_error_in_a_group_is_raised(file: Path) -> None:
+    def fail(table: pa.Table) -> None:
+        raise UserError(f"{len(table)} rows")
+
+    with pytest.raises(UserError, match="0 rows"):
+        list(map_groups(fail, file, DOCUMENT, threads=2, **LOCAL))
+
+
+def test_ray_gives_the_decisions_and_tables_of_the_local_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("daft")
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setattr("lmadapt.records.GROUP_ROWS", 9)
+    records = raw_records()
+    records["corpus"].append(
+        document("corpus/longer", f"{prose(5)} And a little more, jane.roe@example.org.", "thing 5")
+    )
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        distributed = curate_records(records, engine="ray")
+    finally:
+        ray.shutdown()
+    assert distributed == curate_records(records, threads=2)
+    assert {row["rule"] for row in distributed.tables["decisions"]} >= {"near_duplicate", "personal_data"}

@@ -1,0 +1,79 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmadapt.personal_data import KINDS, mask_personal_data
+
+
+def masked(text: str, kinds: tuple[str, ...] = tuple(KINDS)) -> str:
+    return mask_personal_data([text], kinds).get(0, (text, ""))[0]
+
+
+CASES = {
+    "emails": [("Write to jane.roe+x@mail.example.org.", "Write to <EMAIL>.")],
+    "phones": [
+        ("Call +49 (0) 9141 777631 now", "Call <PHONE> now"),
+        ("(591)341-7776 is hers", "<PHONE> is hers"),
+        ("Tel. 5272868387", "Tel. <PHONE>"),
+        ("01 83 41 77 76", "<PHONE>"),
+    ],
+    "ip_addresses": [
+        ("from 192.0.2.17:22", "from <IP_ADDRESS>:22"),
+        ("via 2001:db8::8a2e:370:7334.", "via <IP_ADDRESS>."),
+    ],
+    "cards": [("4111 1111 1111 1111 expired", "<CARD> expired"), ("pay 378282246310005", "pay <CARD>")],
+    "ibans": [("to DE89 3704 0044 0532 0130 00.", "to <IBAN>."), ("GB82WEST12345698765432", "<IBAN>")],
+    "api_keys": [
+        ("key AKIAIOSFODNN7EXAMPLE", "key <API_KEY>"),
+        ('api_key = "9f86d081884c7d659a2feaa0c55ad015"', 'api_key = "<API_KEY>"'),
+    ],
+    "private_keys": [
+        (
+            "x\n-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nAbc=\n-----END RSA PRIVATE KEY-----\ny",
+            "x\n<PRIVATE_KEY>\ny",
+        ),
+        ("-----BEGIN PRIVATE KEY-----\nMIIEow\nAbc=", "<PRIVATE_KEY>"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "expected"), [(kind, *case) for kind, cases in CASES.items() for case in cases]
+)
+def test_each_kind_is_replaced_and_can_be_switched_off(kind: str, text: str, expected: str) -> None:
+    assert masked(text) == masked(text, (kind,)) == expected
+    assert masked(text, tuple(other for other in KINDS if other != kind)) != expected
+
+
+def test_every_kind_is_tested() -> None:
+    assert set(CASES) == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Version 1.2.3.4 and section 4.3.2.1, pkg==1.0.0.1",
+        "4111 1111 1111 1112 fails Luhn, and so does 1234567890123456",
+        "GB82WEST12345698765431 fails modulo 97",
+        "Published 2024-01-31, 31.01.2024, at 12:34:56",
+        "ISBN 978-3-16-148410-0 costs 1,234,567.89",
+        "@decorator, user@localhost, a::b, std::vector",
+        "token: aaaaaaaaaaaaaaaaaaaaaaaa, password: correcthorsebatterystaple",
+        "0.0.0.0.0 and 300.1.1.1",
+        "commit 2fd4e1c67a2d28fced849ee1bb76e7391b93eb12",
+    ],
+)
+def test_what_only_looks_like_it_stays(text: str) -> None:
+    assert mask_personal_data([text], tuple(KINDS)) == {}
+
+
+def test_kinds_are_counted_and_values_never_told() -> None:
+    found = mask_personal_data(["nothing", "a@b.org c@d.org 192.0.2.1"], tuple(KINDS))
+    assert found == {1: ("<EMAIL> <EMAIL> <IP_ADDRESS>", "2 EMAIL, 1 IP_ADDRESS")}
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.text(st.sampled_from("0123456789 +-.:@()abcXKEY/=\n"), max_size=60))
+def test_masking_twice_is_masking_once(text: str) -> None:
+    once = masked(text)
+    assert masked(once) == once

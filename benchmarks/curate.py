@@ -18,8 +18,8 @@ import yaml
 
 from benchmarks.curate_corpus import Planted, jaccard, labelled_sentences, make_items, shingles, write_corpus
 from benchmarks.record import write_results
-from lmadapt.personal_data import KINDS, mask_personal_data
-from lmadapt.quality import FILTERS
+from curation.personal_data import KINDS, mask_personal_data
+from curation.quality import FILTERS
 from lmadapt.records import BAD_RECORD, write_table
 
 PROJECT = Path(__file__).parents[1]

@@ -203,7 +203,7 @@ def why(
 
     Example: `lmadapt why notes/intro.md`
     """
-    from lmadapt.story import tell_story
+    from curation.story import tell_story
 
     paths = stage_paths("curate")
     for heading, text in tell_story(document, paths["raw"], paths["curated"]):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from curation.sources import Source, read_source
 from lmadapt.errors import UserError
 from lmadapt.evaluation import set_exam
 from lmadapt.files import write_json
@@ -12,7 +13,6 @@ from lmadapt.measurement import Figures, item_rows, measure
 from lmadapt.models import load_tokenizer
 from lmadapt.records import HELDOUT, ITEM, read_table
 from lmadapt.report import write_report
-from lmadapt.sources import Source, read_source
 from lmadapt.summary import summarise
 
 

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lmadapt.curation import curate_tables
+from curation.curate import curate_tables
+from curation.personal_data import KINDS
+from curation.quality import FILTERS
 from lmadapt.files import atomic_file, atomic_folder, write_json
-from lmadapt.personal_data import KINDS
-from lmadapt.quality import FILTERS
 from lmadapt.sections import Section
 from lmadapt.stage import run
 
@@ -17,7 +17,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class CurateParams(Section):
-    """Settings of curation; sources of the thresholds: lmadapt/quality.py, near_duplicates.py, decontamination.py."""
+    """Settings of curation; sources of the thresholds: curation/quality.py, near_duplicates.py, decontamination.py."""
 
     seed: int
     engine: Literal["local", "ray"]

@@ -9,12 +9,12 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field, model_validator
 
+from curation.sources import Role, Source, module_rows, read_source, text_bytes
 from lmadapt.base_model import copy_model, weights_sha256
 from lmadapt.errors import UserError
 from lmadapt.files import atomic_folder, write_json
 from lmadapt.records import BAD_RECORD, RAW_TABLES, read_groups, write_table
 from lmadapt.sections import Section
-from lmadapt.sources import Role, Source, module_rows, read_source, text_bytes
 from lmadapt.stage import run
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from lmadapt.data_docs import Outcome, run_suites
-from lmadapt.derived_columns import PLACE, derive, require_tokenizer
+from curation.data_docs import Outcome, run_suites
+from curation.derived_columns import PLACE, derive, require_tokenizer
+from curation.expectations import add_own, drift_frame, make_suites
+from curation.personal_data import KINDS
 from lmadapt.errors import UserError
-from lmadapt.expectations import add_own, drift_frame, make_suites
 from lmadapt.files import atomic_folder, read_json, write_json
 from lmadapt.models import load_tokenizer
-from lmadapt.personal_data import KINDS
 from lmadapt.sections import Section
 from lmadapt.stage import run
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from lmadapt import quality
-from lmadapt.curation import curate_tables
-from lmadapt.derived_columns import derive
+from curation import quality
+from curation.curate import curate_tables
+from curation.derived_columns import derive
 from lmadapt.records import BAD_RECORD, CURATED_TABLES, RAW_TABLES, read_table, write_table
 
 Records = dict[str, list[dict[str, Any]]]

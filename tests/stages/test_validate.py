@@ -10,8 +10,8 @@ import pytest
 from ruamel.yaml import YAML
 
 import stages.validate
+from curation.expectations import make_suites
 from lmadapt.errors import UserError
-from lmadapt.expectations import make_suites
 from lmadapt.sections import load_section
 from stages.validate import ValidateParams, validate
 from tests.raw_tables import Records, curate_records, judgeable_records, write_curated

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.data_docs import Outcome, run_suites
+from curation.derived_columns import derive
+from curation.expectations import MIN_ITEMS, Suites, add_own, drift_frame, make_suites
 from lmadapt import verdict
 from lmadapt.chat import PLAIN_TEMPLATE
-from lmadapt.data_docs import Outcome, run_suites
-from lmadapt.derived_columns import derive
 from lmadapt.errors import UserError
-from lmadapt.expectations import MIN_ITEMS, Suites, add_own, drift_frame, make_suites
 from tests.raw_tables import SHARING, Records, curate_records, derive_tables, judgeable_records, prose, write_curated
 from tests.tiny import make_tiny_tokenizer
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lmadapt.decontamination import Leak
+from curation.decontamination import Leak
 from lmadapt.errors import UserError
 from lmadapt.records import DECISION
 

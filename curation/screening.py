@@ -1,6 +1,6 @@
 """What is done to a group of raw rows by itself: cleaned, measured against the rules, searched for leaks, hashed.
 
-Groups are independent of each other, so that they can be screened in threads or on other machines (lmadapt.engines).
+Groups are independent of each other, so that they can be screened in threads or on other machines (curation.engines).
 """
 
 import hashlib
@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lmadapt.boilerplate import remove_lines
-from lmadapt.cleaning import clean
-from lmadapt.decisions import INSTRUCTION_ROLES, Row
-from lmadapt.decontamination import LeakFinder
-from lmadapt.languages import find_languages, language_problem
-from lmadapt.near_duplicates import KEYS, WordStore, band_keys
-from lmadapt.personal_data import mask_personal_data
-from lmadapt.quality import conversation_problem, text_problems
-from lmadapt.words import Words, digest, split_words
+from curation.boilerplate import remove_lines
+from curation.cleaning import clean
+from curation.decisions import INSTRUCTION_ROLES, Row
+from curation.decontamination import LeakFinder
+from curation.languages import find_languages, language_problem
+from curation.near_duplicates import KEYS, WordStore, band_keys
+from curation.personal_data import mask_personal_data
+from curation.quality import conversation_problem, text_problems
+from curation.words import Words, digest, split_words
 
 Record = dict[str, Any]
 

@@ -1,6 +1,6 @@
 """The sequence of curation: screen, decontaminate, deduplicate, split; a decision for every raw row.
 
-Texts stay in files: groups of rows are screened one after the other (lmadapt.screening) and written to a scratch
+Texts stay in files: groups of rows are screened one after the other (curation.screening) and written to a scratch
 folder; memory holds a Row, the band keys and the places of the words of each. Then it is decided who stays, and the
 scratch tables are read once more to write those rows to the curated tables.
 """
@@ -23,9 +23,9 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import track
 
-from lmadapt.boilerplate import common_lines
-from lmadapt.cleaning import clean
-from lmadapt.decisions import (
+from curation.boilerplate import common_lines
+from curation.cleaning import clean
+from curation.decisions import (
     DOCUMENT_ROLES,
     INSTRUCTION_ROLES,
     ROLES,
@@ -38,10 +38,13 @@ from lmadapt.decisions import (
     require_any_left,
     require_sound,
 )
-from lmadapt.decontamination import LeakFinder
-from lmadapt.engines import map_groups
-from lmadapt.near_duplicates import near_duplicates
-from lmadapt.quality import item_problem
+from curation.decontamination import LeakFinder
+from curation.engines import map_groups
+from curation.near_duplicates import near_duplicates
+from curation.quality import item_problem
+from curation.screening import Rules, Training, screen
+from curation.splitting import heldout_entities, rank
+from curation.words import fold, split_words
 from lmadapt.records import (
     BAD_RECORD,
     CURATED_TABLES,
@@ -52,9 +55,6 @@ from lmadapt.records import (
     read_table,
     write_table,
 )
-from lmadapt.screening import Rules, Training, screen
-from lmadapt.splitting import heldout_entities, rank
-from lmadapt.words import fold, split_words
 
 TABLE_OF = {
     "corpus": "corpus",
@@ -185,7 +185,7 @@ def _screen_role(file: Path, scratch: Path, rules: Rules, training: Training, ru
 
 
 def drop_leaks(rows: Sequence[Row], on_leak: str) -> dict[str, Any]:
-    """Drop the training rows that give away an item (policy: lmadapt.decontamination), or those items.
+    """Drop the training rows that give away an item (policy: curation.decontamination), or those items.
 
     on_leak: drop_document | drop_item. Returns for each category of items, by role, how many training rows were found
     to hold a question or an answer of how many items.

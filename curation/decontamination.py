@@ -12,7 +12,7 @@ domain item counts, not a run of the description it quotes. Instructions and gen
 A run of words found in items about more than MAX_CLUSTERS different things is a template or boilerplate and proves
 nothing; NeMo Curator and the Pile's tools set the same limit of 10 on the documents that share one.
 
-Words are those of lmadapt.words: case, punctuation and spacing do not matter.
+Words are those of curation.words: case, punctuation and spacing do not matter.
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
@@ -26,7 +26,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from lmadapt.words import Words, mix, normal_form, split_words
+from curation.words import Words, mix, normal_form, split_words
 
 MIN_PROMPT_WORDS = 3
 MAX_CLUSTERS = 10

@@ -11,8 +11,8 @@ import great_expectations as gx
 import pandas as pd
 from great_expectations.core.run_identifier import RunIdentifier
 
-from lmadapt.derived_columns import PLACE
-from lmadapt.expectations import Suites
+from curation.derived_columns import PLACE
+from curation.expectations import Suites
 
 EXAMPLES = 3
 # One name and one time for every run: equal data give an equal site, whatever the clock says.

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
+from curation.readers import Record, read_records
 from lmadapt.errors import Unavailable, UserError
-from lmadapt.readers import Record, read_records
 from lmadapt.sections import Section
 
 Role = Literal["corpus", "general_text", "instructions", "general_instructions", "evaluation"]

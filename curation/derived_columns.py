@@ -14,16 +14,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.decisions import Row
+from curation.decontamination import LeakFinder
+from curation.languages import find_languages, language_problem
+from curation.near_duplicates import near_duplicates
+from curation.quality import conversation_problem, item_problem
+from curation.screening import Rules, Training, parts_of, screen
+from curation.words import fold
 from lmadapt.chat import encode_conversation
-from lmadapt.decisions import Row
-from lmadapt.decontamination import LeakFinder
 from lmadapt.errors import UserError
-from lmadapt.languages import find_languages, language_problem
-from lmadapt.near_duplicates import near_duplicates
-from lmadapt.quality import conversation_problem, item_problem
 from lmadapt.records import CURATED_TABLES, read_groups, read_table
-from lmadapt.screening import Rules, Training, parts_of, screen
-from lmadapt.words import fold
 
 Record = dict[str, Any]
 Frames = dict[str, pd.DataFrame]

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lmadapt import readers
+from curation import readers
+from curation.readers import read_records
 from lmadapt.errors import UserError
-from lmadapt.readers import read_records
 
 PAGE = """<html><head><title>Notes</title><script>track()</script></head><body><nav><a href="/">Home</a></nav>
 <main><h1>Buffers</h1><p>A buffer overflow writes past the end of the memory that was set aside for it.</p></main>

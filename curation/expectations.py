@@ -1,4 +1,4 @@
-"""What the curated tables must be, as Great Expectations suites over the frames of lmadapt.derived_columns.
+"""What the curated tables must be, as Great Expectations suites over the frames of curation.derived_columns.
 
 Each expectation has a name ("corpus.leak"), a sentence that says what is allowed and which setting allows it, a share
 of rows that may fail, and a severity: `error` stops the pipeline, `warning` is reported. Expectations about single rows
@@ -15,7 +15,7 @@ from great_expectations import expectations as gxe
 from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 from pydantic import Field
 
-from lmadapt.derived_columns import TRAINING
+from curation.derived_columns import TRAINING
 from lmadapt.errors import UserError
 from lmadapt.sections import Section, load_section, read_params
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from lmadapt.words import Words, mix
+from curation.words import Words, mix
 
 SHINGLE_WORDS = 5
 BANDS, ROWS = 14, 8  # 14 x 8 as in FineWeb (Penedo et al. 2024); each band is a hash of 8 minima (Broder 1997)

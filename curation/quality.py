@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from curation.text_statistics import measure
+from curation.words import Words
 from lmadapt.answer_checks import check_problem
-from lmadapt.text_statistics import measure
-from lmadapt.words import Words
 
-# Filters by name: min_ or max_ and a statistic of lmadapt.text_statistics, with the limit their authors use.
+# Filters by name: min_ or max_ and a statistic of curation.text_statistics, with the limit their authors use.
 # Gopher: Rae et al. 2021, section A1.1 and table A1; C4: Raffel et al. 2020; FineWeb: Penedo et al. 2024.
 FILTERS: dict[str, float] = {
     "min_words": 50, "max_words": 100_000,  # Gopher

@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmadapt.words import digest, fold, normal_form, split_words, word_hash
+from curation.words import digest, fold, normal_form, split_words, word_hash
 
 
 def test_case_width_ligatures_and_sharp_s_do_not_matter_for_comparison() -> None:

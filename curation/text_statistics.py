@@ -10,8 +10,8 @@ import numba
 import numpy as np
 import pyarrow as pa
 
-from lmadapt.decontamination import run_hashes
-from lmadapt.words import IN_WORD, OPERATOR, Words, character_classes, class_of, decode, mix, text_buffers, word_hash
+from curation.decontamination import run_hashes
+from curation.words import IN_WORD, OPERATOR, Words, character_classes, class_of, decode, mix, text_buffers, word_hash
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")  # Gopher: two of them in any English text
 SHORT_LINE = 30  # characters: FineWeb

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from curation.derived_columns import derive, require_tokenizer
 from lmadapt.chat import encode_conversation
-from lmadapt.derived_columns import derive, require_tokenizer
 from lmadapt.errors import UserError
 from tests.raw_tables import SHARING, Records, curate_records, derive_tables, prose, raw_records, write_curated
 from tests.tiny import make_tiny_tokenizer

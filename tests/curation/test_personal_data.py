@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmadapt.personal_data import KINDS, mask_personal_data
+from curation.personal_data import KINDS, mask_personal_data
 
 
 def masked(text: str, kinds: tuple[str, ...] = tuple(KINDS)) -> str:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 from great_expectations import expectations as gxe
 
-from lmadapt.data_docs import run_suites
+from curation.data_docs import run_suites
 from lmadapt.files import folder_sha256
 
 FRAME = pd.DataFrame(

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmadapt.cleaning import clean
+from curation.cleaning import clean
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-from lmadapt import boilerplate
-from lmadapt.boilerplate import common_lines, remove_lines
+from curation import boilerplate
+from curation.boilerplate import common_lines, remove_lines
 
 HEADER = "Copyright of somebody, all rights reserved"
 

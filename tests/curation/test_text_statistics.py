@@ -1,8 +1,8 @@
 import pyarrow as pa
 import pytest
 
-from lmadapt.text_statistics import CHARACTERS, REPEATED_RUNS, TOP_RUNS, measure
-from lmadapt.words import split_words
+from curation.text_statistics import CHARACTERS, REPEATED_RUNS, TOP_RUNS, measure
+from curation.words import split_words
 
 NAMES = {*CHARACTERS, "stop_words", *(f"top_{n}gram_fraction" for n in TOP_RUNS)}
 NAMES |= {f"repeated_{n}gram_fraction" for n in REPEATED_RUNS}

@@ -3,7 +3,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from lmadapt.engines import map_groups
+from curation.engines import map_groups
 from lmadapt.errors import UserError
 from lmadapt.records import DOCUMENT, open_table
 from tests.raw_tables import curate_records, document, prose, raw_records

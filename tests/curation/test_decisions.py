@@ -1,6 +1,6 @@
 import pytest
 
-from lmadapt.decisions import Row, bad_rows, count_rows, decision_records, require_sound
+from curation.decisions import Row, bad_rows, count_rows, decision_records, require_sound
 from lmadapt.errors import UserError
 
 

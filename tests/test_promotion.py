@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,9 +80,18 @@ def test_twenty_processes_at_once_leave_one_champion_and_each_refusal_says_why(s
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry whose tables exist, since making them takes seconds, and hold nothing."""
+    folder = tmp_path_factory.mktemp("empty")
+    connect("sqlite:///mlflow.db", folder)
+    return folder / "mlflow.db"
+
+
 @pytest.fixture
-def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> mlflow.MlflowClient:
+def client(tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch) -> mlflow.MlflowClient:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(empty, tmp_path / "mlflow.db")
     return connect("sqlite:///mlflow.db", tmp_path)
 
 

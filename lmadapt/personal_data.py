@@ -67,8 +67,10 @@ def _is_iban(match: str, before: str) -> bool:
 
 def _is_address(match: str, before: str) -> bool:
     try:
-        ipaddress.ip_address(match)
+        address = ipaddress.ip_address(match)
     except ValueError:
+        return False
+    if address.is_unspecified or address.is_loopback:  # 0.0.0.0 and 127.0.0.1 tell nothing about anybody
         return False
     if ":" in match:
         return len(match) > 6 and any(map(str.isdigit, match))

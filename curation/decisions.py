@@ -1,7 +1,7 @@
 """One decision for every raw row: what happened to it, by which rule, on what evidence."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,15 +102,11 @@ def require_any_left(rows: Sequence[Row]) -> None:
             )
 
 
-def decision_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
+def decision_records(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
     """Rows of records.DECISION; `duplicate_of` names the row that was kept at the end of a chain of duplicates."""
-    return [
-        {
-            **{column: getattr(row, column) for column in DECISION.names if column != "duplicate_of"},
-            "duplicate_of": _kept_instead(row),
-        }
-        for row in rows
-    ]
+    for row in rows:
+        record = {column: getattr(row, column) for column in DECISION.names}
+        yield record | {"duplicate_of": _kept_instead(row)}
 
 
 def count_decisions(rows: Sequence[Row]) -> dict[str, Any]:

@@ -67,8 +67,10 @@ def _is_iban(match: str, before: str) -> bool:
 
 def _is_address(match: str, before: str) -> bool:
     try:
-        ipaddress.ip_address(match)
+        address = ipaddress.ip_address(match)
     except ValueError:
+        return False
+    if address.is_unspecified or address.is_loopback:  # 0.0.0.0 and 127.0.0.1 tell nothing about anybody
         return False
     if ":" in match:
         return len(match) > 6 and any(map(str.isdigit, match))
@@ -161,41 +163,36 @@ def mask_personal_data(texts: Sequence[str], kinds: Sequence[str]) -> dict[int, 
 
     Private keys are looked for in whole texts, everything else line by line.
     """
-    found: dict[int, tuple[str, str]] = {}
-    in_lines = [kind for kind in kinds if kind != "private_keys"]
-    masks = _suspects(texts, kinds)
-    places = np.flatnonzero(np.any(list(masks.values()), axis=0)).tolist() if masks else []
+    chosen = [kind for kind in KINDS if kind in kinds]
+    places = _matching(texts, chosen)
     counts: dict[int, Counter[str]] = {place: Counter() for place in places}
-    keyless = [
-        _mask(texts[n], KINDS["private_keys"], counts[n])
-        if "private_keys" in masks and masks["private_keys"][n]
-        else texts[n]
-        for n in places
-    ]
-    lines = [text.split("\n") for text in keyless]
-    flat = [(number, place) for number, own in enumerate(lines) for place in range(len(own))]
-    for kind, mask in _suspects([line for own in lines for line in own], in_lines).items():
-        for number, place in (flat[hit] for hit in np.flatnonzero(mask).tolist()):
-            lines[number][place] = _mask(lines[number][place], KINDS[kind], counts[places[number]])
-    for place, own in zip(places, lines, strict=True):
-        if counts[place]:
-            found[place] = "\n".join(own), ", ".join(f"{number} {name}" for name, number in counts[place].items())
-    return found
+    lines = {}
+    for place in places:
+        keyed = "private_keys" in chosen and "-----BEGIN" in texts[place]
+        text = _mask(texts[place], KINDS["private_keys"], counts[place]) if keyed else texts[place]
+        lines[place] = text.split("\n")
+    in_lines = [kind for kind in chosen if kind != "private_keys"]
+    flat = [(place, number) for place, own in lines.items() for number in range(len(own))]
+    worth = [flat[hit] for hit in _matching([line for own in lines.values() for line in own], in_lines)]
+    for kind in in_lines:
+        for place, number in worth:
+            lines[place][number] = _mask(lines[place][number], KINDS[kind], counts[place])
+    return {
+        place: ("\n".join(lines[place]), ", ".join(f"{number} {name}" for name, number in found.items()))
+        for place, found in counts.items()
+        if found
+    }
 
 
-def _suspects(texts: Sequence[str], kinds: Sequence[str]) -> dict[str, np.ndarray]:
-    """Which of the texts may hold each kind: boolean masks, shape (n,), in the order in which kinds are replaced."""
-    column = pa.array(texts, pa.large_string())
-    expressions = {kind: KINDS[kind].expression for kind in KINDS if kind in kinds}
-    if not expressions:
-        return {}
-    any_kind = pc.match_substring_regex(column, "|".join(expressions.values()))
-    places, worth = np.flatnonzero(any_kind), column.filter(any_kind)
-    masks = {}
-    for kind, expression in expressions.items():
-        masks[kind] = np.zeros(len(texts), np.bool_)
-        masks[kind][places] = pc.match_substring_regex(worth, expression)
-    return masks
+def _matching(texts: Sequence[str], kinds: Sequence[str]) -> list[int]:
+    """Places of the texts that may hold one of the kinds."""
+    if not kinds:
+        return []
+    expression = "|".join(KINDS[kind].expression for kind in kinds)
+    places: list[int] = np.flatnonzero(
+        pc.match_substring_regex(pa.array(texts, pa.large_string()), expression)
+    ).tolist()
+    return places
 
 
 def _mask(text: str, kind: Kind, counts: Counter[str]) -> str:

@@ -59,7 +59,7 @@ def test_every_kind_is_tested() -> None:
         "ISBN 978-3-16-148410-0 costs 1,234,567.89",
         "@decorator, user@localhost, a::b, std::vector",
         "token: aaaaaaaaaaaaaaaaaaaaaaaa, password: correcthorsebatterystaple",
-        "0.0.0.0.0 and 300.1.1.1",
+        "0.0.0.0.0 and 300.1.1.1, 0.0.0.0 and 127.0.0.1",
         "commit 2fd4e1c67a2d28fced849ee1bb76e7391b93eb12",
     ],
 )

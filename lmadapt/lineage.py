@@ -133,8 +133,9 @@ def _grow(node: Tree, lineage: Lineage, path: str, md5: str, seen: set[str]) -> 
     if name == "fetch":
         settings, counts = lineage["params"]["fetch"], lineage["metrics"].get("fetch", {})
         for role, sources in settings["sources"].items():
-            branch.add(f"{role} {counts.get(role, '')} from {', '.join(str(*source.values()) for source in sources)}")
-        for package, sha256 in (settings["packages"] | settings["model"]["packages"]).items():
+            named = [source.get("path") or source.get("hub") or source.get("module") for source in sources]
+            branch.add(f"{role} {counts.get(role, '')} from {', '.join(map(str, named))}")
+        for package, sha256 in settings["packages"].items():
             branch.add(f"package {package}  SHA-256 {sha256}")
 
 

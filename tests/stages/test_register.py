@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import mlflow.pyfunc
 import pytest
 import torch
 from mlflow.exceptions import MlflowException

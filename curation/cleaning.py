@@ -20,6 +20,7 @@ MOJIBAKE = ftfy.TextFixerConfig(
     normalization=None,
 )
 LINE_BREAKS = re.compile(r"\r\n?|[\u0085\u2028\u2029]")
+MAX_PASSES = 8  # one repairs nearly every text; more are seen in texts made to need them
 HARMLESS = bytes([9, 10, *range(32, 127)])
 SUSPECT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 # Terminal escape sequences, C0 and C1 control characters but tab and line feed, and the byte-order mark.
@@ -30,7 +31,8 @@ def clean(text: str) -> tuple[str, str, str]:
     """The text as it is kept, the first rule that changed it, and the evidence of all; "" and "" when untouched.
 
     Rules, in order: `mojibake` (ftfy; Speer 2019), `control_characters` (removed; line breaks become line feeds),
-    `unicode_nfc` (canonical composition, Unicode Annex 15), `surrounding_space`.
+    `unicode_nfc` (canonical composition, Unicode Annex 15), `surrounding_space`; again until nothing changes, since one
+    repair may bring out what the next one mends.
     """
     rule, evidence = "", []
     steps: dict[str, Callable[[str], str]] = {
@@ -39,12 +41,16 @@ def clean(text: str) -> tuple[str, str, str]:
         "unicode_nfc": _compose,
         "surrounding_space": str.strip,
     }
-    for name, step in steps.items():
-        changed = step(text)
-        if changed != text:
-            rule = rule or name
-            evidence.append(f"{name}: {_difference(text, changed)}")
-            text = changed
+    for _ in range(MAX_PASSES):
+        before = text
+        for name, step in steps.items():
+            changed = step(text)
+            if changed != text:
+                rule = rule or name
+                evidence.append(f"{name}: {_difference(text, changed)}")
+                text = changed
+        if text == before:
+            break
     return text, rule, "; ".join(evidence)
 
 

@@ -129,7 +129,7 @@ def _grouped(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     characters = 0
     for row in rows:
         group.append(row)
-        characters += len(row.get("text") or "")
+        characters += len(str(row.get("text") or ""))
         if len(group) >= GROUP_ROWS or characters >= GROUP_CHARACTERS:
             yield group
             group, characters = [], 0

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from lmadapt.answer_cache import AnswerCache
 from lmadapt.evaluation import set_exam, sit_exam
+from lmadapt.links import Examinee
 from lmadapt.load_back import load_version
 from lmadapt.promotion import promote
 from lmadapt.records import ITEM, write_table
@@ -53,9 +55,10 @@ def test_a_champion_that_answered_other_items_is_put_to_those_of_the_version(
     before = scores_on_items_of(client, version)
     model, tokenizer = load_version(named_version(client, "tiny/1"))
     exam = set_exam(rows, [], tokenizer, heldout_tokens=0, seed=0)
-    answers = sit_exam(model, tokenizer, exam, name="champion", batch_tokens=2048, max_new_tokens=1)
+    asked = Examinee(lambda: model, AnswerCache(Path(":memory:"), "champion"))
+    answers = sit_exam(asked, tokenizer, exam, name="champion", batch_tokens=2048, max_new_tokens=1)
     assert before is not None
     assert before.ids.tolist() == [item["id"] for item in exam.items]
-    assert np.array_equal(before.correct, answers.correct)
+    assert np.array_equal(before.scores, answers.scores)
     assert promote(client, version, before=before).refusal == ""
     assert scores_on_items_of(client, version) is None

@@ -5,8 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lmadapt.errors import UserError
+from tests.curation.test_near_duplicates import brute_force_jaccard
 from tests.raw_tables import curate_records, decision, document, ids, instruction, item, prose, raw_records
-from tests.test_near_duplicates import brute_force_jaccard
 
 
 @pytest.fixture(scope="module")

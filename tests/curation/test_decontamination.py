@@ -17,7 +17,7 @@ def leaks(text: str, *items: dict[str, object], ngram_words: int = 13, in_corpus
 
 def test_a_shared_run_of_the_question_is_a_leak_with_its_words_as_evidence() -> None:
     (leak,) = leaks(f"Intro. {LONG[:75].upper()}... something else", item("i", LONG, "Path traversal"))
-    assert (leak.text, leak.item) == (0, 0)
+    assert (leak.text, leak.item) == (0, "i")
     assert leak.words == "which weakness lets an attacker of the system read every file outside of"
 
 
@@ -67,14 +67,14 @@ def test_a_template_of_many_items_is_no_leak_but_what_they_ask_is() -> None:
     template = "Read the following description of a weakness carefully and then choose the one name that fits"
     items = [item(f"i{n}", f"{template}: {prose(n, 20)}", "x", cluster=f"c{n}") for n in range(MAX_CLUSTERS + 1)]
     assert not leaks(f"{template}: {prose(77, 20)}", *items)
-    assert leaks(f"{template}: {prose(3, 20)}", *items)[0].item == 3
+    assert leaks(f"{template}: {prose(3, 20)}", *items)[0].item == "i3"
     assert leaks(f"{template}: {prose(77, 20)}", *items[:MAX_CLUSTERS])
 
 
 def test_each_part_of_an_item_is_reported_once_a_text_and_texts_without_words_never() -> None:
     items = [item("a", SHORT, "x"), item("b", LONG, "x")]
     found = LeakFinder(items, ngram_words=13, in_corpus=False).find(split_words(["", SHORT, LONG, SHORT + LONG]))
-    assert [(leak.text, leak.item) for leak in found] == [(1, 0), (2, 1), (3, 0), (3, 1)]
+    assert [(leak.text, leak.item) for leak in found] == [(1, "a"), (2, "b"), (3, "a"), (3, "b")]
     assert LeakFinder([], ngram_words=13, in_corpus=False).find(split_words(["text"])) == []
 
 
@@ -87,4 +87,4 @@ def test_question_and_answer_are_told_apart() -> None:
 @given(st.lists(st.sampled_from("abcd"), min_size=13, max_size=40), st.integers(0, 5), st.integers(0, 5))
 def test_every_verbatim_copy_of_a_long_prompt_is_found(words: list[str], before: int, after: int) -> None:
     text = " ".join([*["x"] * before, *words, *["y"] * after])
-    assert [leak.item for leak in leaks(text, item("i", " ".join(words), "short"))] == [0]
+    assert [leak.item for leak in leaks(text, item("i", " ".join(words), "short"))] == ["i"]

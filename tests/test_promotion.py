@@ -78,6 +78,10 @@ def test_twenty_processes_at_once_leave_one_champion_and_each_refusal_says_why(s
     runs = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
     assert {run.info.run_id for run in runs} == {version.run_id for version in versions}
     assert {run.info.status for run in runs} == {"FINISHED"}
+    other = next(version for version in versions if version.version != champion.version)
+    assert promote(client, other, reason="a drill").refusal == ""
+    assert roll_back(client, "tiny", "the drill is over") == (int(other.version), int(champion.version))
+    assert aliases(client)["champion"] == int(champion.version)
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format lock clean
+.PHONY: help install run test test-faults check format lock clean
 
 help:  ## list the targets
-	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 install: .venv/installed  ## make .venv from the lock, unless it is newer than the lock
 
@@ -18,6 +18,9 @@ run: .venv/installed  ## run every stage that is not up to date, then show the r
 
 test: .venv/installed  ## run the tests
 	python -m pytest -n 2
+
+test-faults: .venv/installed  ## run the long tests: killed stages, several processes, servers and workers that fail
+	python -m pytest -m faults
 
 check: .venv/installed  ## lint, formatting and types
 	ruff check .

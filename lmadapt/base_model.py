@@ -41,7 +41,7 @@ def copy_model(
     patterns = [*MODEL_FILES, *(["*.py"] if trust_remote_code else [])]
     source = Path(name_or_path)
     if not source.is_dir():
-        source = _download(name_or_path, revision, patterns)
+        source = download(name_or_path, revision, patterns)
     with atomic_folder(target) as temporary:
         for pattern in patterns:
             for file in sorted(source.glob(pattern)):
@@ -58,7 +58,8 @@ def weights_sha256(folder: Path) -> dict[str, str]:
     return {file.name: file_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
 
 
-def _download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
+def download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    """The folder of a hub model's files that match `patterns`; UserError or Unavailable, as `copy_model`."""
     if not HUB_ID.fullmatch(hub_id):
         raise UserError(
             f"fetch.model.name_or_path: {hub_id!r} is no model; allowed: a hub model id such as Qwen/Qwen3-8B, or "

@@ -51,8 +51,8 @@ app.add_typer(commands)
 
 
 @app.callback()
-def _prepare() -> None:
-    prepare_environment(offline=True)
+def _prepare(context: typer.Context) -> None:
+    prepare_environment(offline=context.invoked_subcommand != "plan")
 
 
 @app.command()
@@ -72,6 +72,35 @@ def use(
         return
     use_recipe(recipe, RECIPES, PARAMS, force=force)
     _say(f"{PARAMS} is now the recipe {recipe}; `dvc repro` runs it")
+
+
+@app.command()
+def plan(
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe instead of params.yaml; `lmadapt use` lists them.")
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option(metavar="NAME", help="24GB, 8x80GB, l40s, 2xh100, cpu, … instead of what is here.")
+    ] = None,
+) -> None:
+    """Tell whether both trainings fit, before they start: memory by part, micro-batch, steps, time. Exit 1 if not.
+
+    Reads the model's config.json only: no weights are downloaded or loaded. *low* to *high* is what may happen;
+    a training fits where *high* does, and what to change is listed in the order in which it costs least. Without
+    `--gpu`: the GPUs found here; without any, those a recipe is named after, else this CPU. docs/plan.md says how.
+
+    Examples: `lmadapt plan`, `lmadapt plan --gpu 24GB`, `lmadapt plan --recipe 70b-8x80gb`
+    """
+    from lmadapt.plan import named_device, plan_params, planning_device, render_plan
+    from lmadapt.recipes import recipe_file
+
+    file = recipe_file(recipe, RECIPES) if recipe else PARAMS
+    device = named_device(gpu) if gpu else planning_device(recipe)
+    plans = plan_params(file, device, fetched=recipe is None)
+    for part in render_plan(plans):
+        Console().print(part, highlight=False, soft_wrap=True)
+    if any(plan.verdict == "too large" for plan in plans):
+        raise typer.Exit(1)
 
 
 @app.command()

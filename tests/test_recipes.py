@@ -11,7 +11,7 @@ from lmadapt.recipes import list_recipes, use_recipe
 from lmadapt.sections import load_section, read_params
 
 ROOT = Path(__file__).parents[1]
-RECIPES = ["8b-24gb", "8b-80gb", "demo-cpu"]
+RECIPES = ["70b-8x80gb", "8b-24gb", "8b-80gb", "demo-cpu"]
 STAGES = list(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
 
 

@@ -25,10 +25,11 @@ PLAIN_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Encoded:
-    """One conversation: token ids and labels of equal length; a label is the token itself or IGNORED."""
+    """One conversation or piece of text: token ids and labels of equal length; a label is its token or IGNORED."""
 
     input_ids: list[int]
     labels: list[int]
+    replayed: bool = False  # general data, mixed in against forgetting
 
     @property
     def loss_tokens(self) -> int:

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from lmadapt.chat import IGNORED, Encoded
 
 Row = dict[str, list[int]]
-"""One packed row: input_ids, labels and position_ids of equal length. Positions restart at 0 with each example, from
-which transformers' `masking_utils` infers that examples do not attend to each other (for rows one at a time, given
-without an attention mask)."""
+"""One packed row: input_ids, labels, position_ids and sources (DOMAIN or REPLAY) of equal length. Positions restart at
+0 with each example, from which transformers' `masking_utils` infers that examples do not attend to each other (for rows
+one at a time, given without an attention mask)."""
+
+DOMAIN, REPLAY = 0, 1  # what a token of a row is from
 
 LOOK_AHEAD = 16  # examples passed over, at most, in search of one that still fits into a step's rows
 
@@ -56,9 +58,10 @@ def _steps(examples: Sequence[Encoded], max_tokens: int, rows_per_step: int) -> 
 
 
 def _row(examples: Iterable[Encoded]) -> Row:
-    row: Row = {"input_ids": [], "labels": [], "position_ids": []}
+    row: Row = {"input_ids": [], "labels": [], "position_ids": [], "sources": []}
     for example in examples:
         row["input_ids"] += example.input_ids
         row["labels"] += [IGNORED, *example.labels[1:]]  # nothing before it in the row may predict the first token
         row["position_ids"] += range(len(example.input_ids))
+        row["sources"] += [REPLAY if example.replayed else DOMAIN] * len(example.input_ids)
     return row

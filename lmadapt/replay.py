@@ -4,7 +4,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from typing import Any
 
@@ -90,6 +90,7 @@ def mix_replay(
             f"replay_fraction is {fraction}, but there is no general data to replay; add some to fetch.sources "
             "(general_text for pretrain, general_instructions for sft), or set replay_fraction to 0"
         )
+    replay = [[replace(example, replayed=True) for example in document] for document in replay]
     mixture, exhausted = _interleave(domain, replay, fraction, max_tokens, seed)
     if not mixture.examples:
         raise UserError(f"max_tokens is {max_tokens}: too few for the first example; allowed: as many as one needs")

@@ -30,6 +30,10 @@ from lmadapt.sections import Section
 
 Schedule = Literal["cosine", "constant"]
 
+Penalty = Callable[[Any, dict[str, torch.Tensor], torch.Tensor], torch.Tensor]
+"""A term of the loss. It is called for each micro-batch with the model, the micro-batch (a Row's lists as tensors
+[B, L]) and how many labelled tokens the whole step has; what it returns is summed over the step's micro-batches."""
+
 CHECKPOINTS = Path(".lmadapt/checkpoints")
 MAX_GRADIENT_NORM = 1.0
 SAMPLE_TOKENS = 64  # on which the labelled head is compared with the model's own
@@ -106,14 +110,16 @@ def train(
     warmup_fraction: float = 0.0,
     weight_decay: float = 0.0,
     seed: int = 0,
+    penalties: Sequence[Penalty] = (),
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Outcome:
     """Train what requires gradients in `model`, once over the rows in their order, one row a micro-batch.
 
-    The loss of a step is the mean over all labelled tokens of its `rows_per_step` rows. Matrix products are in bf16,
-    trainable parameters in their own type. Continues from the newest whole checkpoint in `checkpoints`. The same
-    arguments give the same model, bit by bit, on the same CPU with as many threads, interrupted or not. Raises
-    UserError naming the step where the loss is not finite, and where a trainable tensor gets no gradient.
+    The loss of a step is the mean over all labelled tokens of its `rows_per_step` rows, plus `penalties`. Matrix
+    products are in bf16, trainable parameters in their own type. Continues from the newest whole checkpoint in
+    `checkpoints`. The same arguments give the same model, bit by bit, on the same CPU with as many threads,
+    interrupted or not. Raises UserError naming the step where the loss is not finite, and where a trainable tensor
+    gets no gradient.
     """
     use_cache = model.config.use_cache
     trainer = _Trainer(
@@ -124,6 +130,7 @@ def train(
         callbacks=[GradientCheck(), Progress(rows, rows_per_step), *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
+    trainer.penalties = penalties
     trainer.lr_factor = functools.partial(lr_factor, schedule=lr_schedule, warmup_fraction=warmup_fraction)
     sample = torch.tensor(rows[0]["input_ids"][:SAMPLE_TOKENS], device=model.device)
     language_model = model.get_base_model() if isinstance(model, PeftModel) else model
@@ -184,6 +191,16 @@ class _Trainer(Trainer):
     """transformers' Trainer with our learning-rate schedule; the loss is computed inside the model's forward."""
 
     lr_factor: Callable[[int, int], float]
+    penalties: Sequence[Penalty]
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        given = {name: tensor for name, tensor in inputs.items() if name != "sources"}
+        loss = super().compute_loss(model, given, num_items_in_batch=num_items_in_batch)
+        # Gradients of several processes are averaged: the Trainer scales the loss up for it, in the same way.
+        processes = self.accelerator.num_processes
+        return loss + sum(processes * penalty(model, inputs, num_items_in_batch) for penalty in self.penalties)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: self.lr_factor(step, num_training_steps))

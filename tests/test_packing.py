@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from lmadapt.chat import IGNORED, Encoded
-from lmadapt.packing import LOOK_AHEAD, Row, pack, split_document
+from lmadapt.packing import DOMAIN, LOOK_AHEAD, REPLAY, Row, pack, split_document
 from tests.tiny import make_tiny_model
 
 
@@ -57,6 +57,11 @@ def test_the_first_token_of_each_example_carries_no_loss() -> None:
     assert row["position_ids"] == [0, 1, 2, 0, 1]
 
 
+def test_a_row_says_of_every_token_whether_it_is_replayed() -> None:
+    (row,) = pack([_example(5, 6, 7), Encoded([8, 9], [8, 9], replayed=True)], max_tokens=8, rows_per_step=1)
+    assert row["sources"] == [DOMAIN, DOMAIN, DOMAIN, REPLAY, REPLAY]
+
+
 def test_an_example_longer_than_a_row_is_refused() -> None:
     with pytest.raises(ValueError, match="9 tokens does not fit into a row of 8"):
         pack([_example(*range(9))], max_tokens=8, rows_per_step=1)
@@ -78,6 +83,8 @@ def test_logits_in_a_packed_row_equal_those_of_each_example_alone(family: str, t
     examples = [_example(*torch.randint(5, 500, (n,), generator=generator).tolist()) for n in (100, 7, 80, 30)]
     (row,) = pack(examples, max_tokens=256, rows_per_step=1)
     with torch.no_grad():
-        packed = model(**{k: torch.tensor([v]) for k, v in row.items() if k != "labels"}, use_cache=False).logits[0]
+        packed = model(
+            **{k: torch.tensor([v]) for k, v in row.items() if k not in ("labels", "sources")}, use_cache=False
+        ).logits[0]
         alone = torch.cat([model(torch.tensor([example.input_ids])).logits[0] for example in examples])
     torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-4)  # beyond the sliding window of 64 as well

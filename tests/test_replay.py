@@ -78,6 +78,10 @@ def test_data_beyond_the_budget_are_a_seeded_subset_and_counted() -> None:
     assert [len(e.input_ids) for e in first.examples] != [len(e.input_ids) for e in second.examples]
 
 
+def test_replayed_examples_are_marked() -> None:
+    assert all(example.replayed == (example.input_ids[0] == REPLAY) for example in _mix().examples)
+
+
 def test_the_same_seed_gives_the_same_mixture() -> None:
     assert _mix().examples == _mix().examples
 

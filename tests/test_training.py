@@ -104,6 +104,25 @@ def test_a_batch_in_micro_batches_gives_the_gradient_of_one_large_one(tiny_model
         assert (many[name] - one[name]).norm() < 0.02 * one[name].norm(), name
 
 
+def test_what_penalties_give_for_its_micro_batches_adds_up_to_a_term_of_the_loss_of_a_step(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    seen = []
+
+    def penalty(_: Any, inputs: dict[str, torch.Tensor], step_tokens: torch.Tensor) -> torch.Tensor:
+        seen.append(inputs["sources"])
+        return 7.0 * (inputs["labels"] != IGNORED).sum() / step_tokens
+
+    losses = []
+    for penalties in ([], [penalty], [penalty, penalty]):
+        model = add_lora(load_bf16(tiny_model), rank=2, alpha=4, seed=0)
+        outcome = train(model, _rows(), **SETTINGS | {"rows_per_step": 5}, checkpoints=tmp_path, penalties=penalties)
+        losses.append([step["loss"] for step in outcome.steps])
+    assert losses[1] == pytest.approx([loss + 7 for loss in losses[0]], rel=1e-4)
+    assert losses[2] == pytest.approx([loss + 14 for loss in losses[0]], rel=1e-4)
+    assert seen[0].tolist() == [_rows()[0]["sources"]]
+
+
 def test_two_runs_give_the_same_adapter_bit_by_bit(tiny_model: Path, tmp_path: Path) -> None:
     models = [add_lora(load_unpacked_nf4(tiny_model), rank=2, alpha=4, dropout=0.1, seed=0) for _ in range(2)]
     outcomes = [train(model, _rows(), **SETTINGS, checkpoints=tmp_path) for model in models]

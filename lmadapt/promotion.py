@@ -1,7 +1,6 @@
 """Which version serves: the aliases candidate, champion and previous, and the test a champion must pass."""
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,23 +11,14 @@ from mlflow.entities.model_registry import ModelVersion
 from lmadapt.errors import UserError
 from lmadapt.registry import aliased_version, reaching, read_artifact, read_lineage
 from lmadapt.registry_lock import registry_lock
+from lmadapt.standing import Standing, held_back
 from lmadapt.verdict import Scored, compare, judge
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """A version, the aliases that point to it now, and why it did not become champion ("" when it is)."""
-
-    model_name: str
-    version: int
-    aliases: list[str]
-    refusal: str
 
 
 @reaching()
 def promote(
     client: MlflowClient, version: ModelVersion, *, candidate: bool = False, reason: str = "", before: Any = None
-) -> Promotion:
+) -> Standing:
     """Make the version champion, and the champion before it `previous`, if `champion_refusal` has no objection.
 
     `candidate` gives it that alias in any case; a `reason` forces the promotion and is recorded; `before` is what the
@@ -48,7 +38,7 @@ def promote(
         if not refusal and (now is None or now.version != number):
             refusal = f"version {now.version if now else 'none'} was made champion by someone else at the same time"
     aliases = client.get_registered_model(name).aliases
-    return Promotion(name, int(number), sorted(one for one, to in aliases.items() if int(to) == int(number)), refusal)
+    return Standing(name, int(number), sorted(one for one, to in aliases.items() if int(to) == int(number)), refusal)
 
 
 @reaching()
@@ -94,8 +84,8 @@ def champion_refusal(
         return f"its status is {tags.get('status', 'not verified')}; only a version that loaded back equal serves"
     if reason or (champion and champion.version == version.version):
         return ""
-    if tags.get("verdict") != "SHIP":
-        return f"the verdict is {tags.get('verdict')}: {tags.get('verdict_reason')}"
+    if refusal := held_back(tags):
+        return refusal
     if because := tags.get("rolled_back_because"):
         return f"it was rolled back: {because}"
     return _not_better(client, version, champion, before) if champion else ""

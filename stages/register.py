@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +15,7 @@ from lmadapt.files import file_sha256, folder_sha256, read_json, write_json
 from lmadapt.lineage import Lineage, collect_lineage, output_md5, without_passwords
 from lmadapt.sections import Section
 from lmadapt.stage import run
+from lmadapt.standing import unchanged_standing
 
 
 class RegisterParams(Section):
@@ -46,26 +46,26 @@ def register(
     """
     metrics.unlink(missing_ok=True)
     project = Path.cwd()
-    with ThreadPoolExecutor() as pool:  # files are hashed while MLflow is imported
-        collecting = pool.submit(
-            collect_lineage, project, pretrained=pretrained, adapter=adapter, evaluation=evaluation, lock=lock
-        )
+    lineage = collect_lineage(project, pretrained=pretrained, adapter=adapter, evaluation=evaluation, lock=lock)
+    lineage |= {"artifact": params.artifact}
+    parts = [lineage[f"{part}_sha256"] for part in ("adapter", "base", "evaluation")]
+    content = hashlib.sha256("\n".join([*parts, params.artifact]).encode()).hexdigest()
+    address = os.environ.get("MLFLOW_TRACKING_URI") or params.tracking_uri
+    standing = unchanged_standing(address, project, params.model_name, content)
+    if standing is None:
         from lmadapt.promotion import promote
         from lmadapt.registry import connect, find_version
 
-        client = connect(os.environ.get("MLFLOW_TRACKING_URI") or params.tracking_uri, project)
-        lineage = collecting.result() | {"artifact": params.artifact}
-    parts = [lineage[f"{part}_sha256"] for part in ("adapter", "base", "evaluation")]
-    content = hashlib.sha256("\n".join([*parts, params.artifact]).encode()).hexdigest()
-    version = find_version(client, params.model_name, content)
-    if version is None or version.tags.get("status") != "verified":
-        version = _ship(params, client, lineage, content, pretrained, adapter, [evaluation, predictions, report])
-    promotion = promote(client, version, candidate=True)
-    print(f"{promotion.model_name} version {promotion.version} is now {' and '.join(promotion.aliases)}")
-    if promotion.refusal:
-        print(f"It was refused the alias champion: {promotion.refusal}")
+        client = connect(address, project)
+        version = find_version(client, params.model_name, content)
+        if version is None or version.tags.get("status") != "verified":
+            version = _ship(params, client, lineage, content, pretrained, adapter, [evaluation, predictions, report])
+        standing = promote(client, version, candidate=True)
+    print(f"{standing.model_name} version {standing.version} is now {' and '.join(standing.aliases)}")
+    if standing.refusal:
+        print(f"It was refused the alias champion: {standing.refusal}")
     found = {"adapter_sha256": lineage["adapter_sha256"], "base_sha256": lineage["base_sha256"]}
-    earned = {"model_name": promotion.model_name, "version": promotion.version, "aliases": promotion.aliases}
+    earned = {"model_name": standing.model_name, "version": standing.version, "aliases": standing.aliases}
     write_json(metrics, earned | found)
 
 

@@ -89,6 +89,25 @@ def test_the_same_content_twice_is_one_version(project: Path) -> None:
     assert len(client(project).search_model_versions("name = 'tiny'")) == 1
 
 
+@pytest.mark.parametrize("outcome", ["SHIP", "HOLD"])
+def test_what_is_registered_already_is_recognised_without_mlflow(
+    project: Path, outcome: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_evaluation(project, outcome)
+    first, told = run_register(), capsys.readouterr().out
+    monkeypatch.setattr(mlflow, "MlflowClient", None)
+    assert run_register() == first
+    assert capsys.readouterr().out == told
+
+
+def test_an_alias_moved_by_hand_is_put_right_by_the_next_registration(project: Path) -> None:
+    first = run_register()
+    client(project).delete_registered_model_alias("tiny", "champion")
+    assert run_register() == first
+    client(project).set_model_version_tag("tiny", "1", "status", "broken")
+    assert run_register()["version"] == 2
+
+
 def test_another_adapter_is_another_version(project: Path, tiny_model: Path) -> None:
     run_register()
     shutil.rmtree("models/adapter")

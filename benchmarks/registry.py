@@ -1,4 +1,4 @@
-"""Registering and serving the demo's adapter: `python -m benchmarks.registry [PROJECT]`, after the demo has run there.
+"""Registering and serving the demo's adapter: `make bench-registry` in a project where the demo has run.
 
 Peer: the same server (`transformers serve`) started by hand on the same folder.
 """
@@ -21,7 +21,7 @@ from benchmarks.record import write_results
 from lmadapt.environment import prepare_environment
 from lmadapt.pipeline import stage_paths
 
-REPETITIONS = 3
+REPETITIONS = 5
 PORT = 8731
 PROJECT_FILES = ("models", "metrics", "reports", "params.yaml", "dvc.yaml", "dvc.lock", "requirements.lock")
 
@@ -92,13 +92,18 @@ def serving(temp: Path) -> list[dict[str, Any]]:
     version = named_version(connect(os.environ["MLFLOW_TRACKING_URI"], temp), f"{name}@candidate")
     ours, bare = [], []
     with downloaded(version) as (shipped, config), assembled(shipped, config, name) as (folder, _):
+        size = sum(file.stat().st_size for file in shipped.rglob("*") if file.is_file())
         program = str(Path(sys.executable).with_name("transformers"))
         by_hand = [program, "serve", name, "--host", "127.0.0.1", "--port", str(PORT), "--quantization", "bnb-4bit"]
         through = [sys.executable, "-m", "lmadapt", "serve", f"{name}@candidate", "--port", str(PORT)]
         for _ in range(REPETITIONS):
             ours.append(first_token(through, Path.cwd(), name))
             bare.append(first_token(by_hand, folder.parent, name))
-    return [row("lmadapt serve to first token", ours), row("bare server to first token", bare)]
+    return [
+        row("lmadapt serve to first token", ours),
+        row("bare server to first token", bare),
+        {"measure": "megabytes of a version", "median": round(size / 1e6, 2)},
+    ]
 
 
 def first_token(command: list[str], folder: Path, model: str) -> float:
@@ -144,4 +149,4 @@ def row(measure: str, seconds: list[float]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(Path(*sys.argv[1:2]).resolve())
+    main(Path.cwd())

@@ -12,7 +12,7 @@ Figures = dict[str, Any]
 
 ADVICE = {
     "pre-training": "raise pretrain.replay_fraction or lower pretrain.learning_rate",
-    "quantisation": "4 bits cost every model compared the like; serve in bf16, and judge it so (evaluate.precision: bf16)",
+    "quantisation": "4 bits cost every model compared; serve in bf16, and judge it so (evaluate.precision: bf16)",
     "fine-tuning": "raise sft.replay_fraction, lower sft.learning_rate or train MLPs only (sft.target_modules: retain)",
     "merging": "serve the adapter over the quantised model that it was trained on instead of merging it",
     "training": "train with more replay of such items, or with a lower learning rate",

@@ -18,7 +18,9 @@ class Standing:
 
 def held_back(tags: dict[str, str]) -> str:
     """Why a version with such tags may not become champion whatever the present one is; "" when it may."""
-    return "" if tags.get("verdict") == "SHIP" else f"the verdict is {tags.get('verdict')}: {tags.get('verdict_reason')}"
+    return (
+        "" if tags.get("verdict") == "SHIP" else f"the verdict is {tags.get('verdict')}: {tags.get('verdict_reason')}"
+    )
 
 
 def unchanged_standing(tracking_uri: str, project: Path, model_name: str, content: str) -> Standing | None:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.server.constants import (
@@ -98,8 +101,10 @@ class MortalServer:
         self.context.set_forkserver_preload(["uvicorn", "mlflow.server.fastapi_app"])
         self.start()
 
-    def start(self) -> None:
-        self.process = self.context.Process(target=_run_server, args=(self.folder, self.port), daemon=True)
+    def start(self, *, dies_at: int = 0, answers_first: bool = False) -> None:
+        """Start; it kills itself at its request number `dies_at` (0: never), before or after it did what is asked."""
+        fate = (dies_at, answers_first)
+        self.process = self.context.Process(target=_run_server, args=(self.folder, self.port, *fate), daemon=True)
         self.process.start()
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
@@ -114,7 +119,7 @@ class MortalServer:
         self.process.join()
 
 
-def _run_server(folder: Path, port: int) -> None:
+def _run_server(folder: Path, port: int, dies_at: int, answers_first: bool) -> None:
     os.environ |= {
         BACKEND_STORE_URI_ENV_VAR: f"sqlite:///{folder}/server.db",
         REGISTRY_STORE_URI_ENV_VAR: f"sqlite:///{folder}/server.db",
@@ -125,4 +130,15 @@ def _run_server(folder: Path, port: int) -> None:
     import uvicorn
     from mlflow.server.fastapi_app import app
 
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error")
+    requested = count(1)
+
+    async def mortal(scope: Any, receive: Any, send: Any) -> None:
+        last = scope["type"] == "http" and next(requested) == dies_at
+        if last and not answers_first:
+            os.kill(os.getpid(), signal.SIGKILL)
+        await app(scope, receive, _unheard if last else send)
+
+    async def _unheard(message: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    uvicorn.run(mortal, host="127.0.0.1", port=port, log_level="error")

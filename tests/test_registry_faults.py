@@ -23,6 +23,7 @@ from lmadapt.lineage import Lineage
 from lmadapt.registry import connect, versions_of
 from lmadapt.registry_lock import registry_lock
 from tests.adapted import make_adapted_project, run_register
+from tests.project import dvc, make_project, set_params
 from tests.registry_server import MortalServer
 
 SECRETS = {"AWS_SECRET_ACCESS_KEY": "PLANTED-env-1", "HF_TOKEN": "PLANTED-env-2"}
@@ -106,6 +107,45 @@ def test_a_server_killed_at_ten_instants_of_a_registration_leaves_what_an_undist
         run_register(tracking_uri=server.address, model_name=name)
         found = state(server.address, name, project)
         assert found == undisturbed, f"killed at request {instant} of {whole}"
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1500)
+def test_dvc_repro_after_a_server_killed_at_ten_instants_leaves_what_an_undisturbed_one_leaves(
+    tmp_path: Path, tiny_model: Path, server: MortalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(tmp_path / "clone", tiny_model)
+    made = make_adapted_project(tmp_path / "made", tiny_model)
+    for part in ("models", "metrics", "reports"):
+        shutil.copytree(made / part, project / part, dirs_exist_ok=True)
+    monkeypatch.chdir(project)
+
+    def registers(name: str, **fate: Any) -> tuple[bool, dict[str, Any]]:
+        """Whether `dvc repro` of the stage succeeds, and the registry after it."""
+        server.kill()
+        server.start(**fate)
+        own = {"model_name": name, "tracking_uri": server.address, "experiment": "tests"}
+        set_params(project, {"register": own})
+        done = dvc(project, "repro", "--single-item", "register")
+        if fate:
+            server.kill()
+            server.start()
+        found = state(server.address, name, project) if done.returncode == 0 else {}
+        assert (done.returncode == 0) == Path("metrics/register.json").exists(), done.stdout
+        return done.returncode == 0, found
+
+    whole = 0
+    assert registers("first")[0]  # makes the experiment, so asks for more
+    succeeded, undisturbed = registers("whole")
+    assert succeeded
+    for whole in count(20, 20):  # how many requests a registration makes, to the next twenty
+        if registers(f"long{whole}", dies_at=whole)[0]:
+            break
+    generator = random.Random(0)
+    for instant in sorted(generator.sample(range(1, whole), 10)):
+        name = f"tiny{instant}"
+        registers(name, dies_at=instant, answers_first=generator.random() < 0.5)
+        assert registers(name) == (True, undisturbed), f"killed at request {instant}"
 
 
 def test_a_full_disk_is_told_and_the_next_run_registers(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,9 +45,9 @@ def main() -> None:
             write_table([], BAD_RECORD, folder / size / "bad_records.parquet")
         seconds = deduplication_rows(folder, planted, rows)
         found = quality_row(folder / "200", planted["200"], rows)
-        stage = {size: stage_row(folder, size, planted[size], rows, threads=1) for size in ("200", "800")}
-        stage_row(folder, "60", planted["60"], rows, threads=1)
-        stage_row(folder, "60", planted["60"], rows, threads=2)
+        stage = {size: stage_row(folder, size, planted[size], rows, processes=1) for size in ("200", "800")}
+        stage_row(folder, "60", planted["60"], rows, processes=1)
+        stage_row(folder, "60", planted["60"], rows, processes=2)
     personal = personal_data_rows(rows)
     ours = seconds["200"]["ours"]
     measurements = {
@@ -149,13 +149,13 @@ def quality_row(folder: Path, planted: Planted, rows: list[Row]) -> dict[str, fl
     return {"recall_j80": recall, "precision_to_kept": right / len(checked)}
 
 
-def stage_row(folder: Path, size: str, planted: Planted, rows: list[Row], *, threads: int) -> Row:
+def stage_row(folder: Path, size: str, planted: Planted, rows: list[Row], *, processes: int) -> Row:
     """The whole stage with every rule on; limits of the filters are so wide that they measure all and drop little."""
     params = yaml.safe_load((PROJECT / "recipes/demo-cpu.yaml").read_text())["curate"]
     filters = {name: 1e9 if name.startswith("max_") else -1.0 for name in FILTERS}
     params |= {"filters": filters, "languages": ["en"], "min_language_confidence": 0.0, "personal_data": list(KINDS)}
-    params |= {"boilerplate_fraction": 0.2, "threads": threads}
-    project = folder / f"project-{size}-{threads}"
+    params |= {"boilerplate_fraction": 0.2, "processes": processes}
+    project = folder / f"project-{size}-{processes}"
     project.mkdir()
     (project / "params.yaml").write_text(yaml.safe_dump({"curate": params}))
     options = {"raw": folder / size, "curated": "curated", "funnel": "funnel.csv", "metrics": "curate.json"}
@@ -174,7 +174,13 @@ def stage_row(folder: Path, size: str, planted: Planted, rows: list[Row], *, thr
         },
     }
     rows.append(
-        {"what": "stage", "corpus_mb": round(planted.megabytes), "documents": len(decisions), "threads": threads, **row}
+        {
+            "what": "stage",
+            "corpus_mb": round(planted.megabytes),
+            "documents": len(decisions),
+            "processes": processes,
+            **row,
+        }
     )
     print(rows[-1], file=sys.stderr)
     return row

@@ -166,14 +166,25 @@ def screen_items(items: Sequence[dict[str, Any]]) -> list[Row]:
     return rows
 
 
-def _common_lines(file: Path, role: str, fraction: float | None) -> dict[str, frozenset[str]]:
-    """By source, the lines that at least `fraction` of its documents have; the rows of a source follow each other."""
+def _common_lines(file: Path, role: str, fraction: float | None) -> dict[str, np.ndarray]:
+    """By source, hashes of the lines that at least `fraction` of its documents have; its rows follow each other."""
     if not fraction:
         return {}
     groups = read_groups(file, RAW_TABLES[role])
-    rows = (row for group in groups for row in zip(group["source"].to_pylist(), group["text"].to_pylist(), strict=True))
-    by_source = groupby(rows, key=itemgetter(0))
-    return {source: common_lines((text or "" for _, text in mine), fraction) for source, mine in by_source}
+    parts = (
+        (source, group.filter(pc.equal(group["source"], source))["text"])
+        for group in groups
+        for source in group["source"].unique().to_pylist()
+    )
+    found = {
+        source: common_lines((_texts(column) for _, column in mine), fraction)
+        for source, mine in groupby(parts, key=itemgetter(0))
+    }
+    return {source: lines for source, lines in found.items() if len(lines)}
+
+
+def _texts(column: pa.ChunkedArray) -> pa.Array:
+    return column.cast(pa.large_string()).fill_null("").combine_chunks()
 
 
 def _screen_role(file: Path, scratch: Path, rules: Rules, training: Training, running: Mapping[str, Any]) -> None:

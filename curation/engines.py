@@ -1,13 +1,16 @@
-"""Where groups of rows are screened: in threads of this process, or by Daft on a Ray cluster; the work is the same."""
+"""Where groups of rows are screened: in processes of this machine or by Daft on a Ray cluster; the same work."""
 
+import ctypes
+import multiprocessing
 import os
 import pickle
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -18,31 +21,52 @@ Result = TypeVar("Result")
 Work = Callable[[pa.Table], Result]
 Read = Callable[[int], pa.Table]
 
+GROUPS_A_PROCESS = 4  # fewer are screened sooner than another process has started
+PR_SET_PDEATHSIG = 1
+
 
 def map_groups(
-    work: Work[Result], file: Path, schema: pa.Schema, *, engine: str, threads: int | None, ray_address: str | None
+    work: Work[Result], file: Path, schema: pa.Schema, *, engine: str, processes: int | None, ray_address: str | None
 ) -> Iterator[Result]:
     """Results of `work` on each group of rows of a Parquet table, in their order.
 
-    engine: local, with so many `threads` (None: one a core), of which each holds one group at a time; or ray, on the
-    cluster at `ray_address` (None: one of this machine), whose nodes must see the file. Raises UserError when Ray is
-    not installed, or the table is not of `schema`.
+    engine: local, in up to so many `processes` (None: one a core), of which each holds one group at a time; or ray, on
+    the cluster at `ray_address` (None: one of this machine), whose nodes must see the file. Raises UserError when Ray
+    is not installed, or the table is not of `schema`.
     """
     groups = range(count_groups(file))
+    read = partial(read_group, file.resolve(), schema)
     if engine == "ray":
-        return _on_ray(work, partial(read_group, file.resolve(), schema), groups, ray_address)
-    return _in_threads(work, partial(read_group, file, schema), groups, threads or os.cpu_count() or 1)
+        return _on_ray(work, read, groups, ray_address)
+    processes = min(processes or os.cpu_count() or 1, len(groups) // GROUPS_A_PROCESS)
+    return _in_processes(work, read, groups, processes) if processes > 1 else (work(read(group)) for group in groups)
 
 
-def _in_threads(work: Work[Result], read: Read, groups: Sequence[int], threads: int) -> Iterator[Result]:
-    with ThreadPoolExecutor(threads) as pool:
+def _in_processes(work: Work[Result], read: Read, groups: Sequence[int], processes: int) -> Iterator[Result]:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["curation.screening"])
+    with ProcessPoolExecutor(processes, context, _receive, (work, read)) as pool:
         waiting: deque[Future[Result]] = deque()
         for group in groups:
-            waiting.append(pool.submit(lambda group: work(read(group)), group))
-            if len(waiting) > threads:
+            waiting.append(pool.submit(_on_received, group))
+            if len(waiting) > 2 * processes:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+_received: list[Any] = []  # what a process of the pool works with, sent to it once
+
+
+def _receive(work: Work[Any], read: Read) -> None:
+    """The pool's processes end with it, even where it is killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _received[:] = work, read
+
+
+def _on_received(group: int) -> Any:
+    work, read = _received
+    return work(read(group))
 
 
 def _on_ray(work: Work[Result], read: Read, groups: Sequence[int], address: str | None) -> Iterator[Result]:

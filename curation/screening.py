@@ -5,7 +5,7 @@ Groups are independent of each other, so that they can be screened in threads or
 
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,7 @@ class Rules:
     languages: Sequence[str]  # allowed ones; empty: all
     min_language_confidence: float
     personal_data: Sequence[str]  # kinds to replace, of personal_data.KINDS
-    boilerplate: Mapping[str, Set[str]]  # by source: lines to remove
+    boilerplate: Mapping[str, np.ndarray]  # by source: hashes of lines to remove
     leaks: LeakFinder
 
 
@@ -112,15 +112,17 @@ def _set_contents(record: Record, texts: Sequence[str]) -> None:
 
 def _repair(rows: Sequence[Row], contents: Sequence[list[str]], rules: Rules) -> None:
     """Clean all texts in place, and record the edits: repairs, boilerplate of documents, personal data."""
-    for row, texts in zip(rows, contents, strict=True):
-        for place, text in enumerate(texts):
-            repaired, rule, evidence = clean(text)
-            if rule:
-                row.edit(rule, evidence)
-            texts[place], count = remove_lines(repaired, rules.boilerplate.get(row.source, frozenset()))
-            if count:
-                row.edit("boilerplate", f"boilerplate: {count} lines that many documents of {row.source} have")
     flat = [(row, texts, place) for row, texts in zip(rows, contents, strict=True) for place in range(len(texts))]
+    for row, texts, place in flat:
+        texts[place], rule, evidence = clean(texts[place])
+        if rule:
+            row.edit(rule, evidence)
+    for source, lines in rules.boilerplate.items():
+        mine = [one for one in flat if one[0].source == source]
+        for number, remaining, count in remove_lines([texts[place] for _, texts, place in mine], lines):
+            row, texts, place = mine[number]
+            texts[place] = remaining
+            row.edit("boilerplate", f"boilerplate: {count} lines that many documents of {source} have")
     found = mask_personal_data([texts[place] for _, texts, place in flat], rules.personal_data)
     for number, (masked, counts) in found.items():
         row, texts, place = flat[number]

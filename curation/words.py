@@ -65,7 +65,11 @@ def _fold_characters(text: str) -> str:
 
 
 def _fold_lines(text: str) -> str:
-    return "\n".join(line if line.isascii() else _fold_characters(line) for line in text.split("\n"))
+    lines, data = text.split("\n"), np.frombuffer(text.encode(), np.uint8)
+    foreign = np.searchsorted(np.flatnonzero(data == 10), np.flatnonzero(data > 127))
+    for number in np.unique(foreign).tolist():
+        lines[number] = _fold_characters(lines[number])
+    return "\n".join(lines)
 
 
 def _folded(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ class CurateParams(Section):
 
     seed: int
     engine: Literal["local", "ray"]
-    threads: int | None = Field(ge=1)
+    processes: int | None = Field(ge=1)
     ray_address: str | None
     max_bad_records: float = Field(ge=0, lt=1)
     filters: dict[Literal[tuple(FILTERS)], float]  # type: ignore[valid-type]
@@ -37,7 +37,7 @@ class CurateParams(Section):
 
 
 SCREENING = {"filters", "languages", "min_language_confidence", "personal_data"}
-RUNNING = {"engine", "threads", "ray_address"}
+RUNNING = {"engine", "processes", "ray_address"}
 
 
 def curate(params: CurateParams, raw: Path, curated: Path, funnel: Path, metrics: Path) -> None:

@@ -27,7 +27,7 @@ SCREENING: dict[str, Any] = {
     "min_language_confidence": 0.65,
     "personal_data": ["emails", "phones", "ip_addresses", "cards", "ibans", "api_keys", "private_keys"],
 }
-RUNNING: dict[str, Any] = {"engine": "local", "threads": 1, "ray_address": None}
+RUNNING: dict[str, Any] = {"engine": "local", "processes": 1, "ray_address": None}
 SETTINGS: dict[str, Any] = {
     "boilerplate_fraction": None,
     "near_duplicate_jaccard": 0.8,

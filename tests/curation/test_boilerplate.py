@@ -1,25 +1,46 @@
-from curation import boilerplate
-from curation.boilerplate import common_lines, remove_lines
+import numpy as np
+import pyarrow as pa
+import pytest
 
-HEADER = "Copyright of somebody, all rights reserved"
+from curation import boilerplate
+from curation.boilerplate import common_lines, line_hashes, remove_lines
+
+HEADER = "Copyright of somebody, all rights reserved \u00a9"
+
+
+def column(*texts: str) -> pa.Array:
+    return pa.array(texts, pa.large_string())
+
+
+def hashes(*lines: str) -> list[int]:
+    return sorted(line_hashes(column(*lines))[0].tolist())
 
 
 def test_a_line_counts_once_a_document_and_needs_ten_of_them() -> None:
-    documents = [f"{HEADER}\ntext number {n}\n  {HEADER}" for n in range(10)] + [f"other text {n}" for n in range(10)]
-    assert common_lines(documents, 0.5) == {HEADER}
-    assert common_lines(documents, 0.51) == common_lines(documents[:9], 0.5) == frozenset()
+    documents = [f"{HEADER}\ntext number {n}\n  {HEADER}\t" for n in range(10)]
+    documents += [f"other text {n}" for n in range(10)]
+    assert common_lines([column(*documents)], 0.5).tolist() == hashes(HEADER)
+    assert common_lines([column(*documents)], 0.51).tolist() == []
+    assert common_lines([column(*documents[:9])], 0.5).tolist() == []
 
 
 def test_short_lines_are_never_boilerplate() -> None:
-    assert common_lines(["return\n}"] * 20, 0.5) == frozenset()
+    assert common_lines([column(*["return\n}\n\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"] * 20)], 0.5).tolist() == []
 
 
-def test_frequent_lines_are_found_though_most_are_forgotten(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_groups_are_counted_together() -> None:
+    groups = [column(*[HEADER] * 4), column("", *[f"a\n{HEADER}"] * 6)]
+    assert common_lines(groups, 0.9).tolist() == hashes(HEADER)
+
+
+def test_frequent_lines_are_found_though_most_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boilerplate, "MAX_LINES", 200)
     documents = ["\n".join([HEADER, *(f"line {n} of document {m}" for n in range(20))]) for m in range(100)]
-    assert common_lines(documents, 0.5) == {HEADER}
+    assert common_lines([column(*documents[:50]), column(*documents[50:])], 0.5).tolist() == hashes(HEADER)
 
 
 def test_removal_tells_how_many_and_leaves_other_texts_as_they_are() -> None:
-    assert remove_lines(f"{HEADER}\nkept\n {HEADER}", frozenset({HEADER})) == ("kept", 2)
-    assert remove_lines("kept\n", frozenset({HEADER})) == ("kept\n", 0)
+    lines = np.array(hashes(HEADER), np.uint64)
+    texts = ["kept\n", f"{HEADER}\nkept\n {HEADER}", "", HEADER]
+    assert list(remove_lines(texts, lines)) == [(1, "kept", 2), (3, "", 1)]
+    assert list(remove_lines([], lines)) == []

@@ -189,8 +189,8 @@ def test_lengths_are_told_for_every_table(clean: Any) -> None:
     assert sizes["answer_words_quantiles"] == [12.0] * 5
 
 
-def test_threads_change_nothing(clean: Any) -> None:
-    assert curate_records(raw_records(), threads=3) == clean
+def test_processes_change_nothing(clean: Any) -> None:
+    assert curate_records(raw_records(), processes=3) == clean
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=80)

@@ -19,9 +19,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "rows.parquet"
 
 
-@pytest.mark.parametrize("threads", [1, 3, None])
-def test_results_come_in_the_order_of_the_groups(threads: int | None, file: Path) -> None:
-    assert list(map_groups(len, file, DOCUMENT, threads=threads, **LOCAL)) == [0, 1, 2, 3, 4]
+@pytest.mark.parametrize("processes", [1, 3, None])
+def test_results_come_in_the_order_of_the_groups(processes: int | None, file: Path) -> None:
+    assert list(map_groups(len, file, DOCUMENT, processes=processes, **LOCAL)) == [0, 1, 2, 3, 4]
 
 
 def test_an_error_in_a_group_is_raised(file: Path) -> None:
@@ -29,7 +29,7 @@ def test_an_error_in_a_group_is_raised(file: Path) -> None:
         raise UserError(f"{len(table)} rows")
 
     with pytest.raises(UserError, match="0 rows"):
-        list(map_groups(fail, file, DOCUMENT, threads=2, **LOCAL))
+        list(map_groups(fail, file, DOCUMENT, processes=2, **LOCAL))
 
 
 def test_ray_gives_the_decisions_and_tables_of_the_local_engine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,5 +47,5 @@ def test_ray_gives_the_decisions_and_tables_of_the_local_engine(monkeypatch: pyt
         distributed = curate_records(records, engine="ray")
     finally:
         ray.shutdown()
-    assert distributed == curate_records(records, threads=2)
+    assert distributed == curate_records(records, processes=2)
     assert {row["rule"] for row in distributed.tables["decisions"]} >= {"near_duplicate", "personal_data"}

@@ -39,10 +39,12 @@ from curation.decisions import (
     require_sound,
 )
 from curation.decontamination import LeakFinder
+from curation.difficulty import mean_surprisals
 from curation.engines import map_groups
-from curation.near_duplicates import near_duplicates
+from curation.near_duplicates import WordStore, near_duplicates
+from curation.paraphrases import find_paraphrases
 from curation.quality import item_problem
-from curation.screening import Rules, Training, screen
+from curation.screening import Rules, Training, parts_of, screen
 from curation.splitting import heldout_entities, rank
 from curation.words import fold, split_words
 from lmadapt.records import (
@@ -85,6 +87,8 @@ def curate_tables(
     near_duplicate_jaccard: float,
     decontaminate_ngram_words: int,
     on_leak: str,
+    paraphrase_model: str | None,
+    paraphrase_similarity: float,
     heldout_fraction: float,
     max_instructions_per_category: int | None,
     max_bad_records: float,
@@ -115,6 +119,8 @@ def curate_tables(
         require_sound(all_rows, max_bad_records)
         funnel = count_rows(all_rows, "raw") + count_rows(rows, "readable") + count_rows(alive(rows), "quality")
         require_any_left(rows)
+        if paraphrase_model:
+            mark_paraphrases(rows, Path(scratch), kept, paraphrase_model, paraphrase_similarity)
         leaks: dict[str, Any] = {}
         avoid: set[str] = set()
         steps: dict[str, Callable[[], None]] = {
@@ -137,7 +143,7 @@ def curate_tables(
     alive_items = [item for row, item in zip(item_rows, items, strict=True) if row.outcome != "dropped"]
     write_table(alive_items, CURATED_TABLES["items"], curated / "items.parquet")
     write_table(decision_records(all_rows), CURATED_TABLES["decisions"], curated / "decisions.parquet")
-    return Curated(funnel, _metrics(all_rows, leaks, avoid))
+    return Curated(funnel, _metrics(all_rows, leaks, avoid, training.store))
 
 
 def screen_items(items: Sequence[dict[str, Any]]) -> list[Row]:
@@ -193,6 +199,20 @@ def _screen_role(file: Path, scratch: Path, rules: Rules, training: Training, ru
         for part in track(screened, f"Screening {rules.role}", total=count_groups(file), console=STDERR):
             write(part.table)
             training.add(part)
+
+
+def mark_paraphrases(
+    rows: Sequence[Row], scratch: Path, items: Sequence[dict[str, Any]], model: str, min_similarity: float
+) -> None:
+    """Add to the leaks of instructions and replayed ones those of their turns that are paraphrases of items."""
+    for role in INSTRUCTION_ROLES:
+        groups = read_groups(scratch / role, RAW_TABLES[role])
+        own = [parts_of(record) for group in groups for record in group.to_pylist()]
+        mine = [row for row in rows if row.role == role]
+        turns = [(row, text) for row, parts in zip(mine, own, strict=True) for text in parts]
+        texts = [text for _, text in turns]
+        for leak in find_paraphrases(texts, items, model=model, min_similarity=min_similarity):
+            turns[leak.text][0].leaks += (leak,)
 
 
 def drop_leaks(rows: Sequence[Row], on_leak: str) -> dict[str, Any]:
@@ -308,22 +328,27 @@ def _write_tables(rows: Sequence[Row], scratch: Path, curated: Path) -> None:
                     write[split](part)
 
 
-def _metrics(rows: Sequence[Row], leaks: Mapping[str, Any], avoid: set[str]) -> dict[str, Any]:
+def _metrics(rows: Sequence[Row], leaks: Mapping[str, Any], avoid: set[str], store: WordStore) -> dict[str, Any]:
     tables = {
         table: [row for row in alive(rows) if row.split == table] for table in CURATED_TABLES if table != "decisions"
     }
     heldout = {row.entity for row in tables["heldout_text"]} - {""}
+    trained = np.array([row.texts[0] for row in alive(rows, *ROLES[:4]) if row.split != "heldout_text"], np.int64)
     return {
         "rows": count_decisions(rows),
-        "tables": {table: _sizes(mine) for table, mine in tables.items()},
+        "tables": {table: _sizes(mine, store, trained) for table, mine in tables.items()},
         "leaks": leaks,
         "heldout_entities": len(heldout),
         "heldout_entities_with_items": len(heldout & avoid),
     }
 
 
-def _sizes(rows: Sequence[Row]) -> dict[str, Any]:
-    """Rows, words and characters of a table, and quantiles of their lengths in words: 0, 5, 50, 95 and 100 %."""
+def _sizes(rows: Sequence[Row], store: WordStore, trained: np.ndarray) -> dict[str, Any]:
+    """Rows, words and characters of a table, and quantiles (0, 5, 50, 95, 100 %) of their lengths in words.
+
+    Of conversations also quantiles of the length of the answers, and of the surprisal of the last of them under the
+    word frequencies of the texts `trained`, in bits a word.
+    """
     sizes = {
         "rows": len(rows),
         "words": sum(row.words for row in rows),
@@ -332,8 +357,10 @@ def _sizes(rows: Sequence[Row]) -> dict[str, Any]:
     }
     if rows and rows[0].role in INSTRUCTION_ROLES:
         sizes["answer_words_quantiles"] = _quantiles([row.answer_words for row in rows])
+        answers = np.array([row.texts[-1] for row in rows], np.int64)
+        sizes["answer_surprisal_quantiles"] = _quantiles(mean_surprisals(store, trained, answers))
     return sizes
 
 
-def _quantiles(values: Sequence[int]) -> list[float]:
-    return np.quantile(values, QUANTILES).round(1).tolist() if values else []
+def _quantiles(values: Sequence[int] | np.ndarray) -> list[float]:
+    return np.quantile(values, QUANTILES).round(1).tolist() if len(values) else []

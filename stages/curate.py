@@ -32,6 +32,8 @@ class CurateParams(Section):
     near_duplicate_jaccard: float = Field(ge=0.7, le=1)  # below, the bands of near_duplicates.py miss too many pairs
     decontaminate_ngram_words: int = Field(ge=3)
     on_leak: Literal["drop_document", "drop_item"]
+    paraphrase_model: str | None
+    paraphrase_similarity: float = Field(gt=0, le=1)
     heldout_fraction: float = Field(ge=0, lt=1)
     max_instructions_per_category: int | None = Field(ge=1)
 

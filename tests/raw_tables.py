@@ -33,6 +33,8 @@ SETTINGS: dict[str, Any] = {
     "near_duplicate_jaccard": 0.8,
     "decontaminate_ngram_words": 13,
     "on_leak": "drop_document",
+    "paraphrase_model": None,
+    "paraphrase_similarity": 0.9,
     "heldout_fraction": 0.1,
     "max_instructions_per_category": None,
     "max_bad_records": 0.0,

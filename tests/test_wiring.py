@@ -153,4 +153,4 @@ def test_no_module_has_more_than_400_lines() -> None:
     lengths = {name: len(file.read_text().splitlines()) for name, file in FILES.items()}
     assert {name: length for name, length in lengths.items() if length > 400} == {}
     assert sum(length for name, length in lengths.items() if not name.startswith("curation")) < 8000
-    assert sum(length for name, length in lengths.items() if name.startswith("curation")) < 3000
+    assert sum(length for name, length in lengths.items() if name.startswith("curation")) < 3200

@@ -15,7 +15,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from lmadapt.chat import IGNORED
 
-CHUNK_ELEMENTS = 2**26  # logits held at once, in fp32: 256 MiB; 256 positions of a vocabulary of 262,144
+CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**26}  # logits held at once; on a CPU 64 rows of 262,144 are as fast as 256
 
 
 class LabelledCrossEntropy(torch.autograd.Function):
@@ -32,7 +32,8 @@ class LabelledCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         hidden_gradient = torch.empty_like(hidden)
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        rows = min(max(1, CHUNK_ELEMENTS // weight.shape[0]), 1 << (hidden.shape[0] - 1).bit_length())
+        chunk = CHUNK_ELEMENTS["cpu" if hidden.device.type == "cpu" else "cuda"]
+        rows = min(max(1, chunk // weight.shape[0]), 1 << (hidden.shape[0] - 1).bit_length())
         products, room = _workspace(rows, weight.shape[0], hidden.dtype, hidden.device)
         for start in range(0, hidden.shape[0], rows):
             chunk, target = hidden[start : start + rows], targets[start : start + rows, None]

@@ -6,7 +6,7 @@ from typing import Any
 
 from lmadapt.errors import UserError
 
-CHUNK_ELEMENTS = 2**26  # of labelled_head.py, which imports torch: a test compares the two
+CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**26}  # of labelled_head.py, which imports torch: a test compares the two
 NF4_CONSTANTS = 1 / 64 + 4 / (64 * 256)  # bytes a parameter: double quantisation, Dettmers et al. 2023, section 3
 FULL_LOGIT_BYTES = 14  # a logit of a head that forms all: bf16 and fp32, and the gradient of either
 CUDA_BYTES = 0.9e9  # context, cuBLAS workspaces and kernels of one process
@@ -156,7 +156,8 @@ def _head_bytes(shape: Shape, setting: Setting, tokens: int) -> float:
     if not setting.labelled_head:
         return FULL_LOGIT_BYTES * tokens * shape.vocabulary
     labelled = max(1, round(tokens * setting.labelled))
-    rows = min(max(1, CHUNK_ELEMENTS // shape.vocabulary), labelled)
+    chunk = CHUNK_ELEMENTS["cuda" if setting.cuda else "cpu"]
+    rows = min(max(1, chunk // shape.vocabulary), labelled)
     weight = shape.vocabulary * shape.hidden if setting.lora_rank is None else 0
     return 6 * rows * shape.vocabulary + 6 * labelled * shape.hidden + 12 * weight
 

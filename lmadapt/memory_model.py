@@ -10,9 +10,9 @@ CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**26}  # of labelled_head.py, which imp
 NF4_CONSTANTS = 1 / 64 + 4 / (64 * 256)  # bytes a parameter: double quantisation, Dettmers et al. 2023, section 3
 FULL_LOGIT_BYTES = 14  # a logit of a head that forms all: bf16 and fp32, and the gradient of either
 CUDA_BYTES = 0.9e9  # context, cuBLAS workspaces and kernels of one process
-PROCESS_BYTES = 0.70e9  # Python and the libraries, on a CPU
+PROCESS_BYTES = 0.64e9  # Python and the libraries, on a CPU
 TOKEN_BYTES = 1300  # of a tokenizer in memory, a token of the vocabulary: Gemma's 262,144 take 330 MB
-FRAGMENTATION = 0.12  # of what is freed and taken again in each micro-batch, that an allocator keeps besides
+FRAGMENTATION = {"cuda": 0.12, "cpu": 0.5}  # of what each micro-batch takes and frees, that an allocator keeps besides
 
 PARTS = ("weights", "quantisation", "gradients", "optimizer", "activations", "logits", "workspace")
 SPREAD = {"activations": (0.8, 1.2), "logits": (0.6, 1.1), "workspace": (0.7, 1.5)}  # low, high; the rest is exact
@@ -140,7 +140,7 @@ def step_memory(shape: Shape, setting: Setting) -> Parts:
         "optimizer": trained * setting.optimizer_bytes / setting.gpus,
         "activations": activations,
         "logits": logits,
-        "workspace": process + FRAGMENTATION * (activations + logits),
+        "workspace": process + FRAGMENTATION["cuda" if setting.cuda else "cpu"] * (activations + logits),
     }
     spread = {name: SPREAD.get(name, (1.0, 1.0)) for name in PARTS}
     return {name: (parts[name] * low, parts[name], parts[name] * high) for name, (low, high) in spread.items()}

@@ -13,9 +13,10 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from lmadapt.errors import UserError
-from lmadapt.files import read_json
+from lmadapt.files import read_json, write_json
 from lmadapt.memory_model import PARTS, Parts, Setting, Shape, read_shape, step_memory, total, training_flops
 from lmadapt.sections import Section, load_section, plain, read_params
+from lmadapt.stage import RUNS
 
 GPUS = {  # GiB, and dense bf16 TFLOP/s with fp32 accumulation, of NVIDIA's data sheets
     "rtx3090": (24, 71), "a10": (24, 125), "l4": (24, 121), "rtx4090": (24, 165), "rtx5090": (32, 210),
@@ -242,6 +243,26 @@ def plan_params(params: Path, device: Device, *, fetched: bool = True) -> list[S
         plan_stage(stage, load_section(PlannedStage, stage, params), config, source, device)
         for stage in ("pretrain", "sft")
     ]
+
+
+def check_memory(stage: str, params: Section, base: Path) -> None:
+    """Plan a training that is about to begin on this machine, and keep the plan for the report.
+
+    Raises UserError where not even the low estimate fits; a model that cannot be planned is not held up.
+    """
+    try:
+        config, source = read_json(base / "config.json"), str(base / "config.json")
+        plan = plan_stage(stage, PlannedStage(**params.model_dump()), config, source, found_device() or _cpu())
+    except UserError:
+        return
+    low, expected, high = total(plan.parts)
+    if low > plan.device.memory:
+        raise UserError(
+            f"{stage} needs {low / 1e9:.1f} to {high / 1e9:.1f} GB, and {plan.device.name} has "
+            f"{plan.device.memory / 1e9:.1f}{'' if plan.device.cuda else ', and there is no GPU'}; "
+            "`lmadapt plan` says what to change"
+        )
+    write_json(RUNS / f"{stage}.plan.json", [low, expected, high])
 
 
 def render_plan(plans: list[StagePlan]) -> Iterator[Any]:

@@ -38,6 +38,7 @@ def write_report(
     validation: Row | None = None,
     data_docs: str | None = None,
     lineage: Mapping[str, str] | None = None,
+    memory: Sequence[Row] = (),
 ) -> None:
     """Render `figures`, which docs/evaluate.schema.json describes; sections without figures are left out.
 
@@ -45,7 +46,7 @@ def write_report(
     and `notes`, a list of short texts (where it was lost, what brought it back). `models` stand in the order of
     training; the first is compared with the last. `funnel` is of charts.read_funnel, `curves` by title of
     charts.read_loss_curves, `validation` metrics/validate.json, `data_docs` an address relative to the page, `lineage`
-    what to show of the model's origin by name.
+    what to show of the model's origin by name, `memory` stage.recorded_memory.
 
     Equal input gives an equal file; everything that comes from data is escaped, and the page's own policy forbids
     any script and style but ours and any request.
@@ -58,6 +59,7 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters.update(thousands="{:,}".format, percent=percent, points=points, bits=_bits, p_value=_p_value)
+    environment.filters["gigabytes"] = lambda size: f"{size / 1e9:.2f}"
     style, script = (files("lmadapt").joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
     change = figures["changes"][f"{models[-1]}_vs_{models[0]}"]
     asked = [item for item in items if item["group"] in (*GROUPS, "behaviour")]
@@ -86,6 +88,7 @@ def write_report(
         validation=validation,
         data_docs=data_docs,
         lineage=lineage or {},
+        memory=memory,
         style=Markup(style),
         script=Markup(script),
         style_hash=_content_hash(style),

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 from lmadapt.environment import prepare_environment
@@ -49,6 +50,16 @@ def recorded_run(stage: str, metrics: Path) -> dict[str, Any] | None:
     return run if run and run.pop("metrics_sha256") == file_sha256(metrics) else None
 
 
+def recorded_memory(metrics: Path) -> list[dict[str, Any]]:
+    """Of each training that wrote its file in folder `metrics` here: planned bytes (low, expected, high), peak."""
+    rows = []
+    for stage in ("pretrain", "sft"):
+        plan, run = RUNS / f"{stage}.plan.json", recorded_run(stage, metrics / f"{stage}.json")
+        if plan.is_file() and run and "peak_bytes" in run:
+            rows.append({"stage": stage, "planned": read_json(plan), "measured": run["peak_bytes"]})
+    return rows
+
+
 def _record_run(stage: str, seconds: float, metrics: Path) -> None:
     torch = sys.modules.get("torch")  # loaded where the stage uses it
     gpus = range(torch.cuda.device_count()) if torch else []
@@ -57,6 +68,8 @@ def _record_run(stage: str, seconds: float, metrics: Path) -> None:
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(gpu) for gpu in gpus] if torch else [],
+        # of the first GPU, with what its allocator keeps; without one, of this process
+        "peak_bytes": torch.cuda.max_memory_reserved() if torch and gpus else getrusage(RUSAGE_SELF).ru_maxrss * 1024,
         "energy_kwh": None,  # nothing here measures it
     }
     write_json(RUNS / f"{stage}.json", run | {"metrics_sha256": file_sha256(metrics)})

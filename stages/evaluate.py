@@ -17,7 +17,7 @@ from lmadapt.models import Precision, load_tokenizer
 from lmadapt.records import HELDOUT, ITEM, read_table, write_table
 from lmadapt.report import write_report
 from lmadapt.sections import Section
-from lmadapt.stage import run
+from lmadapt.stage import recorded_memory, run
 from lmadapt.summary import accuracy_rows, attribute, lost_in, summarise
 
 
@@ -108,6 +108,7 @@ def evaluate(
         curves={"pre-training": read_loss_curves(pretrain_curve), "fine-tuning": read_loss_curves(sft_curve)},
         validation=read_json(validation),
         data_docs="data_docs/index.html",
+        memory=recorded_memory(metrics.parent),
         lineage={
             "base, SHA-256": folder_sha256(base),
             "adapter, SHA-256": folder_sha256(adapter),

@@ -11,6 +11,7 @@ from lmadapt.chat import PLAIN_TEMPLATE
 from lmadapt.encoding import encode_documents
 from lmadapt.files import atomic_folder, write_json
 from lmadapt.models import load_bf16, load_tokenizer, save_model
+from lmadapt.plan import check_memory
 from lmadapt.records import DOCUMENT, read_table
 from lmadapt.stage import run
 from lmadapt.training import TrainingParams, trained
@@ -28,6 +29,7 @@ def pretrain(
     params: PretrainParams, *, base: Path, corpus: Path, replay: Path, pretrained: Path, curve: Path, metrics: Path
 ) -> None:
     """Train the model at `base` on `corpus` mixed with `replay`; write it, in bf16, to `pretrained`."""
+    check_memory("pretrain", params, base)
     tokenizer = load_tokenizer(base)
     if tokenizer.chat_template != PLAIN_TEMPLATE:
         log.warning(

@@ -8,6 +8,7 @@ from lmadapt.adapters import Targets, add_lora, save_adapter
 from lmadapt.encoding import encode_instructions
 from lmadapt.files import atomic_folder, write_json
 from lmadapt.models import load_tokenizer, load_unpacked_nf4
+from lmadapt.plan import check_memory
 from lmadapt.records import INSTRUCTION, read_table
 from lmadapt.stage import run
 from lmadapt.training import TrainingParams, trained
@@ -24,6 +25,7 @@ def sft(
     params: SftParams, *, base: Path, instructions: Path, replay: Path, adapter: Path, curve: Path, metrics: Path
 ) -> None:
     """Train a LoRA adapter over the model at `base` in NF4; write it, with tokenizer and template, to `adapter`."""
+    check_memory("sft", params, base)
     tokenizer = load_tokenizer(base)
     (domain, domain_too_long), (general, general_too_long) = (
         encode_instructions(

@@ -11,12 +11,22 @@ from typing import Any
 
 import pytest
 
-from lmadapt import labelled_head, memory_model
+from lmadapt import labelled_head, memory_model, stage
 from lmadapt.errors import UserError
+from lmadapt.files import write_json
 from lmadapt.memory_model import PARTS, Setting, read_shape, step_memory, total, trainable_parameters, training_flops
-from lmadapt.plan import PlannedStage, fitting_rows, named_device, plan_params, plan_stage, planning_device
+from lmadapt.plan import (
+    PlannedStage,
+    check_memory,
+    fitting_rows,
+    named_device,
+    plan_params,
+    plan_stage,
+    planning_device,
+)
 from lmadapt.recipes import list_recipes
 from lmadapt.sections import read_params
+from lmadapt.stage import recorded_memory
 
 ROOT = Path(__file__).parents[1]
 CONFIG: dict[str, Any] = json.loads((ROOT / "recipes/configs/Qwen--Qwen3-8B-Base.json").read_text())
@@ -191,11 +201,11 @@ def test_a_batch_of_less_than_a_row_is_an_error() -> None:
 
 
 def test_the_keys_the_plan_reads_are_keys_of_the_stages() -> None:
-    for stage in ("pretrain", "sft"):
-        kind = inspect.signature(getattr(importlib.import_module(f"stages.{stage}"), stage)).parameters["params"]
+    for name in ("pretrain", "sft"):
+        kind = inspect.signature(getattr(importlib.import_module(f"stages.{name}"), name)).parameters["params"]
         read = set(PlannedStage.model_fields) & set(kind.annotation.model_fields)
         assert {"lora_rank", "max_tokens", "max_sequence_tokens", "batch_tokens"} <= read
-        assert read <= set(read_params(ROOT / "params.yaml")[stage])
+        assert read <= set(read_params(ROOT / "params.yaml")[name])
 
 
 def test_the_command_answers_in_three_seconds_without_torch_weights_and_network(tmp_path: Path) -> None:
@@ -230,3 +240,33 @@ def test_a_plan_too_large_exits_with_one(tmp_path: Path, monkeypatch: pytest.Mon
     assert "too large: change, in this order" in done.stdout
     unknown = CliRunner().invoke(app, ["plan", "--recipe", "8b"])
     assert unknown.exit_code == 1
+
+
+def test_a_training_that_cannot_fit_stops_before_it_loads_a_model_and_one_that_can_leaves_its_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"num_hidden_layers": 4000}))
+    params = PlannedStage(**STAGE)
+    with pytest.raises(UserError, match=r"sft needs .* GB, and CPU .* there is no GPU; `lmadapt plan` says"):
+        check_memory("sft", params, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"num_hidden_layers": 1, "vocab_size": 1000}))
+    check_memory("sft", params, tmp_path)
+    low, expected, high = json.loads((tmp_path / ".lmadapt/runs/sft.plan.json").read_text())
+    assert 0 < low < expected < high
+
+
+def test_planned_and_measured_memory_are_told_of_the_run_that_wrote_the_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    metrics = tmp_path / "metrics/sft.json"
+    write_json(metrics, {"steps": 1})
+    write_json(Path(".lmadapt/runs/sft.plan.json"), [1, 2, 3])
+    assert recorded_memory(metrics.parent) == []
+    stage._record_run("sft", 1.0, metrics)
+    (row,) = recorded_memory(metrics.parent)
+    assert (row["stage"], row["planned"]) == ("sft", [1, 2, 3])
+    assert row["measured"] > 50e6
+    write_json(metrics, {"steps": 2})
+    assert recorded_memory(metrics.parent) == []

@@ -146,8 +146,7 @@ def planned(folder: Path, method: str, row_tokens: int, rank: int, labelled: flo
     """Three steps of two full rows of random tokens, of which the share `labelled`, spread out, carries loss."""
     vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
     generator = torch.Generator().manual_seed(0)
-    if (folder / "tokenizer_config.json").is_file():
-        load_tokenizer(folder)  # as a stage does: it stays in memory
+    tokenizer = load_tokenizer(folder) if (folder / "tokenizer_config.json").is_file() else None
     documents = []
     for _ in range(6):
         tokens = torch.randint(3, vocabulary, (row_tokens,), generator=generator).tolist()
@@ -160,7 +159,8 @@ def planned(folder: Path, method: str, row_tokens: int, rank: int, labelled: flo
     else:
         load = load_unpacked_nf4 if method == "qlora" else load_bf16
         model = add_lora(load(folder), rank=rank, alpha=2 * rank, seed=0)
-    return run_ours(model, rows, 2)
+    # A stage keeps its tokenizer in memory to the end.
+    return run_ours(model, rows, 2) | {"tokenizer": type(tokenizer).__name__}
 
 
 def checkpoint(project: Path) -> dict[str, Any]:

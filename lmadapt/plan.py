@@ -42,7 +42,7 @@ class PlannedStage(Section):
     max_tokens: int = Field(ge=1)
     max_sequence_tokens: int = Field(ge=8)
     batch_tokens: int = Field(ge=8)
-    micro_batch_rows: int | Literal["auto"] = "auto"
+    micro_batch_rows: int | Literal["auto"] = 1  # as without the key
     optimizer: str = "auto"
     activation_checkpointing: bool | Literal["auto"] = "auto"
 
@@ -117,7 +117,11 @@ def _gpu(name: str, count: int, gibibytes: float, plain: str) -> Device:
     known = max((key for key in GPUS if key in plain), key=len, default=None)
     speeds = [speed for size, speed in GPUS.values() if size >= gibibytes]
     speed = GPUS[known][1] if known else min(speeds, default=312)
-    return Device(name, count, gibibytes * 2**30, _three(GPU_UTILISATION, speed * 1e12), cuda=True)
+    return Device(name, count, gibibytes * 2**30, _times(speed * 1e12, GPU_UTILISATION), cuda=True)
+
+
+def _times(factor: float, values: tuple[float, float, float]) -> tuple[float, float, float]:
+    return factor * values[0], factor * values[1], factor * values[2]
 
 
 def _cpu() -> Device:
@@ -126,12 +130,7 @@ def _cpu() -> Device:
     limit = Path("/sys/fs/cgroup/memory.max")
     if limit.is_file() and (text := limit.read_text().strip()).isdigit():
         memory = min(memory, int(text))
-    return Device(f"CPU with {cores} cores", 1, memory * USABLE, _three(CORE_FLOPS, cores), cuda=False)
-
-
-def _three(values: tuple[float, float, float], factor: float) -> tuple[float, float, float]:
-    low, expected, high = (value * factor for value in values)
-    return low, expected, high
+    return Device(f"CPU with {cores} cores", 1, memory * USABLE, _times(cores, CORE_FLOPS), cuda=False)
 
 
 def model_config(model: dict[str, Any], project: Path, *, fetched: bool) -> tuple[dict[str, Any], str]:
@@ -141,8 +140,8 @@ def model_config(model: dict[str, Any], project: Path, *, fetched: bool) -> tupl
     """
     name = str(model["name_or_path"] or model["module"])
     shipped = CONFIGS / f"{name.replace('/', '--')}.json"
-    folders = [project / "models/base"] if fetched else []
-    for file in [Path(name) / "config.json", *(folder / "config.json" for folder in folders), project / shipped]:
+    folders = [Path(name), *([project / "models/base"] if fetched else [])]
+    for file in [*(folder / "config.json" for folder in folders), project / shipped]:
         if file.is_file():
             return dict(read_json(file)), str(file)
     if model["module"]:
@@ -175,15 +174,17 @@ def plan_stage(stage: str, params: PlannedStage, config: dict[str, Any], source:
         seconds=seconds, rate=f"{flops * device.count / params.max_tokens / 1e9:.2f} GFLOP a token at {speed}",
         remedies=[],
     )  # fmt: skip
-    return plan if plan.verdict == "fits" else replace(plan, remedies=list(_remedies(shape, plan)))
+    return (
+        plan
+        if plan.verdict == "fits"
+        else replace(plan, remedies=list(_remedies(shape, plan, params.model_fields_set)))
+    )
 
 
 def fitting_rows(shape: Shape, setting: Setting, rows: int, memory: float) -> int:
     """The most rows a micro-batch, dividing `rows` evenly, whose high estimate is within `memory` bytes; at least 1."""
-    for size in (size for size in range(rows, 1, -1) if rows % size == 0):
-        if _high(shape, replace(setting, rows=size)) <= memory:
-            return size
-    return 1
+    sizes = (size for size in range(rows, 0, -1) if rows % size == 0)
+    return next((size for size in sizes if _high(shape, replace(setting, rows=size)) <= memory), 1)
 
 
 def _high(shape: Shape, setting: Setting) -> float:
@@ -193,7 +194,6 @@ def _high(shape: Shape, setting: Setting) -> float:
 def _setting(stage: str, params: PlannedStage, device: Device, *, labelled_head: bool) -> Setting:
     """As the stage trains: frozen weights in bf16 (4 bits with qlora, on a GPU), what is trained in fp32."""
     eight_bit = "8bit" in params.optimizer or (params.optimizer == "auto" and device.cuda)
-    checkpointing = device.cuda if params.activation_checkpointing == "auto" else params.activation_checkpointing
     return Setting(
         row_tokens=params.max_sequence_tokens,
         rows=1 if params.micro_batch_rows == "auto" else params.micro_batch_rows,
@@ -202,7 +202,7 @@ def _setting(stage: str, params: PlannedStage, device: Device, *, labelled_head:
         nf4=params.method == "qlora" and device.cuda,
         weight_bytes=4 if params.method == "full" else 2,
         optimizer_bytes=EIGHT_BIT if eight_bit else 8,
-        checkpointing=checkpointing,
+        checkpointing=device.cuda if params.activation_checkpointing == "auto" else params.activation_checkpointing,
         labelled=LABELLED[stage],
         labelled_head=labelled_head,
         gpus=device.count,
@@ -210,8 +210,8 @@ def _setting(stage: str, params: PlannedStage, device: Device, *, labelled_head:
     )
 
 
-def _remedies(shape: Shape, plan: StagePlan) -> Iterator[tuple[str, float]]:
-    """What to change, one after the other, with the high estimate after each; ends with the first that fits."""
+def _remedies(shape: Shape, plan: StagePlan, keys: set[str]) -> Iterator[tuple[str, float]]:
+    """What to change of `keys`, one by one, with the high estimate after each; ends with the first that fits."""
     setting, cuda = plan.setting, plan.device.cuda
     changes: list[tuple[str, dict[str, Any]]] = [
         ("micro_batch_rows: 1", {"rows": 1}),
@@ -225,24 +225,20 @@ def _remedies(shape: Shape, plan: StagePlan) -> Iterator[tuple[str, float]]:
         *((f"{gpus} GPUs with FSDP", {"gpus": gpus} if cuda and gpus > setting.gpus else {}) for gpus in (2, 4, 8)),
     ]  # fmt: skip
     for text, change in changes:
-        changed = replace(setting, **change)
-        if changed == setting:
-            continue
-        setting = changed
-        yield text, _high(shape, setting)
-        if _high(shape, setting) <= plan.device.memory:
-            return
+        key, changed = text.partition(":")[0], replace(setting, **change)
+        if changed != setting and (key in keys or " " in key):
+            setting = changed
+            yield text, _high(shape, setting)
+            if _high(shape, setting) <= plan.device.memory:
+                return
     yield "a smaller model, or devices with more memory", _high(shape, setting)
 
 
 def plan_params(params: Path, device: Device, *, fetched: bool = True) -> list[StagePlan]:
     """The plans of both training stages of a params file or recipe in the current folder."""
     model = plain(read_params(params)["fetch"]["model"])
-    config, source = model_config(model, Path(), fetched=fetched)
-    return [
-        plan_stage(stage, load_section(PlannedStage, stage, params), config, source, device)
-        for stage in ("pretrain", "sft")
-    ]
+    config = model_config(model, Path(), fetched=fetched)
+    return [plan_stage(name, load_section(PlannedStage, name, params), *config, device) for name in ("pretrain", "sft")]
 
 
 def check_memory(stage: str, params: Section, base: Path) -> None:
@@ -273,8 +269,9 @@ def render_plan(plans: list[StagePlan]) -> Iterator[Any]:
         device, setting = plan.device, plan.setting
         each = f"{device.count} x {device.name.removeprefix(f'{device.count}x')}" if device.cuda else device.name
         table = Table(title=f"{plan.stage} on {each}, {device.memory / 1e9:.1f} GB usable each", title_justify="left")
-        for heading in ("memory, GB", "low", "expected", "high"):
-            table.add_column(heading, justify="left" if heading == "memory, GB" else "right")
+        table.add_column("memory, GB")
+        for heading in ("low", "expected", "high"):
+            table.add_column(heading, justify="right")
         for name, values in [*plan.parts.items(), ("total", total(plan.parts))]:
             table.add_row(name, *(f"{value / 1e9:.2f}" for value in values), end_section=name == PARTS[-1])
         yield table

@@ -38,6 +38,8 @@ STAGE = {
     "max_sequence_tokens": 1024,
     "batch_tokens": 16384,
     "micro_batch_rows": "auto",
+    "optimizer": "auto",
+    "activation_checkpointing": "auto",
 }
 
 
@@ -150,6 +152,17 @@ def test_what_does_not_fit_is_told_what_to_change_until_it_does() -> None:
     texts = [text for text, _ in stage_plan("24GB", method="full", micro_batch_rows=4).remedies]
     order = ["micro_batch_rows: 1", "max_sequence_tokens: 512", "method: lora"]
     assert [texts.index(text) for text in order] == sorted(texts.index(text) for text in order)
+
+
+def test_only_keys_that_the_stage_has_are_proposed() -> None:
+    stage = {key: value for key, value in STAGE.items() if key in ("lora_rank", "max_tokens", "batch_tokens")}
+    params = PlannedStage(**stage, max_sequence_tokens=4096)
+    plan = plan_stage("sft", params, CONFIG, "test", replace(named_device("cpu"), memory=1e9))
+    assert {text.partition(":")[0] for text, _ in plan.remedies} == {
+        "max_sequence_tokens",
+        "lora_rank",
+        "a smaller model, or devices with more memory",
+    }
 
 
 def test_more_gpus_share_weights_and_take_less_time() -> None:

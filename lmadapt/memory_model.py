@@ -140,7 +140,8 @@ def step_memory(shape: Shape, setting: Setting) -> Parts:
         "optimizer": trained * setting.optimizer_bytes / setting.gpus,
         "activations": activations,
         "logits": logits,
-        "workspace": process + FRAGMENTATION["cuda" if setting.cuda else "cpu"] * (activations + logits),
+        "workspace": process
+        + FRAGMENTATION["cuda" if setting.cuda else "cpu"] * (activations + (0 if full else logits)),
     }
     spread = {name: SPREAD.get(name, (1.0, 1.0)) for name in PARTS}
     return {name: (parts[name] * low, parts[name], parts[name] * high) for name, (low, high) in spread.items()}

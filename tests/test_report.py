@@ -192,3 +192,9 @@ def test_the_adapter_scale_is_named_where_it_is_not_the_trained_one(tmp_path: Pa
 
 def test_two_reports_of_the_same_are_equal_byte_by_byte(tmp_path: Path) -> None:
     assert render(tmp_path) == render(tmp_path, items=list(reversed(make_items(24))))
+
+
+def test_planned_memory_stands_beside_the_measured_peak(tmp_path: Path) -> None:
+    text = render(tmp_path, memory=[{"stage": "sft", "planned": [1.5e9, 2e9, 3e9], "measured": 2.25e9}])
+    assert "memory" in Page(text).sections()
+    assert "<td>2.00</td><td>1.50 to 3.00</td><td><b>2.25</b></td>" in text

@@ -66,7 +66,7 @@ def _pretrain(base: Path, folder: Path, corpus: Path, replay: Path, **changed: A
 def plain(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrain")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
+        patch.chdir(tmp_path_factory.mktemp("project"))
         return _run(tiny_model, folder)
 
 

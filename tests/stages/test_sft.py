@@ -93,7 +93,7 @@ def _sft(base: Path, folder: Path, instructions: Path, replay: Path, **changed: 
 def plain(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sft")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
+        patch.chdir(tmp_path_factory.mktemp("project"))
         return run_sft(tiny_model, folder)
 
 

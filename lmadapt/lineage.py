@@ -149,12 +149,8 @@ def without_passwords(node: Any) -> Any:
 
 
 def _git(project: Path, *arguments: str) -> str | None:
-    return _output(project, "git", *arguments)
-
-
-def _output(folder: Path, *command: str) -> str | None:
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return None
     return done.stdout.rstrip("\n") if done.returncode == 0 else None

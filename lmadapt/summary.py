@@ -71,8 +71,7 @@ def summarise(
         "models": models,
         "changes": changes,
         "behaviour": {"lost": [check["id"] for check in lost], "gained": [check["id"] for check in gained]},
-        "backward_transfer": _backward_transfer(models),
-        "forgetting": _forgetting(models),
+        **_transfer(models),
         "fairness": _fairness(exam, answers["base"], answers["adapted"], significance),
         **free_form_figures(exam, {name: answers[name] for name in names}),
         "kl_to_base": measured.kl_to_base,
@@ -114,13 +113,14 @@ def _step(before: Scored, after: Scored, significance: float) -> Figures:
             paired_change(before.scores[chosen], after.scores[chosen], before.clusters[chosen], significance)
         )
 
-    whole = {group: change(before.groups == group) for group in ABILITIES}
-    names = {group: sorted(set(before.categories[before.groups == group].tolist())) for group in ABILITIES}
-    parts = {
-        group: {name: change((before.groups == group) & (before.categories == name)) for name in names[group]}
-        for group in ABILITIES
-    }
-    return {**whole, "categories": parts}
+    parts = {group: {name: change(one) for name, one in _categories(before, group).items()} for group in ABILITIES}
+    return {**{group: change(before.groups == group) for group in ABILITIES}, "categories": parts}
+
+
+def _categories(found: Scored, group: str) -> dict[str, Array]:
+    """By category of the group, sorted: which items are in it."""
+    inside = found.groups == group
+    return {name: inside & (found.categories == name) for name in sorted(set(found.categories[inside].tolist()))}
 
 
 def accuracy_rows(figures: Figures) -> Iterator[Figures]:
@@ -158,11 +158,6 @@ def _model(exam: Exam, found: Scored, answers: Answers, significance: float) -> 
             "chance_adjusted": chance_adjusted(share, chance),
         }
 
-    def categories(group: str) -> Figures:
-        inside = found.groups == group
-        names = sorted(set(found.categories[inside].tolist()))
-        return {name: accuracy(inside & (found.categories == name)) for name in names}
-
     passed = [answers.scores[index] == 1 for index in _behaviour(exam)]
     free = [answers.responses[index] for index, item in enumerate(exam.items) if item["check"]]
     silent = sum(not said for said in free)
@@ -170,7 +165,9 @@ def _model(exam: Exam, found: Scored, answers: Answers, significance: float) -> 
         log.warning("a model gave no answer at all to %d of %d free-form items", silent, len(free))
     return {
         **{group: accuracy(found.groups == group) for group in ABILITIES},
-        "categories": {group: categories(group) for group in ABILITIES},
+        "categories": {
+            group: {name: accuracy(one) for name, one in _categories(found, group).items()} for group in ABILITIES
+        },
         "behaviour": {"passed": sum(map(int, passed)), "n": len(passed)},
         "free_answers": {"empty": silent, "n": len(free)},
     }
@@ -271,22 +268,16 @@ def _gap(item: Row, log_likelihoods: list[float]) -> float:
     return first - second
 
 
-def _general_accuracies(models: Figures) -> Array:
-    """(models, categories), models in the order of training."""
+def _transfer(models: Figures) -> dict[str, float]:
+    """Means over general categories, models in the order of training.
+
+    `backward_transfer`: final minus first accuracy (Lopez-Paz & Ranzato 2017), negative for forgetting; `forgetting`:
+    best earlier accuracy minus the final one (Chaudhry et al. 2018).
+    """
     categories = [figures["categories"]["general"] for figures in models.values()]
-    return np.array([[entry["accuracy"] for entry in figures.values()] for figures in categories])
-
-
-def _backward_transfer(models: Figures) -> float:
-    """Mean over general categories of final minus first accuracy (Lopez-Paz & Ranzato 2017); negative: forgetting."""
-    accuracies = _general_accuracies(models)
-    return float(np.mean(accuracies[-1] - accuracies[0]))
-
-
-def _forgetting(models: Figures) -> float:
-    """Mean over general categories of the best earlier accuracy minus the final one (Chaudhry et al. 2018)."""
-    accuracies = _general_accuracies(models)
-    return float(np.mean(accuracies[:-1].max(axis=0) - accuracies[-1]))
+    accuracies = np.array([[entry["accuracy"] for entry in figures.values()] for figures in categories])
+    first, last, best = accuracies[0], accuracies[-1], accuracies[:-1].max(axis=0)
+    return {"backward_transfer": float(np.mean(last - first)), "forgetting": float(np.mean(best - last))}
 
 
 def _rounded(value: Any) -> Any:

@@ -1,8 +1,8 @@
 """Answers from whichever model is asked for: one of the pipeline's, a folder, or a registry version."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lmadapt.errors import UserError
 from lmadapt.generation import generate_answers
@@ -24,10 +24,11 @@ def answer_with(
     Raises UserError when there is no such model.
     """
     if model.startswith("models:/"):
-        return _registry_answers(model, prompts, tracking_uri, max_new_tokens, temperature)
-    folder, adapter = model_folders(model, paths)
-    tokenizer = load_tokenizer(adapter or folder)
-    loaded = load_for_inference(folder, precision="nf4", adapter=adapter)
+        loaded, tokenizer = _from_registry(model, tracking_uri)
+    else:
+        folder, adapter = model_folders(model, paths)
+        tokenizer = load_tokenizer(adapter or folder)
+        loaded = load_for_inference(folder, precision="nf4", adapter=adapter)
     conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
     return generate_answers(loaded, tokenizer, conversations, max_new_tokens=max_new_tokens, temperature=temperature)
 
@@ -47,16 +48,10 @@ def model_folders(model: str, paths: dict[str, Path]) -> tuple[Path, Path | None
     raise UserError(f"{folder}: no model here; allowed: base, pretrained, adapted, models:/NAME@ALIAS, or a folder")
 
 
-def _registry_answers(
-    model: str, prompts: Sequence[str], tracking_uri: str, max_new_tokens: int, temperature: float
-) -> list[str]:
-    import mlflow
+def _from_registry(model: str, tracking_uri: str) -> tuple[Any, Any]:
+    from lmadapt.load_back import load_version
+    from lmadapt.registry import connect, named_version, reaching
 
-    from lmadapt.registry import connect, reaching
-
-    connect(tracking_uri, Path.cwd())
+    version = named_version(connect(tracking_uri, Path.cwd()), model)
     with reaching():
-        loaded = mlflow.pyfunc.load_model(model)
-    options = {"max_new_tokens": max_new_tokens, "temperature": temperature}
-    rows = [json.dumps([{"role": "user", "content": prompt}]) for prompt in prompts]
-    return list(loaded.predict(rows, params=options))
+        return load_version(version)

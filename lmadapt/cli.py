@@ -12,9 +12,9 @@ from typer.core import TyperGroup
 from lmadapt.environment import prepare_environment
 from lmadapt.errors import UserError
 from lmadapt.pipeline import stage_paths
-from lmadapt.registry_commands import commands, tracking_uri
+from lmadapt.registry_commands import PARAMS, commands, say, tracking_uri
+from lmadapt.sections import read_params
 
-PARAMS = Path("params.yaml")
 RECIPES = Path("recipes")
 GATE_EXIT_CODES = {"SHIP": 0, "HOLD": 2, "INCONCLUSIVE": 3}
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
@@ -68,10 +68,10 @@ def use(
 
     if recipe is None:
         for name, purpose in list_recipes(RECIPES).items():
-            _say(f"[bold]{name:<12}[/] {escape(purpose)}")
+            say(f"[bold]{name:<12}[/] {escape(purpose)}")
         return
     use_recipe(recipe, RECIPES, PARAMS, force=force)
-    _say(f"{PARAMS} is now the recipe {recipe}; `dvc repro` runs it")
+    say(f"{PARAMS} is now the recipe {recipe}; `dvc repro` runs it")
 
 
 @app.command()
@@ -115,7 +115,7 @@ def doctor(
 
     checks = diagnose(Path.cwd(), gradient=gradient)
     for check in checks:
-        _say(f"[{COLOURS[check.outcome]}]{check.outcome:<8}[/] [bold]{escape(check.name)}[/]: {escape(check.detail)}")
+        say(f"[{COLOURS[check.outcome]}]{check.outcome:<8}[/] [bold]{escape(check.name)}[/]: {escape(check.detail)}")
     if any(check.outcome == "failed" for check in checks):
         raise typer.Exit(1)
 
@@ -131,7 +131,7 @@ def gate() -> None:
     verdict = read_evaluation(stage_paths("evaluate")["metrics"])["verdict"]
     if verdict["outcome"] not in GATE_EXIT_CODES:
         raise UserError(f"unknown verdict {verdict['outcome']!r}; allowed: {', '.join(GATE_EXIT_CODES)}")
-    _say(f"{verdict['outcome']}: {escape(verdict['reason'])}")
+    say(f"{verdict['outcome']}: {escape(verdict['reason'])}")
     raise typer.Exit(GATE_EXIT_CODES[verdict["outcome"]])
 
 
@@ -178,7 +178,7 @@ def evaluate(
     from lmadapt.links import KEPT, Link
     from lmadapt.side_by_side import compare_models
 
-    paths, settings = stage_paths("evaluate"), _section("evaluate")
+    paths, settings = stage_paths("evaluate"), read_params(PARAMS).get("evaluate") or {}
     links = []
     for name in (model, against):
         folder, adapter = model_folders(name, paths)
@@ -191,8 +191,8 @@ def evaluate(
         kept=KEPT,
         target=out,
     )
-    _say(f"{figures['verdict']['outcome']}: {escape(figures['verdict']['reason'])}")
-    _say(f"Report: {out / 'forgetting.html'}")
+    say(f"{figures['verdict']['outcome']}: {escape(figures['verdict']['reason'])}")
+    say(f"Report: {out / 'forgetting.html'}")
 
 
 @app.command()
@@ -236,14 +236,4 @@ def why(
 
     paths = stage_paths("curate")
     for heading, text in tell_story(document, paths["raw"], paths["curated"]):
-        _say(f"[bold]{escape(heading)}[/]\n{escape(text)}\n")
-
-
-def _section(name: str) -> dict[str, Any]:
-    from lmadapt.sections import read_params
-
-    return dict(read_params(PARAMS).get(name) or {})
-
-
-def _say(text: str) -> None:
-    Console().print(text, soft_wrap=True, highlight=False)
+        say(f"[bold]{escape(heading)}[/]\n{escape(text)}\n")

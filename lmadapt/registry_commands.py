@@ -48,7 +48,7 @@ def promote(
     promotion = promote(client, found, reason=reason, before=None if force else scores_on_items_of(client, found))
     if promotion.refusal:
         raise UserError(f"{found.name} version {found.version} is not made champion: {promotion.refusal}")
-    _say(f"{found.name} version {found.version} is champion")
+    say(f"{found.name} version {found.version} is champion")
 
 
 @commands.command()
@@ -61,7 +61,7 @@ def rollback(name: Name = None, reason: Reason = "") -> None:
 
     name = name or _register_setting("model_name")
     before, now = roll_back(_client(), name, reason)
-    _say(f"{name}: champion went back from version {before} to {now}")
+    say(f"{name}: champion went back from version {before} to {now}")
 
 
 @commands.command()
@@ -105,9 +105,9 @@ def trace(
 
     trained, steps = trace_document(_lineage(version), document)
     for step in steps:
-        _say(f"  {escape(step)}")
+        say(f"  {escape(step)}")
     outcome, code = {True: ("trained on", 0), False: ("not trained on", 2), None: ("not known", 3)}[trained]
-    _say(f"{escape(document)}: {outcome}")
+    say(f"{escape(document)}: {outcome}")
     raise typer.Exit(code)
 
 
@@ -144,7 +144,7 @@ def serve(
     """
     from lmadapt.serving import serve
 
-    raise typer.Exit(serve(_client(), version, port=port, poll_seconds=poll_seconds if follow else None, say=_say))
+    raise typer.Exit(serve(_client(), version, port=port, poll_seconds=poll_seconds if follow else None, say=say))
 
 
 def _client() -> Any:
@@ -167,5 +167,6 @@ def _register_setting(key: str) -> str:
     return str(section[key])
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print text with Rich's markup as it is: neither wrapped nor highlighted."""
     Console().print(text, soft_wrap=True, highlight=False)

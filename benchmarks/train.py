@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.record import write_results
 from lmadapt.callbacks import CHECKPOINT_SECONDS
-from lmadapt.memory_model import Setting, read_shape, step_memory, total
+from planning.memory_model import Setting, read_shape, step_memory, total
 
 PUBLISHED = Path(__file__).parent / "published_memory.json"
 SMALL = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "vocab_size": 32000}

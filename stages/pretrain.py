@@ -11,10 +11,10 @@ from lmadapt.chat import PLAIN_TEMPLATE
 from lmadapt.encoding import encode_documents
 from lmadapt.files import atomic_folder, write_json
 from lmadapt.models import load_bf16, load_tokenizer, save_model
-from lmadapt.plan import check_memory
 from lmadapt.records import DOCUMENT, read_table
 from lmadapt.stage import run
 from lmadapt.training import TrainingParams, trained
+from planning.plan import check_memory
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from lmadapt.adapters import Targets, add_lora, save_adapter
 from lmadapt.encoding import encode_instructions
 from lmadapt.files import atomic_folder, write_json
 from lmadapt.models import load_tokenizer, load_unpacked_nf4
-from lmadapt.plan import check_memory
 from lmadapt.records import INSTRUCTION, read_table
 from lmadapt.stage import run
 from lmadapt.training import TrainingParams, trained
+from planning.plan import check_memory
 
 
 class SftParams(TrainingParams):

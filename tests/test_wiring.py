@@ -4,6 +4,8 @@ import ast
 import importlib
 import inspect
 import shlex
+import subprocess
+import sys
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +19,9 @@ ROOT = Path(__file__).parents[1]
 STAGES = ["fetch", "curate", "validate", "pretrain", "sft", "evaluate", "register"]
 GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 HANDED_ON = {"curate", "validate"}  # pass their params on as keyword arguments, which must fit the functions called
-MODULES = [file for part in ("lmadapt", "curation", "stages", "flows") for file in (ROOT / part).glob("*.py")]
+MODULES = [
+    file for part in ("lmadapt", "curation", "planning", "stages", "flows") for file in (ROOT / part).glob("*.py")
+]
 BASICS = {"answer_checks", "chat", "errors", "files", "models", "records", "sections"}  # that curation may use
 
 
@@ -125,7 +129,7 @@ def test_every_key_of_a_section_is_read_by_its_stage(stage: str) -> None:
 
 def test_the_library_imports_neither_stages_nor_flows() -> None:
     for module in FILES:
-        if module.startswith(("lmadapt", "curation")):
+        if module.startswith(("lmadapt", "curation", "planning")):
             assert not [name for name in imports(module) if name.startswith(("stages", "flows"))], module
 
 
@@ -143,6 +147,15 @@ def test_curation_knows_nothing_of_training_evaluation_and_registry() -> None:
             assert used <= BASICS, module
 
 
+def test_planning_knows_settings_and_files_and_no_library_of_training() -> None:
+    for module in FILES:
+        if module.startswith("planning"):
+            used = {name.split(".")[1] for name in imports(module) if name.startswith("lmadapt.")}
+            assert used <= {"base_model", "errors", "files", "sections"}, module
+    program = "import sys, planning.plan; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
 def test_imports_have_no_cycle() -> None:
     for module in FILES:
         for imported in imports(module):
@@ -152,5 +165,5 @@ def test_imports_have_no_cycle() -> None:
 def test_no_module_has_more_than_400_lines() -> None:
     lengths = {name: len(file.read_text().splitlines()) for name, file in FILES.items()}
     assert {name: length for name, length in lengths.items() if length > 400} == {}
-    assert sum(length for name, length in lengths.items() if not name.startswith("curation")) < 8000
+    assert sum(length for name, length in lengths.items() if not name.startswith(("curation", "planning"))) < 8000
     assert sum(length for name, length in lengths.items() if name.startswith("curation")) < 3200

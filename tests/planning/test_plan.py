@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 
-from lmadapt import labelled_head, memory_model, stage
+from lmadapt import labelled_head, stage
 from lmadapt.errors import UserError
 from lmadapt.files import write_json
-from lmadapt.memory_model import PARTS, Setting, read_shape, step_memory, total, trainable_parameters, training_flops
-from lmadapt.plan import (
+from lmadapt.recipes import list_recipes
+from lmadapt.sections import read_params
+from lmadapt.stage import recorded_memory
+from planning import memory_model
+from planning.memory_model import PARTS, Setting, read_shape, step_memory, total, trainable_parameters, training_flops
+from planning.plan import (
     PlannedStage,
     check_memory,
     fitting_rows,
@@ -24,11 +28,8 @@ from lmadapt.plan import (
     plan_stage,
     planning_device,
 )
-from lmadapt.recipes import list_recipes
-from lmadapt.sections import read_params
-from lmadapt.stage import recorded_memory
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = json.loads((ROOT / "recipes/configs/Qwen--Qwen3-8B-Base.json").read_text())
 SHAPE = read_shape(CONFIG, "test")
 STAGE = {

@@ -14,9 +14,9 @@ from pydantic import ConfigDict, Field
 
 from lmadapt.errors import UserError
 from lmadapt.files import read_json, write_json
-from lmadapt.memory_model import PARTS, Parts, Setting, Shape, read_shape, step_memory, total, training_flops
 from lmadapt.sections import Section, load_section, plain, read_params
 from lmadapt.stage import RUNS
+from planning.memory_model import PARTS, Parts, Setting, Shape, read_shape, step_memory, total, training_flops
 
 GPUS = {  # GiB, and dense bf16 TFLOP/s with fp32 accumulation, of NVIDIA's data sheets
     "rtx3090": (24, 71), "a10": (24, 125), "l4": (24, 121), "rtx4090": (24, 165), "rtx5090": (32, 210),

@@ -18,19 +18,42 @@ MAX_MERGE_KL_NATS = 0.01  # rounding to bf16 moves next-token distributions less
 
 
 def add_lora(
-    model: Any, *, rank: int, alpha: int, seed: int, dropout: float = 0.0, targets: Targets = "all-linear"
+    model: Any,
+    *,
+    rank: int,
+    alpha: int,
+    seed: int,
+    dropout: float = 0.0,
+    targets: Targets = "all-linear",
+    frozen_layers: int = 0,
 ) -> Any:
     """The model with a LoRA adapter (Hu et al. 2021), in fp32, on its linear layers; all else is frozen.
 
     `all-linear` is every linear layer but the head (Dettmers et al. 2023: needed to match full fine-tuning);
-    `retain` leaves attention alone, which forgets less. The seed is set before the adapter is initialised.
+    `retain` leaves attention alone, which forgets less. The lowest `frozen_layers` layers get no adapter. The seed is
+    set before the adapter is initialised.
     """
     set_seed(seed)
     modules: str = targets if targets == "all-linear" else _mlp_pattern(model)
+    lowest = "|".join(str(number) for number in range(len(bottom_layers(model, frozen_layers))))
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=modules, bias="none", task_type="CAUSAL_LM"
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=modules,
+        exclude_modules=rf".*\.layers\.({lowest})\..*" if frozen_layers else None,
+        bias="none",
+        task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
+
+
+def bottom_layers(model: Any, count: int) -> Any:
+    """The `count` layers nearest to the input; raises UserError when they would be all."""
+    layers = model.get_decoder().layers
+    if count >= len(layers):
+        raise UserError(f"frozen_layers is {count}, but the model has {len(layers)} layers; allowed: 0 to one less")
+    return layers[:count]
 
 
 def save_adapter(model: Any, folder: Path, *, base_name: str) -> None:

@@ -90,7 +90,7 @@ def labelled_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tens
 
 @contextmanager
 def labelled_head(model: Any, sample: torch.Tensor) -> Iterator[bool]:
-    """Within the block, `model(labels=...)` computes its loss by `labelled_loss` and returns no logits.
+    """Within the block, `model(labels=...)` computes its loss by `labelled_loss`; no logits, only what enters the head.
 
     model: a causal language model, not wrapped by PEFT; sample: [L] token ids. Yields whether it does: models whose
     logits on the sample are not `hidden @ weight.T` (softcapped, scaled or biased ones), or whose loss has more terms
@@ -125,7 +125,8 @@ def _forward_with_loss(model: Any, original: Callable[..., Any]) -> Callable[...
         # With a cache, transformers would not look for the examples packed into a row.
         hidden = model.base_model(*inputs, **{**options, "use_cache": False}).last_hidden_state
         items = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-        return CausalLMOutput(loss=labelled_loss(hidden, model.get_output_embeddings().weight, labels) / items)
+        loss = labelled_loss(hidden, model.get_output_embeddings().weight, labels) / items
+        return CausalLMOutput(loss=loss, hidden_states=(hidden,))
 
     return forward
 

@@ -19,6 +19,7 @@ from pydantic import Field
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
+from lmadapt.anchors import AnchorParams, Penalty
 from lmadapt.callbacks import GradientCheck, Progress
 from lmadapt.chat import IGNORED
 from lmadapt.errors import UserError
@@ -26,20 +27,15 @@ from lmadapt.files import atomic_folder, folder_sha256
 from lmadapt.labelled_head import labelled_head, own_forward
 from lmadapt.packing import Row, pack
 from lmadapt.replay import Document, Mixture, mix_replay
-from lmadapt.sections import Section
 
 Schedule = Literal["cosine", "constant"]
-
-Penalty = Callable[[Any, dict[str, torch.Tensor], torch.Tensor], torch.Tensor]
-"""A term of the loss. It is called for each micro-batch with the model, the micro-batch (a Row's lists as tensors
-[B, L]) and how many labelled tokens the whole step has; what it returns is summed over the step's micro-batches."""
 
 CHECKPOINTS = Path(".lmadapt/checkpoints")
 MAX_GRADIENT_NORM = 1.0
 SAMPLE_TOKENS = 64  # on which the labelled head is compared with the model's own
 
 
-class TrainingParams(Section):
+class TrainingParams(AnchorParams):
     """What both trainings are told; tokens are those of the model's tokenizer."""
 
     seed: int = Field(ge=0)
@@ -164,14 +160,19 @@ def lr_factor(step: int, steps: int, *, schedule: Schedule, warmup_fraction: flo
 
 
 @contextmanager
-def trained(stage: str, params: TrainingParams, base: Path, model: Any, rows: Sequence[Row]) -> Iterator[Outcome]:
+def trained(
+    stage: str, params: TrainingParams, base: Path, model: Any, rows: Sequence[Row], general: Sequence[Document] = ()
+) -> Iterator[Outcome]:
     """Train `model`, made of `base`; checkpoints of the stage are removed when the block that writes it succeeds.
 
-    Their folder belongs to these settings, base weights and rows: what was begun with others is not continued.
+    `general` is training data of general ability, from which anchors are estimated. The checkpoints' folder belongs to
+    these settings, base weights and data: what was begun with others is not continued.
     """
+    fisher_data = params.fisher_data(general, params.seed)
     digest = hashlib.sha256(json.dumps([params.model_dump(), folder_sha256(base), torch.__version__]).encode())
     for row in rows:
         digest.update(repr(list(row.items())).encode())
+    digest.update(repr(fisher_data).encode())
     yield train(
         model,
         rows,
@@ -181,6 +182,7 @@ def trained(stage: str, params: TrainingParams, base: Path, model: Any, rows: Se
         warmup_fraction=params.warmup_fraction,
         weight_decay=params.weight_decay,
         seed=params.seed,
+        penalties=params.penalties(model, fisher_data, params.seed),
         checkpoints=CHECKPOINTS / f"{stage}-{digest.hexdigest()[:16]}",
     )
     for folder in CHECKPOINTS.glob(f"{stage}-*"):
@@ -197,7 +199,9 @@ class _Trainer(Trainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         given = {name: tensor for name, tensor in inputs.items() if name != "sources"}
-        loss = super().compute_loss(model, given, num_items_in_batch=num_items_in_batch)
+        loss, output = super().compute_loss(model, given, True, num_items_in_batch)
+        if output.hidden_states is not None:
+            inputs = inputs | {"hidden": output.hidden_states[-1]}
         # Gradients of several processes are averaged: the Trainer scales the loss up for it, in the same way.
         processes = self.accelerator.num_processes
         return loss + sum(processes * penalty(model, inputs, num_items_in_batch) for penalty in self.penalties)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from lmadapt.adapters import add_lora, merge
+from lmadapt.adapters import add_lora, bottom_layers, merge
 from lmadapt.chat import PLAIN_TEMPLATE
 from lmadapt.encoding import encode_documents
 from lmadapt.files import atomic_folder, write_json
@@ -46,10 +46,17 @@ def pretrain(
     mixture, rows = params.mix(domain, general)
     model = load_bf16(base)
     if params.method == "lora":
-        model = add_lora(model, rank=params.lora_rank, alpha=params.lora_alpha, seed=params.seed)
+        model = add_lora(
+            model,
+            rank=params.lora_rank,
+            alpha=params.lora_alpha,
+            seed=params.seed,
+            frozen_layers=params.frozen_layers,
+        )
     else:
         model = model.float()  # bf16 has too few digits for small updates; the products are in bf16 all the same
-    with trained("pretrain", params, base, model, rows) as outcome:
+        bottom_layers(model, params.frozen_layers).requires_grad_(False)
+    with trained("pretrain", params, base, model, rows, general) as outcome:
         moved = None
         if params.method == "lora":
             model, moved = merge(model, torch.tensor(mixture.examples[0].input_ids))

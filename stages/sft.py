@@ -41,8 +41,9 @@ def sft(
         dropout=params.lora_dropout,
         targets=params.target_modules,
         seed=params.seed,
+        frozen_layers=params.frozen_layers,
     )
-    with trained("sft", params, base, model, rows) as outcome:
+    with trained("sft", params, base, model, rows, general) as outcome:
         with atomic_folder(adapter) as temporary:
             save_adapter(model, temporary, base_name="pretrained")
             tokenizer.save_pretrained(temporary)

@@ -27,6 +27,12 @@ PARAMS: dict[str, Any] = {
     "max_sequence_tokens": 128,
     "batch_tokens": 256,
     "replay_fraction": 0.1,
+    "kl_weight": 0.1,
+    "kl_tokens": "replay",
+    "l2_sp_weight": 0.0,
+    "ewc_weight": 0.1,
+    "fisher_examples": 4,
+    "frozen_layers": 0,
 }
 CHANGED: dict[str, Any] = {
     "seed": 1,
@@ -41,6 +47,12 @@ CHANGED: dict[str, Any] = {
     "max_sequence_tokens": 64,
     "batch_tokens": 512,
     "replay_fraction": 0.3,
+    "kl_weight": 1.0,
+    "kl_tokens": "all",
+    "l2_sp_weight": 1.0,
+    "ewc_weight": 1e4,
+    "fisher_examples": 8,
+    "frozen_layers": 1,
 }
 
 
@@ -108,7 +120,8 @@ def test_every_key_changes_the_model(
     key: str, tiny_model: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    changed = _run(tiny_model, tmp_path / "changed", **{key: CHANGED[key]})
+    without_adapter = {"kl_weight": 0.0} if key == "method" else {}
+    changed = _run(tiny_model, tmp_path / "changed", **{key: CHANGED[key]} | without_adapter)
     weights = [(folder / "pretrained" / "model.safetensors").read_bytes() for folder in (plain, changed)]
     assert weights[0] != weights[1]
 
@@ -117,7 +130,9 @@ def test_full_training_has_no_merge_to_report(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    metrics = json.loads((_run(tiny_model, tmp_path / "full", method="full") / "pretrain.json").read_text())
+    metrics = json.loads(
+        (_run(tiny_model, tmp_path / "full", method="full", kl_weight=0.0) / "pretrain.json").read_text()
+    )
     assert metrics["merge_difference"] is None
     assert metrics["trainable_parameters"] == sum(tensor.numel() for tensor in load_bf16(tiny_model).parameters())
 

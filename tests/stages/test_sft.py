@@ -33,6 +33,12 @@ PARAMS: dict[str, Any] = {
     "max_sequence_tokens": 128,
     "batch_tokens": 256,
     "replay_fraction": 0.1,
+    "kl_weight": 0.1,
+    "kl_tokens": "replay",
+    "l2_sp_weight": 0.0,
+    "ewc_weight": 0.1,
+    "fisher_examples": 4,
+    "frozen_layers": 0,
 }
 CHANGED: dict[str, Any] = {
     "seed": 1,
@@ -48,6 +54,12 @@ CHANGED: dict[str, Any] = {
     "max_sequence_tokens": 64,
     "batch_tokens": 512,
     "replay_fraction": 0.3,
+    "kl_weight": 1.0,
+    "kl_tokens": "all",
+    "l2_sp_weight": 1.0,
+    "ewc_weight": 1e4,
+    "fisher_examples": 8,
+    "frozen_layers": 1,
 }
 KILLED = """
 import os, signal, sys

@@ -1,0 +1,200 @@
+"""Anchors against forgetting: terms of the loss that hold a model near what it was before this training.
+
+Either in what it predicts (KL to the base) or in its trainable parameters (L2-SP, EWC). Of a LoRA adapter those are A,
+drawn at random, and B, zero: an anchor at its start holds the model at its base, as B A is what the adapter adds.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from peft import PeftModel
+from pydantic import Field
+
+from lmadapt.chat import IGNORED, Encoded
+from lmadapt.errors import UserError
+from lmadapt.labelled_head import CHUNK_ELEMENTS, LabelledCrossEntropy, labelled_head
+from lmadapt.packing import DOMAIN, REPLAY
+from lmadapt.sections import Section
+
+Penalty = Callable[[Any, Mapping[str, torch.Tensor], torch.Tensor], torch.Tensor]
+"""A term of the loss. It is called for each micro-batch with the model, the micro-batch (a Row's lists as tensors
+[B, L], and `hidden` [B, L, H], what enters the head) and how many labelled tokens the whole step has; what it returns
+is summed over the step's micro-batches."""
+
+KlTokens = Literal["replay", "domain", "all"]
+
+SOURCE_OF = {"replay": REPLAY, "domain": DOMAIN, "all": None}
+KL_CHUNK_ELEMENTS = CHUNK_ELEMENTS // 4  # logits of two models at once, in fp32, and the work on them
+
+
+class AnchorParams(Section):
+    """How strongly each anchor holds; 0 is off."""
+
+    kl_weight: float = Field(ge=0)
+    kl_tokens: KlTokens
+    l2_sp_weight: float = Field(ge=0)
+    ewc_weight: float = Field(ge=0)
+    fisher_examples: int = Field(ge=1)
+    frozen_layers: int = Field(ge=0)
+
+    def fisher_data(self, general: Sequence[Sequence[Encoded]], seed: int) -> list[Encoded]:
+        """`fisher_examples` of the general training examples, drawn with `seed`; none where ewc_weight is 0.
+
+        Raises UserError when there is no general data.
+        """
+        if not self.ewc_weight:
+            return []
+        examples = [example for document in general for example in document]
+        if not examples:
+            raise UserError(f"ewc_weight is {self.ewc_weight}, but there is no general data to estimate from: set it 0")
+        order = np.random.default_rng(seed).permutation(len(examples))
+        return [examples[index] for index in order[: self.fisher_examples].tolist()]
+
+    def penalties(self, model: Any, fisher_data: Sequence[Encoded], seed: int) -> list[Penalty]:
+        """The anchors that are on, at the present parameters of `model`."""
+        anchors: list[Penalty] = []
+        if self.kl_weight:
+            anchors.append(KlToBase(model, self.kl_weight, self.kl_tokens))
+        if self.l2_sp_weight:
+            anchors.append(Quadratic(model, self.l2_sp_weight))
+        if self.ewc_weight:
+            anchors.append(Quadratic(model, self.ewc_weight, diagonal_fisher(model, fisher_data, seed=seed)))
+        return anchors
+
+
+class KlDivergence(torch.autograd.Function):
+    """Sum over positions of KL(base || model), in nats; sums and exponentials in fp32, no more than a chunk's logits.
+
+    hidden, base: [N, H], what enters the head in either; weight: [V, H], the head of both, frozen. The gradient of the
+    logits is p - p_base; that of `hidden` is formed in the forward pass, as in `LabelledCrossEntropy`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, base: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """The summed divergence, a scalar in fp32; its gradient is kept for `backward`."""
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        gradient = torch.empty_like(hidden)
+        rows = max(1, KL_CHUNK_ELEMENTS // weight.shape[0])
+        for start in range(0, hidden.shape[0], rows):
+            here = slice(start, start + rows)
+            model, anchor = (torch.log_softmax((side[here] @ weight.t()).float(), -1) for side in (hidden, base))
+            probability = anchor.exp()
+            total += (anchor.sub_(model) * probability).sum()
+            gradient[here] = model.exp_().sub_(probability).to(weight.dtype) @ weight
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Scale the gradient formed in the forward pass."""
+        (gradient,) = ctx.saved_tensors
+        return (gradient * upstream[0]).to(gradient.dtype), None, None
+
+
+class KlToBase:
+    """`weight` times KL(base || model) of the next token, at labelled positions of the chosen source.
+
+    The base is the model with its adapter switched off: no second model is held. It is added for each token beside its
+    cross-entropy, so the term is a sum over the chosen tokens divided by all labelled tokens of the step. This is
+    distillation from the model's earlier self (Li & Hoiem 2016, Learning without Forgetting, at temperature 1).
+    Raises UserError for a model without an adapter, and for one whose logits are not `hidden @ weight.T`.
+    """
+
+    def __init__(self, model: Any, weight: float, tokens: KlTokens) -> None:
+        if not isinstance(model, PeftModel):
+            raise UserError(
+                f"kl_weight is {weight}, but there is no adapter to switch off: with method: full use l2_sp_weight or "
+                "ewc_weight, or set method: lora"
+            )
+        self.model, self.weight, self.source = model, weight, SOURCE_OF[tokens]
+
+    def __call__(self, _: Any, inputs: Mapping[str, torch.Tensor], step_tokens: torch.Tensor) -> torch.Tensor:
+        """The term for one micro-batch."""
+        if "hidden" not in inputs:
+            raise UserError("kl_weight: this model scales or caps its logits, which is not supported; set it to 0")
+        language_model = self.model.get_base_model()
+        chosen = inputs["labels"][:, 1:] != IGNORED
+        if self.source is not None:
+            chosen = chosen & (inputs["sources"][:, 1:] == self.source)
+        with torch.no_grad(), self.model.disable_adapter(), _bf16_products(self.model):
+            base = language_model.base_model(
+                input_ids=inputs["input_ids"], position_ids=inputs["position_ids"], use_cache=False
+            ).last_hidden_state
+        weight = language_model.get_output_embeddings().weight
+        hidden = inputs["hidden"][:, :-1][chosen].to(weight.dtype)
+        total: torch.Tensor = KlDivergence.apply(hidden, base[:, :-1][chosen].to(weight.dtype), weight)
+        return self.weight * total / step_tokens
+
+
+class Quadratic:
+    """weight / 2 * sum_i importance_i (theta_i - theta*_i)^2 over the trainable parameters; theta* is where they stand.
+
+    Without `importance` (1 everywhere) it is L2-SP (Li, Grandvalet & Davoine 2018); with a diagonal Fisher information
+    it is elastic weight consolidation (Kirkpatrick et al. 2017, equation 3).
+    """
+
+    def __init__(self, model: Any, weight: float, importance: Mapping[str, torch.Tensor] | None = None) -> None:
+        self.weight = weight
+        self.terms = [
+            (tensor, tensor.detach().clone(), importance[name] if importance else None)
+            for name, tensor in trainable(model)
+        ]
+
+    def __call__(self, _: Any, inputs: Mapping[str, torch.Tensor], step_tokens: torch.Tensor) -> torch.Tensor:
+        """The micro-batch's part of the term: its part of the step's labelled tokens."""
+        part = (inputs["labels"] != IGNORED).sum() / step_tokens
+        squares = ((tensor - start).square() for tensor, start, _ in self.terms)
+        weighted = (
+            (square if importance is None else square * importance).sum()
+            for square, (*_, importance) in zip(squares, self.terms, strict=True)
+        )
+        return self.weight / 2 * part * torch.stack(list(weighted)).sum()
+
+
+def diagonal_fisher(model: Any, examples: Iterable[Encoded], *, seed: int) -> dict[str, torch.Tensor]:
+    """The diagonal of the Fisher information of each trainable parameter, per labelled token, estimated on `examples`.
+
+    The mean of (d log p(y | x) / d theta_i)^2, where y is drawn from the model's own predictions, as the definition
+    asks (Kunstner et al. 2019: with the labels of the data, the "empirical" Fisher, it would be another quantity). Of
+    an adapter at its start, A has none, since B is zero. Raises UserError for a model that scales or caps its logits.
+    """
+    language_model = model.get_base_model() if isinstance(model, PeftModel) else model
+    head = language_model.get_output_embeddings().weight
+    generator = torch.Generator(head.device).manual_seed(seed)
+    fisher = {name: torch.zeros_like(tensor) for name, tensor in trainable(model)}
+    tokens = 0
+    model.eval()
+    for example in examples:
+        model.zero_grad()
+        ids, labels = torch.tensor([example.input_ids, example.labels], device=head.device)
+        with labelled_head(language_model, ids[:8]) as exact, _bf16_products(model):
+            if not exact:
+                raise UserError("ewc_weight: this model scales or caps its logits, which is not supported; set it to 0")
+            hidden = language_model.base_model(input_ids=ids[None], use_cache=False).last_hidden_state[0, :-1]
+        hidden = hidden[labels[1:] != IGNORED].to(torch.bfloat16)
+        drawn = [_draw(part, head, generator) for part in hidden.detach().split(32)]
+        LabelledCrossEntropy.apply(hidden, head, torch.cat(drawn)).backward()
+        for name, tensor in trainable(model):
+            if tensor.grad is not None:
+                fisher[name] += tensor.grad.square()
+        tokens += len(hidden)
+    model.zero_grad()
+    return {name: total / tokens for name, total in fisher.items()}
+
+
+def trainable(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
+    """Names and tensors of what training changes."""
+    return [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
+
+
+def _draw(hidden: torch.Tensor, head: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """One next token for each position, from the model's own distribution."""
+    probabilities = (hidden @ head.to(hidden.dtype).t()).float().softmax(-1)
+    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+
+
+def _bf16_products(model: Any) -> torch.autocast:
+    """What mixed precision does in training."""
+    return torch.autocast(model.device.type, torch.bfloat16)

@@ -73,6 +73,13 @@ class Mixture:
         }
 
 
+def replay_loss_tokens(domain: Sequence[Document], *, fraction: float, max_tokens: int) -> int:
+    """Loss-bearing tokens of replay that a mixture can need at most, if replay carries loss as densely as `domain`."""
+    examples = [example for document in domain for example in document]
+    tokens = sum(len(example.input_ids) for example in examples)
+    return math.ceil(fraction * max_tokens * sum(example.loss_tokens for example in examples) / max(1, tokens))
+
+
 def mix_replay(
     domain: Sequence[Document], replay: Sequence[Document], *, fraction: float, max_tokens: int, seed: int
 ) -> Mixture:

@@ -49,6 +49,7 @@ class TrainingParams(AnchorParams):
     max_sequence_tokens: int = Field(ge=8)
     batch_tokens: int = Field(ge=8)
     replay_fraction: float = Field(ge=0, lt=1)
+    replay_source: Literal["general", "self"]
 
     @property
     def rows_per_step(self) -> int:

@@ -1,6 +1,7 @@
 """Continued pre-training: the base model reads the domain's text, mixed with replayed general text."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,8 @@ from lmadapt.encoding import encode_documents
 from lmadapt.files import atomic_folder, write_json
 from lmadapt.models import load_bf16, load_tokenizer, save_model
 from lmadapt.records import DOCUMENT, read_table
+from lmadapt.replay import replay_loss_tokens
+from lmadapt.self_replay import self_texts
 from lmadapt.stage import run
 from lmadapt.training import TrainingParams, trained
 from planning.plan import check_memory
@@ -37,12 +40,16 @@ def pretrain(
             "its instruction tuning, and a base model is the better start (docs/training.md)",
             base,
         )
-    domain, general = (
-        encode_documents(
-            tokenizer, read_table(table, DOCUMENT)["text"].to_pylist(), max_tokens=params.max_sequence_tokens
+    encode = partial(encode_documents, tokenizer, max_tokens=params.max_sequence_tokens)
+    domain = encode(read_table(corpus, DOCUMENT)["text"].to_pylist())
+    if params.replay_source == "self":
+        needed = replay_loss_tokens(domain, fraction=params.replay_fraction, max_tokens=params.max_tokens)
+        written = self_texts(
+            base, tokenizer, tokens=needed, max_sequence_tokens=params.max_sequence_tokens, seed=params.seed
         )
-        for table in (corpus, replay)
-    )
+        general = encode([row["text"] for row in written])
+    else:
+        general = encode(read_table(replay, DOCUMENT)["text"].to_pylist())
     mixture, rows = params.mix(domain, general)
     model = load_bf16(base)
     if params.method == "lora":

@@ -1,5 +1,6 @@
 """Supervised fine-tuning: QLoRA on the domain's instructions, mixed with replayed general ones."""
 
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
@@ -9,6 +10,8 @@ from lmadapt.encoding import encode_instructions
 from lmadapt.files import atomic_folder, write_json
 from lmadapt.models import load_tokenizer, load_unpacked_nf4
 from lmadapt.records import INSTRUCTION, read_table
+from lmadapt.replay import replay_loss_tokens
+from lmadapt.self_replay import self_instructions
 from lmadapt.stage import run
 from lmadapt.training import TrainingParams, trained
 from planning.plan import check_memory
@@ -22,17 +25,30 @@ class SftParams(TrainingParams):
 
 
 def sft(
-    params: SftParams, *, base: Path, instructions: Path, replay: Path, adapter: Path, curve: Path, metrics: Path
+    params: SftParams,
+    *,
+    base: Path,
+    pristine: Path,
+    instructions: Path,
+    replay: Path,
+    adapter: Path,
+    curve: Path,
+    metrics: Path,
 ) -> None:
-    """Train a LoRA adapter over the model at `base` in NF4; write it, with tokenizer and template, to `adapter`."""
+    """Train a LoRA adapter over the model at `base` in NF4; write it, with tokenizer and template, to `adapter`.
+
+    `pristine` is the model before any training, which writes what is replayed where there is no general data.
+    """
     check_memory("sft", params, base)
     tokenizer = load_tokenizer(base)
-    (domain, domain_too_long), (general, general_too_long) = (
-        encode_instructions(
-            tokenizer, read_table(table, INSTRUCTION).to_pylist(), max_tokens=params.max_sequence_tokens
-        )
-        for table in (instructions, replay)
-    )
+    encode = partial(encode_instructions, tokenizer, max_tokens=params.max_sequence_tokens)
+    domain, domain_too_long = encode(read_table(instructions, INSTRUCTION).to_pylist())
+    if params.replay_source == "self":
+        needed = replay_loss_tokens(domain, fraction=params.replay_fraction, max_tokens=params.max_tokens)
+        written = self_instructions(pristine, load_tokenizer(pristine), loss_tokens=needed, seed=params.seed)
+    else:
+        written = read_table(replay, INSTRUCTION).to_pylist()
+    general, general_too_long = encode(written)
     mixture, rows = params.mix(domain, general)
     model = add_lora(
         load_unpacked_nf4(base),

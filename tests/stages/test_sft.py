@@ -33,6 +33,7 @@ PARAMS: dict[str, Any] = {
     "max_sequence_tokens": 128,
     "batch_tokens": 256,
     "replay_fraction": 0.1,
+    "replay_source": "general",
     "kl_weight": 0.1,
     "kl_tokens": "replay",
     "l2_sp_weight": 0.0,
@@ -54,6 +55,7 @@ CHANGED: dict[str, Any] = {
     "max_sequence_tokens": 64,
     "batch_tokens": 512,
     "replay_fraction": 0.3,
+    "replay_source": "self",
     "kl_weight": 1.0,
     "kl_tokens": "all",
     "l2_sp_weight": 1.0,
@@ -92,6 +94,7 @@ def _sft(base: Path, folder: Path, instructions: Path, replay: Path, **changed: 
     sft(
         SftParams(**PARAMS | changed),
         base=base,
+        pristine=base,
         instructions=instructions,
         replay=replay,
         adapter=folder / "adapter",

@@ -1,0 +1,68 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmadapt import self_replay
+from lmadapt.chat import encode_conversation
+from lmadapt.models import load_tokenizer
+from lmadapt.self_replay import KEPT, self_instructions, self_texts
+
+
+def _texts(base: Path, tokens: int = 300, seed: int = 0) -> list[dict[str, Any]]:
+    return self_texts(base, load_tokenizer(base), tokens=tokens, max_sequence_tokens=16, seed=seed)
+
+
+def _instructions(base: Path, seed: int = 0) -> list[dict[str, Any]]:
+    return self_instructions(base, load_tokenizer(base), loss_tokens=300, seed=seed)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_model_writes_as_many_tokens_as_are_asked_for(tiny_model: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    texts = [row["text"] for row in _texts(tiny_model)]
+    assert sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts) > 250
+    assert len(set(texts)) > 0.9 * len(texts)
+    assert {row["source"] for row in _texts(tiny_model)} == {"self"}
+
+
+def test_the_model_asks_and_answers_itself_in_the_form_of_its_template(tiny_model: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    rows = _instructions(tiny_model)
+    assert sum(encode_conversation(tokenizer, row["messages"]).loss_tokens for row in rows) >= 300
+    questions = [row["messages"][0]["content"] for row in rows]
+    assert len(set(questions)) == len(questions)
+    assert all([message["role"] for message in row["messages"]] == ["user", "assistant"] for row in rows)
+    assert not any("\n" in message["content"] for row in rows for message in row["messages"])
+
+
+def test_what_was_written_is_kept_by_base_seed_and_settings(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _texts(tiny_model)
+    _texts(tiny_model, tokens=200)
+    other = _texts(tiny_model, seed=1)
+    assert len(list(KEPT.glob("*.parquet"))) == 3
+    assert other != first
+    monkeypatch.setattr(self_replay, "load_bf16", lambda base: pytest.fail("written again"))
+    assert _texts(tiny_model) == first
+
+
+def test_the_same_seed_writes_the_same_text(tiny_model: Path) -> None:
+    first = [_texts(tiny_model), _instructions(tiny_model)]
+    for file in KEPT.glob("*.parquet"):
+        file.unlink()
+    assert [_texts(tiny_model), _instructions(tiny_model)] == first
+
+
+def test_an_interrupted_run_keeps_nothing(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> Any:
+        yield [5, 6]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(self_replay, "_draw", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _texts(tiny_model)
+    assert not list(KEPT.iterdir())

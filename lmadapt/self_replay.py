@@ -7,6 +7,7 @@ cross-entropy is, but for a constant, an estimate of KL(base || model).
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ def self_texts(base: Path, tokenizer: Any, *, tokens: int, max_sequence_tokens: 
         start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         written = 0
         while written < MARGIN * tokens:
-            for said in _draw(model, tokenizer, [[start]] * BATCH_SIZE, max_sequence_tokens - 2, set()):
+            count = min(BATCH_SIZE, math.ceil((MARGIN * tokens - written) / max_sequence_tokens))
+            for said in _draw(model, tokenizer, [[start]] * count, max_sequence_tokens - 2, set()):
                 written += len(said)
                 yield {"text": tokenizer.decode(said, skip_special_tokens=True)}
 

@@ -19,6 +19,7 @@ from pydantic import Field
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
+from lmadapt.adapters import Targets
 from lmadapt.anchors import AnchorParams, Penalty
 from lmadapt.callbacks import GradientCheck, Progress
 from lmadapt.chat import IGNORED
@@ -41,6 +42,7 @@ class TrainingParams(AnchorParams):
     seed: int = Field(ge=0)
     lora_rank: int = Field(ge=1)
     lora_alpha: int = Field(ge=1)
+    target_modules: Targets
     learning_rate: float = Field(gt=0)
     lr_schedule: Schedule
     warmup_fraction: float = Field(ge=0, lt=1)

@@ -57,6 +57,7 @@ def pretrain(
             model,
             rank=params.lora_rank,
             alpha=params.lora_alpha,
+            targets=params.target_modules,
             seed=params.seed,
             frozen_layers=params.frozen_layers,
         )

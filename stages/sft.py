@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from lmadapt.adapters import Targets, add_lora, save_adapter
+from lmadapt.adapters import add_lora, save_adapter
 from lmadapt.encoding import encode_instructions
 from lmadapt.files import atomic_folder, write_json
 from lmadapt.models import load_tokenizer, load_unpacked_nf4
@@ -21,7 +21,6 @@ class SftParams(TrainingParams):
     """Settings of supervised fine-tuning."""
 
     lora_dropout: float = Field(ge=0, lt=1)
-    target_modules: Targets
 
 
 def sft(

@@ -28,7 +28,13 @@ SETTINGS: dict[str, Any] = {
 }
 PARAMS: dict[str, Any] = {
     **{name: value for name, value in SETTINGS.items() if name != "rows_per_step"},
-    **{"lora_rank": 2, "lora_alpha": 4, "replay_fraction": 0.1, "replay_source": "general"},
+    **{
+        "lora_rank": 2,
+        "lora_alpha": 4,
+        "target_modules": "all-linear",
+        "replay_fraction": 0.1,
+        "replay_source": "general",
+    },
     **{"kl_weight": 0.0, "kl_tokens": "replay", "l2_sp_weight": 0.0, "ewc_weight": 0.0},
     **{"fisher_examples": 8, "frozen_layers": 0},
     **{"max_tokens": 9000, "max_sequence_tokens": 512, "batch_tokens": 1100},

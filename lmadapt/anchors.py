@@ -118,6 +118,8 @@ class KlToBase:
         chosen = inputs["labels"][:, 1:] != IGNORED
         if self.source is not None:
             chosen = chosen & (inputs["sources"][:, 1:] == self.source)
+        if not chosen.any():
+            return torch.zeros((), device=chosen.device)
         with torch.no_grad(), self.model.disable_adapter(), _bf16_products(self.model):
             base = language_model.base_model(
                 input_ids=inputs["input_ids"], position_ids=inputs["position_ids"], use_cache=False

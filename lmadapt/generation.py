@@ -1,6 +1,6 @@
 """Answers to conversations, in batches or as a stream; greedy unless a temperature is given."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -95,6 +95,16 @@ def _answer(prompts: list[list[int]], model: Callable[[], Any], tokenizer: Any, 
 
 
 def _decode(prompts: list[list[int]], model: Any, tokenizer: Any, options: dict[str, Any]) -> list[str]:
+    return list(tokenizer.batch_decode(continuations(prompts, model, tokenizer, options), skip_special_tokens=True))
+
+
+def continuations(
+    prompts: list[list[int]], model: Any, tokenizer: Any, options: Mapping[str, Any], ends: Iterable[int] = ()
+) -> list[list[int]]:
+    """The tokens that `model.generate`, with `options`, puts after each prompt; padded behind the first end token.
+
+    A continuation ends with the tokenizer's end token, that of a turn, or one of `ends`.
+    """
     longest = max(map(len, prompts))
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     input_ids = torch.tensor([[padding] * (longest - len(prompt)) + prompt for prompt in prompts])
@@ -104,10 +114,10 @@ def _decode(prompts: list[list[int]], model: Any, tokenizer: Any, options: dict[
             input_ids=input_ids.to(model.device),
             attention_mask=attention_mask.to(model.device),
             pad_token_id=padding,
-            eos_token_id=sorted({end_of_turn(tokenizer), tokenizer.eos_token_id}),
+            eos_token_id=sorted({end_of_turn(tokenizer), tokenizer.eos_token_id, *ends}),
             **options,
         )
-    return list(tokenizer.batch_decode(sequences[:, longest:], skip_special_tokens=True))
+    return list(sequences[:, longest:].tolist())
 
 
 def _until(text: str, stop: Sequence[str]) -> str:

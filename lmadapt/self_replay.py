@@ -15,23 +15,30 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from lmadapt.chat import PLACEHOLDER, PLAIN_TEMPLATE, encode_conversation, encode_prompt, end_of_turn
+from lmadapt.chat import PLACEHOLDER, PLAIN_TEMPLATE, encode_conversation, encode_prompt
 from lmadapt.files import file_sha256, folder_sha256
+from lmadapt.generation import continuations
 from lmadapt.models import load_bf16
 from lmadapt.records import DOCUMENT, INSTRUCTION, read_table, write_table
 
 KEPT = Path(".lmadapt/self_replay")  # what was written before, by base, seed and settings
 BATCH_SIZE = 32  # sequences written at once
-QUESTION_TOKENS, ANSWER_TOKENS = 48, 64  # at most; the end of what is longer is not replayed
+QUESTION_TOKENS, ANSWER_TOKENS = 48, 64  # at most
 MARGIN = 1.05  # more than the share asks for, as examples are drawn whole
+UNCUT = {
+    "do_sample": True,
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+}  # the model's own distribution
 
 Row = dict[str, Any]
 
 
 def self_texts(base: Path, tokenizer: Any, *, tokens: int, max_sequence_tokens: int, seed: int) -> list[Row]:
-    """Rows of the table DOCUMENT with at least `tokens` tokens of text that the model at `base` wrote from nothing.
+    """Rows of the table DOCUMENT: at least `tokens` tokens of text that the model at `base` wrote from nothing.
 
-    Each begins with the token that begins a text, and has at most `max_sequence_tokens`. Kept below KEPT.
+    Each has at most `max_sequence_tokens`. Kept below KEPT.
     """
 
     def write(model: Any) -> Iterator[Row]:
@@ -39,9 +46,11 @@ def self_texts(base: Path, tokenizer: Any, *, tokens: int, max_sequence_tokens: 
         written = 0
         while written < MARGIN * tokens:
             count = min(BATCH_SIZE, math.ceil((MARGIN * tokens - written) / max_sequence_tokens))
-            for said in _draw(model, tokenizer, [[start]] * count, max_sequence_tokens - 2, set()):
-                written += len(said)
-                yield {"text": tokenizer.decode(said, skip_special_tokens=True)}
+            options = UNCUT | {"max_new_tokens": max_sequence_tokens - 2}
+            said = continuations([[start]] * count, model, tokenizer, options)
+            for text in tokenizer.batch_decode(said, skip_special_tokens=True):
+                written += len(tokenizer(text)["input_ids"])
+                yield {"text": text}
 
     return _kept(base, DOCUMENT, write, [tokens, max_sequence_tokens], seed)
 
@@ -54,20 +63,26 @@ def self_instructions(base: Path, tokenizer: Any, *, loss_tokens: int, seed: int
     """
     text = tokenizer.apply_chat_template([{"role": "user", "content": PLACEHOLDER}], tokenize=False)
     before = tokenizer(text.partition(PLACEHOLDER)[0].rstrip(" "), add_special_tokens=False)["input_ids"]
-    ends = _line_ends(tokenizer) if tokenizer.chat_template == PLAIN_TEMPLATE else set()
+    ends: list[int] = []
+    if tokenizer.chat_template == PLAIN_TEMPLATE:
+        ends = [token for token in range(len(tokenizer)) if "\n" in tokenizer.decode([token])]
 
     def write(model: Any) -> Iterator[Row]:
-        asked, written = set(), 0
+        def say(prompts: list[list[int]], most: int) -> list[str]:
+            said = continuations(prompts, model, tokenizer, UNCUT | {"max_new_tokens": most}, ends)
+            texts = tokenizer.batch_decode(said, skip_special_tokens=True)
+            return [text.partition("\n")[0].strip() if ends else text.strip() for text in texts]
+
+        asked: set[str] = set()
+        written = 0
         while written < MARGIN * loss_tokens:
-            drawn = _draw(model, tokenizer, [before] * BATCH_SIZE, QUESTION_TOKENS, ends)
-            questions = {tokenizer.decode(said, skip_special_tokens=True).strip(): None for said in drawn}
-            new = [question for question in questions if question and question not in asked]
+            new = sorted(set(say([before] * BATCH_SIZE, QUESTION_TOKENS)) - asked - {""})
             asked.update(new)
-            prompts = [encode_prompt(tokenizer, [{"role": "user", "content": question}]) for question in new]
-            for question, said in zip(new, _draw(model, tokenizer, prompts, ANSWER_TOKENS, ends), strict=True):
-                if answer := tokenizer.decode(said, skip_special_tokens=True).strip():
-                    turns = (("user", question), ("assistant", answer))
-                    messages = [{"role": role, "content": content} for role, content in turns]
+            turns = [[{"role": "user", "content": question}] for question in new]
+            answers = say([encode_prompt(tokenizer, turn) for turn in turns], ANSWER_TOKENS) if new else []
+            for turn, answer in zip(turns, answers, strict=True):
+                if answer:
+                    messages = [*turn, {"role": "assistant", "content": answer}]
                     written += encode_conversation(tokenizer, messages).loss_tokens
                     yield {"messages": messages, "category": "self"}
 
@@ -82,41 +97,7 @@ def _kept(
     file = KEPT / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}.parquet"
     if not file.is_file():
         torch.manual_seed(seed)
+        named = {"entity": "", "source": "self"}
         written = enumerate(write(load_bf16(base)))
-        named = ({"id": f"self/{n}", "entity": "", "source": "self", "location": str(n)} | row for n, row in written)
-        write_table(named, schema, file)
+        write_table((named | {"id": f"self/{n}", "location": str(n)} | row for n, row in written), schema, file)
     return list(read_table(file, schema).to_pylist())
-
-
-@torch.inference_mode()
-def _draw(
-    model: Any, tokenizer: Any, prompts: list[list[int]], max_new_tokens: int, ends: set[int]
-) -> Iterator[list[int]]:
-    """What the model says after each prompt, up to one of `ends` or of its own end tokens, without it."""
-    if not prompts:
-        return
-    stop = {end_of_turn(tokenizer), tokenizer.eos_token_id, *ends} - {None}
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    longest = max(map(len, prompts))
-    ids = torch.tensor([[padding] * (longest - len(prompt)) + prompt for prompt in prompts])
-    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    sequences = model.generate(
-        input_ids=ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        max_new_tokens=max_new_tokens,
-        do_sample=True,
-        temperature=1.0,
-        top_k=0,
-        top_p=1.0,
-        pad_token_id=padding,
-        eos_token_id=sorted(stop),
-    )
-    for sequence in sequences[:, longest:].tolist():
-        yield sequence[: next((place for place, token in enumerate(sequence) if token in stop), None)]
-
-
-def _line_ends(tokenizer: Any) -> set[int]:
-    """The tokens that hold a line end."""
-    vocabulary = sorted(tokenizer.get_vocab().values())
-    pieces = tokenizer.batch_decode([[token] for token in vocabulary])
-    return {token for token, piece in zip(vocabulary, pieces, strict=True) if "\n" in piece}

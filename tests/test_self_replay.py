@@ -58,11 +58,15 @@ def test_the_same_seed_writes_the_same_text(tiny_model: Path) -> None:
 
 
 def test_an_interrupted_run_keeps_nothing(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: Any) -> Any:
-        yield [5, 6]
-        raise KeyboardInterrupt
+    draw, calls = self_replay.continuations, []
 
-    monkeypatch.setattr(self_replay, "_draw", interrupted)
+    def interrupted(*given: Any, **options: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return draw(*given, **options)
+
+    monkeypatch.setattr(self_replay, "continuations", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        _texts(tiny_model)
+        _instructions(tiny_model)
     assert not list(KEPT.iterdir())

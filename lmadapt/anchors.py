@@ -18,15 +18,14 @@ from lmadapt.labelled_head import CHUNK_ELEMENTS, LabelledCrossEntropy, labelled
 from lmadapt.packing import DOMAIN, REPLAY
 from lmadapt.sections import Section
 
-Penalty = Callable[[Any, Mapping[str, torch.Tensor], torch.Tensor], torch.Tensor]
-"""A term of the loss. It is called for each micro-batch with the model, the micro-batch (a Row's lists as tensors
-[B, L], and `hidden` [B, L, H], what enters the head) and how many labelled tokens the whole step has; what it returns
-is summed over the step's micro-batches."""
+Penalty = Callable[[Mapping[str, torch.Tensor], torch.Tensor], torch.Tensor]
+"""A term of the loss, called for each micro-batch with its tensors (a Row's lists as [B, L], and `hidden` [B, L, H],
+what enters the head) and the labelled tokens of the whole step; summed over the step's micro-batches."""
 
 KlTokens = Literal["replay", "domain", "all"]
-
-SOURCE_OF = {"replay": REPLAY, "domain": DOMAIN, "all": None}
+SOURCES = {"replay": [REPLAY], "domain": [DOMAIN], "all": [DOMAIN, REPLAY]}
 KL_CHUNK_ELEMENTS = CHUNK_ELEMENTS // 4  # logits of two models at once, in fp32, and the work on them
+SCALED = "this model scales or caps its logits, which this anchor does not support; set it to 0"
 
 
 class AnchorParams(Section):
@@ -40,23 +39,16 @@ class AnchorParams(Section):
     frozen_layers: int = Field(ge=0)
 
     def fisher_data(self, general: Sequence[Sequence[Encoded]], seed: int) -> list[Encoded]:
-        """`fisher_examples` of the general training examples, drawn with `seed`; none where ewc_weight is 0.
-
-        Raises UserError when there is no general data.
-        """
-        if not self.ewc_weight:
-            return []
-        examples = [example for document in general for example in document]
-        if not examples:
+        """`fisher_examples` of the general examples, none where EWC is off; UserError when there are none to draw."""
+        examples = [example for document in general for example in document] if self.ewc_weight else []
+        if self.ewc_weight and not examples:
             raise UserError(f"ewc_weight is {self.ewc_weight}, but there is no general data to estimate from: set it 0")
         order = np.random.default_rng(seed).permutation(len(examples))
         return [examples[index] for index in order[: self.fisher_examples].tolist()]
 
     def penalties(self, model: Any, fisher_data: Sequence[Encoded], seed: int) -> list[Penalty]:
         """The anchors that are on, at the present parameters of `model`."""
-        anchors: list[Penalty] = []
-        if self.kl_weight:
-            anchors.append(KlToBase(model, self.kl_weight, self.kl_tokens))
+        anchors: list[Penalty] = [KlToBase(model, self.kl_weight, self.kl_tokens)] if self.kl_weight else []
         if self.l2_sp_weight:
             anchors.append(Quadratic(model, self.l2_sp_weight))
         if self.ewc_weight:
@@ -65,7 +57,7 @@ class AnchorParams(Section):
 
 
 class KlDivergence(torch.autograd.Function):
-    """Sum over positions of KL(base || model), in nats; sums and exponentials in fp32, no more than a chunk's logits.
+    """Sum over positions of KL(base || model), in nats; sums and exponentials in fp32, of a chunk's logits at a time.
 
     hidden, base: [N, H], what enters the head in either; weight: [V, H], the head of both, frozen. The gradient of the
     logits is p - p_base; that of `hidden` is formed in the forward pass, as in `LabelledCrossEntropy`.
@@ -73,9 +65,8 @@ class KlDivergence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, base: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """The summed divergence, a scalar in fp32; its gradient is kept for `backward`."""
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        gradient = torch.empty_like(hidden)
+        """The summed divergence, a scalar in fp32."""
+        total, gradient = torch.zeros((), device=hidden.device), torch.empty_like(hidden)
         rows = max(1, KL_CHUNK_ELEMENTS // weight.shape[0])
         for start in range(0, hidden.shape[0], rows):
             here = slice(start, start + rows)
@@ -108,25 +99,23 @@ class KlToBase:
                 f"kl_weight is {weight}, but there is no adapter to switch off: with method: full use l2_sp_weight or "
                 "ewc_weight, or set method: lora"
             )
-        self.model, self.weight, self.source = model, weight, SOURCE_OF[tokens]
+        self.model, self.weight, self.sources = model, weight, torch.tensor(SOURCES[tokens], device=model.device)
 
-    def __call__(self, _: Any, inputs: Mapping[str, torch.Tensor], step_tokens: torch.Tensor) -> torch.Tensor:
+    def __call__(self, inputs: Mapping[str, torch.Tensor], step_tokens: torch.Tensor) -> torch.Tensor:
         """The term for one micro-batch."""
         if "hidden" not in inputs:
-            raise UserError("kl_weight: this model scales or caps its logits, which is not supported; set it to 0")
-        language_model = self.model.get_base_model()
-        chosen = inputs["labels"][:, 1:] != IGNORED
-        if self.source is not None:
-            chosen = chosen & (inputs["sources"][:, 1:] == self.source)
+            raise UserError(f"kl_weight: {SCALED}")
+        chosen = (inputs["labels"][:, 1:] != IGNORED) & torch.isin(inputs["sources"][:, 1:], self.sources)
         if not chosen.any():
             return torch.zeros((), device=chosen.device)
-        with torch.no_grad(), self.model.disable_adapter(), _bf16_products(self.model):
+        language_model = self.model.get_base_model()
+        with torch.no_grad(), self.model.disable_adapter(), torch.autocast(chosen.device.type, torch.bfloat16):
             base = language_model.base_model(
                 input_ids=inputs["input_ids"], position_ids=inputs["position_ids"], use_cache=False
             ).last_hidden_state
         weight = language_model.get_output_embeddings().weight
-        hidden = inputs["hidden"][:, :-1][chosen].to(weight.dtype)
-        total: torch.Tensor = KlDivergence.apply(hidden, base[:, :-1][chosen].to(weight.dtype), weight)
+        sides = (hidden[:, :-1][chosen].to(weight.dtype) for hidden in (inputs["hidden"], base))
+        total: torch.Tensor = KlDivergence.apply(*sides, weight)
         return self.weight * total / step_tokens
 
 
@@ -140,19 +129,15 @@ class Quadratic:
     def __init__(self, model: Any, weight: float, importance: Mapping[str, torch.Tensor] | None = None) -> None:
         self.weight = weight
         self.terms = [
-            (tensor, tensor.detach().clone(), importance[name] if importance else None)
+            (tensor, tensor.detach().clone(), importance[name] if importance else 1.0)
             for name, tensor in trainable(model)
         ]
 
-    def __call__(self, _: Any, inputs: Mapping[str, torch.Tensor], step_tokens: torch.Tensor) -> torch.Tensor:
+    def __call__(self, inputs: Mapping[str, torch.Tensor], step_tokens: torch.Tensor) -> torch.Tensor:
         """The micro-batch's part of the term: its part of the step's labelled tokens."""
         part = (inputs["labels"] != IGNORED).sum() / step_tokens
-        squares = ((tensor - start).square() for tensor, start, _ in self.terms)
-        weighted = (
-            (square if importance is None else square * importance).sum()
-            for square, (*_, importance) in zip(squares, self.terms, strict=True)
-        )
-        return self.weight / 2 * part * torch.stack(list(weighted)).sum()
+        terms = [((tensor - start).square() * importance).sum() for tensor, start, importance in self.terms]
+        return self.weight / 2 * part * torch.stack(terms).sum()
 
 
 def diagonal_fisher(model: Any, examples: Iterable[Encoded], *, seed: int) -> dict[str, torch.Tensor]:
@@ -171,12 +156,13 @@ def diagonal_fisher(model: Any, examples: Iterable[Encoded], *, seed: int) -> di
     for example in examples:
         model.zero_grad()
         ids, labels = torch.tensor([example.input_ids, example.labels], device=head.device)
-        with labelled_head(language_model, ids[:8]) as exact, _bf16_products(model):
+        with labelled_head(language_model, ids[:8]) as exact, torch.autocast(head.device.type, torch.bfloat16):
             if not exact:
-                raise UserError("ewc_weight: this model scales or caps its logits, which is not supported; set it to 0")
+                raise UserError(f"ewc_weight: {SCALED}")
             hidden = language_model.base_model(input_ids=ids[None], use_cache=False).last_hidden_state[0, :-1]
         hidden = hidden[labels[1:] != IGNORED].to(torch.bfloat16)
-        drawn = [_draw(part, head, generator) for part in hidden.detach().split(32)]
+        parts = (part @ head.to(torch.bfloat16).t() for part in hidden.detach().split(32))
+        drawn = [torch.multinomial(part.float().softmax(-1), 1, generator=generator)[:, 0] for part in parts]
         LabelledCrossEntropy.apply(hidden, head, torch.cat(drawn)).backward()
         for name, tensor in trainable(model):
             if tensor.grad is not None:
@@ -189,14 +175,3 @@ def diagonal_fisher(model: Any, examples: Iterable[Encoded], *, seed: int) -> di
 def trainable(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
     """Names and tensors of what training changes."""
     return [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
-
-
-def _draw(hidden: torch.Tensor, head: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """One next token for each position, from the model's own distribution."""
-    probabilities = (hidden @ head.to(hidden.dtype).t()).float().softmax(-1)
-    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
-
-
-def _bf16_products(model: Any) -> torch.autocast:
-    """What mixed precision does in training."""
-    return torch.autocast(model.device.type, torch.bfloat16)

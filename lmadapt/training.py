@@ -207,7 +207,7 @@ class _Trainer(Trainer):
             inputs = inputs | {"hidden": output.hidden_states[-1]}
         # Gradients of several processes are averaged: the Trainer scales the loss up for it, in the same way.
         processes = self.accelerator.num_processes
-        return loss + sum(processes * penalty(model, inputs, num_items_in_batch) for penalty in self.penalties)
+        return loss + sum(processes * penalty(inputs, num_items_in_batch) for penalty in self.penalties)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: self.lr_factor(step, num_training_steps))

@@ -126,7 +126,7 @@ def test_the_kl_anchor_counts_the_labelled_tokens_of_its_source(
             .base_model(input_ids=inputs["input_ids"], position_ids=inputs["position_ids"], use_cache=False)
             .last_hidden_state
         )
-    found = KlToBase(model, 0.5, tokens)(model, inputs | {"hidden": hidden}, torch.tensor(40))
+    found = KlToBase(model, 0.5, tokens)(inputs | {"hidden": hidden}, torch.tensor(40))
     total, count = _kl_to_base(model, row, source)
     assert 0 < count < len(row["labels"])
     assert found.item() == pytest.approx(0.5 * total / 40, rel=0.03)
@@ -156,7 +156,7 @@ def test_l2_sp_and_ewc_are_those_of_their_formulas_over_the_micro_batches_of_a_s
     thirds = [{"labels": torch.tensor([[IGNORED, *[7] * n]])} for n in (1, 2)]  # of 3 labelled tokens
 
     def term(anchor: Quadratic) -> torch.Tensor:
-        return torch.stack([anchor(model, part, torch.tensor(3)) for part in thirds]).sum()
+        return torch.stack([anchor(part, torch.tensor(3)) for part in thirds]).sum()
 
     assert term(l2_sp).item() == pytest.approx(0.5 / 2 * (1 + 4))
     assert term(ewc).item() == pytest.approx(0.5 / 2 * (3 * 1 + 0.25 * 4))

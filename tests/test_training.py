@@ -117,7 +117,7 @@ def test_what_penalties_give_for_its_micro_batches_adds_up_to_a_term_of_the_loss
 ) -> None:
     seen = []
 
-    def penalty(_: Any, inputs: dict[str, torch.Tensor], step_tokens: torch.Tensor) -> torch.Tensor:
+    def penalty(inputs: dict[str, torch.Tensor], step_tokens: torch.Tensor) -> torch.Tensor:
         seen.append(inputs["sources"])
         return 7.0 * (inputs["labels"] != IGNORED).sum() / step_tokens
 

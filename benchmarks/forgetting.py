@@ -44,6 +44,7 @@ PLAIN: dict[str, Any] = {
     "batch_tokens": 512,
     "replay_fraction": 0.0,
     "replay_source": "general",
+    "replay_weights": {},
     "kl_weight": 0.0,
     "kl_tokens": "all",
     "l2_sp_weight": 0.0,

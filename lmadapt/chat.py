@@ -30,6 +30,7 @@ class Encoded:
     input_ids: list[int]
     labels: list[int]
     replayed: bool = False  # general data, mixed in against forgetting
+    source: str = ""  # as the tables name it
 
     @property
     def loss_tokens(self) -> int:

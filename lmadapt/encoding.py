@@ -1,6 +1,7 @@
 """Tables to training examples: documents whole, instructions with loss on the assistant's turns only."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lmadapt.chat import Encoded, encode_conversation
@@ -9,15 +10,16 @@ from lmadapt.packing import split_document
 from lmadapt.replay import Document
 
 
-def encode_documents(tokenizer: Any, texts: Sequence[str], *, max_tokens: int) -> list[Document]:
-    """Each text between the tokenizer's begin and end tokens (where it has them), in pieces of at most `max_tokens`."""
-    if not texts:
+def encode_documents(tokenizer: Any, rows: Sequence[dict[str, Any]], *, max_tokens: int) -> list[Document]:
+    """The text of each row between begin and end tokens (where the tokenizer has them), in pieces of `max_tokens`."""
+    if not rows:
         return []
     before = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
     after = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-    documents = ([*before, *tokens, *after] for tokens in encoded)
-    return [split_document(Encoded(tokens, tokens), max_tokens=max_tokens) for tokens in documents]
+    encoded = tokenizer([row["text"] for row in rows], add_special_tokens=False, verbose=False)["input_ids"]
+    wholes = [[*before, *tokens, *after] for tokens in encoded]
+    documents = (Encoded(ids, ids, source=row["source"]) for ids, row in zip(wholes, rows, strict=True))
+    return [split_document(document, max_tokens=max_tokens) for document in documents]
 
 
 def encode_instructions(
@@ -40,6 +42,6 @@ def encode_instructions(
 
 def _encode(tokenizer: Any, row: dict[str, Any]) -> Encoded:
     try:
-        return encode_conversation(tokenizer, row["messages"])
+        return replace(encode_conversation(tokenizer, row["messages"]), source=row["source"])
     except UserError as error:
         raise UserError(f"instruction {row['id']} ({row['source']}, {row['location']}): {error}") from None

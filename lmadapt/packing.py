@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from lmadapt.chat import IGNORED, Encoded
 
@@ -22,7 +23,8 @@ def split_document(document: Encoded, *, max_tokens: int) -> list[Encoded]:
     first is predicted exactly once.
     """
     starts = range(0, max(1, len(document.input_ids) - 1), max_tokens - 1)
-    return [Encoded(document.input_ids[i : i + max_tokens], document.labels[i : i + max_tokens]) for i in starts]
+    ids, labels = document.input_ids, document.labels
+    return [replace(document, input_ids=ids[i : i + max_tokens], labels=labels[i : i + max_tokens]) for i in starts]
 
 
 def pack(examples: Sequence[Encoded], *, max_tokens: int, rows_per_step: int) -> list[Row]:

@@ -1,5 +1,6 @@
 """Was a document trained on, and why: its decision in curation, and the draw of the stage that read its table."""
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -70,14 +71,17 @@ def drawn_ids(lineage: Lineage, stage: str, table: str) -> set[str] | None:
     for name in (name for name, reader in READ_BY.items() if reader == stage):
         rows = read_stored(lineage, Path("data/curated") / f"{name}.parquet")
         if stage == "pretrain":
-            documents = encode_documents(tokenizer, [row["text"] for row in rows], max_tokens=longest)
+            documents = encode_documents(tokenizer, rows, max_tokens=longest)
         else:
-            documents = [[encode_conversation(tokenizer, row["messages"])] for row in rows]
+            documents = [
+                [replace(encode_conversation(tokenizer, row["messages"]), source=row["source"])] for row in rows
+            ]
         ids = [row["id"] for row in rows]
         pools[name] = [pair for pair in zip(ids, documents, strict=True) if len(pair[1][0].input_ids) <= longest]
     domain, replay = ([document for _, document in pool] for pool in pools.values())
+    weights = params.get("replay_weights", {})
     options = {"fraction": params["replay_fraction"], "max_tokens": params["max_tokens"], "seed": params["seed"]}
-    mixture = mix_replay(domain, replay, **options)
+    mixture = mix_replay(domain, replay, weights=weights, **options)
     if any(lineage["metrics"][stage].get(key) != value for key, value in mixture.metrics().items()):
         return None
     drawn = (mixture.replay if "replay" in table else mixture.domain).drawn

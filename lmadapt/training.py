@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pandas import DataFrame
@@ -52,6 +52,7 @@ class TrainingParams(AnchorParams):
     batch_tokens: int = Field(ge=8)
     replay_fraction: float = Field(ge=0, lt=1)
     replay_source: Literal["general", "self"]
+    replay_weights: dict[str, Annotated[float, Field(ge=0)]]
 
     @property
     def rows_per_step(self) -> int:
@@ -65,7 +66,14 @@ class TrainingParams(AnchorParams):
 
     def mix(self, domain: Sequence[Document], replay: Sequence[Document]) -> tuple[Mixture, list[Row]]:
         """What is trained on, and its rows in order."""
-        mixture = mix_replay(domain, replay, fraction=self.replay_fraction, max_tokens=self.max_tokens, seed=self.seed)
+        mixture = mix_replay(
+            domain,
+            replay,
+            fraction=self.replay_fraction,
+            max_tokens=self.max_tokens,
+            seed=self.seed,
+            weights=self.replay_weights,
+        )
         return mixture, pack(mixture.examples, max_tokens=self.max_sequence_tokens, rows_per_step=self.rows_per_step)
 
 

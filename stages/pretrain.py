@@ -41,15 +41,15 @@ def pretrain(
             base,
         )
     encode = partial(encode_documents, tokenizer, max_tokens=params.max_sequence_tokens)
-    domain = encode(read_table(corpus, DOCUMENT)["text"].to_pylist())
+    domain = encode(read_table(corpus, DOCUMENT).to_pylist())
     if params.replay_source == "self":
         needed = replay_loss_tokens(domain, fraction=params.replay_fraction, max_tokens=params.max_tokens)
         written = self_texts(
             base, tokenizer, tokens=needed, max_sequence_tokens=params.max_sequence_tokens, seed=params.seed
         )
-        general = encode([row["text"] for row in written])
+        general = encode(written)
     else:
-        general = encode(read_table(replay, DOCUMENT)["text"].to_pylist())
+        general = encode(read_table(replay, DOCUMENT).to_pylist())
     mixture, rows = params.mix(domain, general)
     model = load_bf16(base)
     if params.method == "lora":

@@ -2,14 +2,14 @@ import pytest
 
 from lmadapt.encoding import encode_documents, encode_instructions
 from lmadapt.errors import UserError
-from tests.tables import instruction
+from tests.tables import document, instruction
 from tests.tiny import make_tiny_tokenizer
 
 TOKENIZER = make_tiny_tokenizer()
 
 
 def test_a_document_stands_between_begin_and_end_tokens() -> None:
-    ((piece,),) = encode_documents(TOKENIZER, ["An attacker."], max_tokens=64)
+    ((piece,),) = encode_documents(TOKENIZER, [document(0, "An attacker.")], max_tokens=64)
     assert piece.input_ids[0] == TOKENIZER.bos_token_id
     assert piece.input_ids[-1] == TOKENIZER.eos_token_id
     assert TOKENIZER.decode(piece.input_ids[1:-1]) == "An attacker."
@@ -18,8 +18,8 @@ def test_a_document_stands_between_begin_and_end_tokens() -> None:
 
 def test_a_long_document_is_split_and_nothing_is_lost() -> None:
     text = "The application reads a buffer. " * 20
-    ((whole,),) = encode_documents(TOKENIZER, [text], max_tokens=4096)
-    (pieces,) = encode_documents(TOKENIZER, [text], max_tokens=32)
+    ((whole,),) = encode_documents(TOKENIZER, [document(0, text)], max_tokens=4096)
+    (pieces,) = encode_documents(TOKENIZER, [document(0, text)], max_tokens=32)
     assert len(pieces) > 3
     assert [token for piece in pieces for token in piece.labels[1:]] == whole.labels[1:]
 

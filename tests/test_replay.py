@@ -1,4 +1,6 @@
 import logging
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,6 +78,35 @@ def test_data_beyond_the_budget_are_a_seeded_subset_and_counted() -> None:
     assert counts["documents_used"] == len(first.examples) < counts["documents_available"] == 100
     assert counts["epochs"] < 1
     assert [len(e.input_ids) for e in first.examples] != [len(e.input_ids) for e in second.examples]
+
+
+def test_sources_share_replay_by_their_weights() -> None:
+    replay = [
+        [replace(example, source=name) for example in document]
+        for name, seed in (("facts", 1), ("talk", 2), ("unused", 3))
+        for document in _documents(200, REPLAY, seed=seed)
+    ]
+    weights = {"facts": 3.0, "talk": 1.0}
+    mixture = mix_replay(_documents(100, DOMAIN), replay, fraction=0.3, max_tokens=6000, seed=0, weights=weights)
+    drawn = mixture.metrics()["replay"]["loss_tokens_by_source"]
+    assert mixture.fraction_met == pytest.approx(0.3, abs=0.01)
+    assert drawn.keys() == weights.keys()
+    assert drawn["facts"] / sum(drawn.values()) == pytest.approx(0.75, abs=0.02)
+
+
+def test_a_source_that_runs_out_leaves_its_share_to_the_others_and_an_unknown_one_is_an_error() -> None:
+    replay = [
+        [replace(example, source=name) for example in document]
+        for name, count in (("few", 5), ("many", 200))
+        for document in _documents(count, REPLAY, seed=count)
+    ]
+    options: dict[str, Any] = {"fraction": 0.3, "max_tokens": 6000, "seed": 0}
+    mixture = mix_replay(_documents(100, DOMAIN), replay, weights={"few": 1.0, "many": 1.0}, **options)
+    drawn = mixture.metrics()["replay"]["loss_tokens_by_source"]
+    assert drawn["few"] == sum(example.loss_tokens for document in replay[:5] for example in document)
+    assert mixture.fraction_met == pytest.approx(0.3, abs=0.01)
+    with pytest.raises(UserError, match=r"replay_weights names fewer; the sources are few, many"):
+        mix_replay(_documents(9, DOMAIN), replay, weights={"fewer": 1.0}, **options)
 
 
 def test_replayed_examples_are_marked() -> None:

@@ -34,6 +34,7 @@ PARAMS: dict[str, Any] = {
         "target_modules": "all-linear",
         "replay_fraction": 0.1,
         "replay_source": "general",
+        "replay_weights": {},
     },
     **{"kl_weight": 0.0, "kl_tokens": "replay", "l2_sp_weight": 0.0, "ewc_weight": 0.0},
     **{"fisher_examples": 8, "frozen_layers": 0},

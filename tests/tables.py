@@ -5,6 +5,8 @@ from typing import Any
 
 from lmadapt.records import DOCUMENT, INSTRUCTION, write_table
 
+SOURCES = ("facts", "talk")  # of general data, in turn
+
 
 def document(number: int, text: str) -> dict[str, Any]:
     return {"id": f"made/{number}", "text": text, "entity": "", "source": "made", "location": str(number)}
@@ -28,7 +30,8 @@ def write_texts(folder: Path) -> tuple[Path, Path]:
     weakness = "The weakness {} lets an attacker read a buffer. "
     write_table([document(n, weakness.format(n) * (1 + n % 7)) for n in range(40)], DOCUMENT, corpus)
     fact = "Numbers: {} 2 3. Paris is the capital of France. "
-    write_table([document(n, fact.format(n) * (1 + n % 3)) for n in range(20)], DOCUMENT, replay)
+    general = [document(n, fact.format(n) * (1 + n % 3)) | {"source": SOURCES[n % 2]} for n in range(20)]
+    write_table(general, DOCUMENT, replay)
     return corpus, replay
 
 
@@ -36,7 +39,9 @@ def write_instructions(folder: Path) -> tuple[Path, Path]:
     """40 domain questions and 40 general ones, with their answers."""
     domain, replay = folder / "instructions.parquet", folder / "replay_instructions.parquet"
     asked = [instruction(n, f"What is weakness {n}?", f"SQL injection number {n % 9}") for n in range(40)]
-    general = [instruction(n, f"What is {n} and {n}?", f"The number {n + n}") for n in range(40)]
+    general = [
+        instruction(n, f"What is {n} and {n}?", f"The number {n + n}") | {"source": SOURCES[n % 2]} for n in range(40)
+    ]
     write_table(asked, INSTRUCTION, domain)
     write_table(general, INSTRUCTION, replay)
     return domain, replay

@@ -57,7 +57,7 @@ CHANGED: dict[str, Any] = {
     "batch_tokens": 512,
     "replay_fraction": 0.3,
     "replay_source": "self",
-    "replay_weights": {"made": 1.0},
+    "replay_weights": {"facts": 3.0, "talk": 1.0},
     "kl_weight": 1.0,
     "kl_tokens": "all",
     "l2_sp_weight": 1.0,

@@ -49,6 +49,7 @@ PLAIN: dict[str, Any] = {
     "kl_tokens": "all",
     "l2_sp_weight": 0.0,
     "ewc_weight": 0.0,
+    "si_weight": 0.0,
     "fisher_examples": 32,
     "frozen_layers": 0,
 }

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from peft import PeftModel
 from pydantic import Field
+from transformers import TrainerCallback
 
 from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import UserError
@@ -25,6 +26,7 @@ what enters the head) and the labelled tokens of the whole step; summed over the
 KlTokens = Literal["replay", "domain", "all"]
 SOURCES = {"replay": [REPLAY], "domain": [DOMAIN], "all": [DOMAIN, REPLAY]}
 KL_CHUNK_ELEMENTS = CHUNK_ELEMENTS // 4  # logits of two models at once, in fp32, and the work on them
+DAMPING = 1e-3  # of SI, Zenke et al. 2017
 SCALED = "this model scales or caps its logits, which this anchor does not support; set it to 0"
 
 
@@ -35,24 +37,27 @@ class AnchorParams(Section):
     kl_tokens: KlTokens
     l2_sp_weight: float = Field(ge=0)
     ewc_weight: float = Field(ge=0)
+    si_weight: float = Field(ge=0)
     fisher_examples: int = Field(ge=1)
     frozen_layers: int = Field(ge=0)
 
-    def fisher_data(self, general: Sequence[Sequence[Encoded]], seed: int) -> list[Encoded]:
-        """`fisher_examples` of the general examples, none where EWC is off; UserError when there are none to draw."""
-        examples = [example for document in general for example in document] if self.ewc_weight else []
-        if self.ewc_weight and not examples:
-            raise UserError(f"ewc_weight is {self.ewc_weight}, but there is no general data to estimate from: set it 0")
+    def general_sample(self, general: Sequence[Sequence[Encoded]], seed: int) -> list[Encoded]:
+        """`fisher_examples` of the general examples; none where EWC and SI are off. UserError when none are there."""
+        if not (self.ewc_weight or self.si_weight):
+            return []
+        examples = [example for document in general for example in document]
+        if not examples:
+            raise UserError("ewc_weight and si_weight estimate from general data, and there is none: set them to 0")
         order = np.random.default_rng(seed).permutation(len(examples))
         return [examples[index] for index in order[: self.fisher_examples].tolist()]
 
-    def penalties(self, model: Any, fisher_data: Sequence[Encoded], seed: int) -> list[Penalty]:
+    def penalties(self, model: Any, sample: Sequence[Encoded], seed: int) -> list[Penalty]:
         """The anchors that are on, at the present parameters of `model`."""
         anchors: list[Penalty] = [KlToBase(model, self.kl_weight, self.kl_tokens)] if self.kl_weight else []
         if self.l2_sp_weight:
             anchors.append(Quadratic(model, self.l2_sp_weight))
         if self.ewc_weight:
-            anchors.append(Quadratic(model, self.ewc_weight, diagonal_fisher(model, fisher_data, seed=seed)))
+            anchors.append(Quadratic(model, self.ewc_weight, diagonal_fisher(model, sample, seed=seed)))
         return anchors
 
 
@@ -123,7 +128,7 @@ class Quadratic:
     """weight / 2 * sum_i importance_i (theta_i - theta*_i)^2 over the trainable parameters; theta* is where they stand.
 
     Without `importance` (1 everywhere) it is L2-SP (Li, Grandvalet & Davoine 2018); with a diagonal Fisher information
-    it is elastic weight consolidation (Kirkpatrick et al. 2017, equation 3).
+    it is elastic weight consolidation (Kirkpatrick et al. 2017, equation 3); with that of `PathIntegral`, SI.
     """
 
     def __init__(self, model: Any, weight: float, importance: Mapping[str, torch.Tensor] | None = None) -> None:
@@ -138,6 +143,33 @@ class Quadratic:
         part = (inputs["labels"] != IGNORED).sum() / step_tokens
         terms = [((tensor - start).square() * importance).sum() for tensor, start, importance in self.terms]
         return self.weight / 2 * part * torch.stack(terms).sum()
+
+
+class PathIntegral(TrainerCallback):
+    """Synaptic intelligence (Zenke, Poole & Ganguli 2017): how much each parameter did for the loss in a training.
+
+    importance_i = max(0, -sum_t g_i(t) dtheta_i(t)) / (Dtheta_i^2 + DAMPING), with g the gradients as the optimiser
+    sees them (clipped), dtheta its steps and Dtheta the whole way.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.terms = [(name, tensor, tensor.detach().clone()) for name, tensor in trainable(model)]
+        self.work = {name: torch.zeros_like(tensor) for name, tensor, _ in self.terms}
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Keep the parameters before the step."""
+        self.before = [tensor.detach().clone() for _, tensor, _ in self.terms]
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Add what the step did."""
+        for (name, tensor, _), before in zip(self.terms, self.before, strict=True):
+            if tensor.grad is not None:
+                self.work[name] -= tensor.grad * (tensor.detach() - before)
+
+    def importance(self) -> dict[str, torch.Tensor]:
+        """Of each parameter, by name."""
+        ways = {name: (tensor.detach() - start).square() for name, tensor, start in self.terms}
+        return {name: work.clamp(min=0) / (ways[name] + DAMPING) for name, work in self.work.items()}
 
 
 def diagonal_fisher(model: Any, examples: Iterable[Encoded], *, seed: int) -> dict[str, torch.Tensor]:

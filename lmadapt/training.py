@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 import torch
@@ -20,9 +21,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
 from lmadapt.adapters import Targets
-from lmadapt.anchors import AnchorParams, Penalty
+from lmadapt.anchors import AnchorParams, PathIntegral, Penalty, Quadratic
 from lmadapt.callbacks import GradientCheck, Progress
-from lmadapt.chat import IGNORED
+from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import UserError
 from lmadapt.files import atomic_folder, folder_sha256
 from lmadapt.labelled_head import labelled_head, own_forward
@@ -179,11 +180,15 @@ def trained(
     `general` is training data of general ability, from which anchors are estimated. The checkpoints' folder belongs to
     these settings, base weights and data: what was begun with others is not continued.
     """
-    fisher_data = params.fisher_data(general, params.seed)
+    sample = params.general_sample(general, params.seed)
     digest = hashlib.sha256(json.dumps([params.model_dump(), folder_sha256(base), torch.__version__]).encode())
     for row in rows:
         digest.update(repr(list(row.items())).encode())
-    digest.update(repr(fisher_data).encode())
+    digest.update(repr(sample).encode())
+    path = _path(params, model, sample) if params.si_weight else None
+    penalties = params.penalties(model, sample, params.seed)
+    if path:
+        penalties.append(Quadratic(model, params.si_weight, path.importance()))
     yield train(
         model,
         rows,
@@ -193,11 +198,21 @@ def trained(
         warmup_fraction=params.warmup_fraction,
         weight_decay=params.weight_decay,
         seed=params.seed,
-        penalties=params.penalties(model, fisher_data, params.seed),
+        penalties=penalties,
         checkpoints=CHECKPOINTS / f"{stage}-{digest.hexdigest()[:16]}",
     )
     for folder in CHECKPOINTS.glob(f"{stage}-*"):
         shutil.rmtree(folder)
+
+
+def _path(params: TrainingParams, model: Any, examples: Sequence[Encoded]) -> PathIntegral:
+    """What a first training on general examples, once over them, says of the importance of each parameter."""
+    rows = pack(examples, max_tokens=params.max_sequence_tokens, rows_per_step=params.rows_per_step)
+    path = PathIntegral(model)
+    settings: dict[str, Any] = {"rows_per_step": params.rows_per_step, "learning_rate": params.learning_rate}
+    with TemporaryDirectory() as folder:  # repeated whole after an interruption: half a path says nothing
+        train(model, rows, **settings, seed=params.seed, checkpoints=Path(folder), callbacks=[path])
+    return path
 
 
 class _Trainer(Trainer):

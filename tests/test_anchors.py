@@ -9,7 +9,16 @@ import torch
 from peft import PeftModel
 
 from lmadapt.adapters import add_lora
-from lmadapt.anchors import KlDivergence, KlToBase, KlTokens, Penalty, Quadratic, diagonal_fisher, trainable
+from lmadapt.anchors import (
+    KlDivergence,
+    KlToBase,
+    KlTokens,
+    PathIntegral,
+    Penalty,
+    Quadratic,
+    diagonal_fisher,
+    trainable,
+)
 from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import UserError
 from lmadapt.models import load_bf16
@@ -187,6 +196,30 @@ def test_at_its_start_an_adapter_has_fisher_information_in_b_only(tiny_model: Pa
     assert all(tensor.any() == ("lora_B" in name) for name, tensor in fisher.items())
     assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
     assert all(tensor.grad is None for tensor in model.parameters())
+
+
+def test_the_path_integral_is_that_of_the_formula() -> None:
+    # Two steps on the loss h^2 / 2, whose gradient is h: from 2 to 1, then from 1 to 0.5.
+    model = torch.nn.Linear(1, 1, bias=False)
+    model.weight.data = torch.tensor([[2.0]])
+    path = PathIntegral(model)
+    for after in (1.0, 0.5):
+        model.weight.grad = model.weight.detach().clone()
+        path.on_pre_optimizer_step(None, None, None)
+        model.weight.data = torch.tensor([[after]])
+        path.on_optimizer_step(None, None, None)
+    work = 2.0 * 1.0 + 1.0 * 0.5
+    assert path.importance()["weight"].item() == pytest.approx(work / (1.5**2 + 1e-3))
+
+
+def test_the_path_of_a_training_gives_importance_to_what_it_moved(tiny_model: Path, tmp_path: Path) -> None:
+    model = _adapted(tiny_model)
+    path = PathIntegral(model)
+    train(model, _rows(), rows_per_step=2, learning_rate=1e-2, checkpoints=tmp_path, callbacks=[path])
+    importance = path.importance()
+    assert all((tensor >= 0).all() and tensor.any() for tensor in importance.values())
+    worked = sum(work.sum().item() for work in path.work.values())
+    assert worked > 0  # in all, the steps went down the loss
 
 
 def test_trained_with_an_anchor_on_its_parameters_an_adapter_drifts_less(tiny_model: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ PARAMS: dict[str, Any] = {
         "replay_source": "general",
         "replay_weights": {},
     },
-    **{"kl_weight": 0.0, "kl_tokens": "replay", "l2_sp_weight": 0.0, "ewc_weight": 0.0},
+    **{"kl_weight": 0.0, "kl_tokens": "replay", "l2_sp_weight": 0.0, "ewc_weight": 0.0, "si_weight": 0.0},
     **{"fisher_examples": 8, "frozen_layers": 0},
     **{"max_tokens": 9000, "max_sequence_tokens": 512, "batch_tokens": 1100},
 }

@@ -34,6 +34,7 @@ PARAMS: dict[str, Any] = {
     "kl_tokens": "replay",
     "l2_sp_weight": 0.0,
     "ewc_weight": 0.1,
+    "si_weight": 0.0,
     "fisher_examples": 4,
     "frozen_layers": 0,
 }
@@ -57,6 +58,7 @@ CHANGED: dict[str, Any] = {
     "kl_tokens": "all",
     "l2_sp_weight": 1.0,
     "ewc_weight": 1e4,
+    "si_weight": 1.0,
     "fisher_examples": 8,
     "frozen_layers": 1,
 }

@@ -24,7 +24,7 @@ from lmadapt.charts import axis
 from lmadapt.environment import prepare_environment
 from lmadapt.files import read_json, write_json
 from lmadapt.models import load_bf16, load_tokenizer
-from lmadapt.records import HELDOUT, ITEM, read_table
+from lmadapt.records import DOCUMENT, HELDOUT, INSTRUCTION, ITEM, read_table, write_table
 from lmadapt.scoring import choose, encode_document, encode_item, score
 from lmadapt.statistics import bootstrap_ratio, noninferiority_p, paired_change
 from stages.pretrain import PretrainParams, pretrain
@@ -53,16 +53,20 @@ PLAIN: dict[str, Any] = {
     "fisher_examples": 32,
     "frozen_layers": 0,
 }
+SELF_REPLAY = {"replay_fraction": 0.2, "replay_source": "self"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "none": {},
     "low_learning_rate": {"learning_rate": LEARNING_RATE / 5},
     "replay": {"replay_fraction": 0.2},
-    "self_replay": {"replay_fraction": 0.2, "replay_source": "self"},
+    "self_replay": SELF_REPLAY,
     "kl": {"kl_weight": 0.3},
     "ewc": {"ewc_weight": 1e4},
-    "l2_sp": {"l2_sp_weight": 0.01},
+    "l2_sp": {"l2_sp_weight": 0.03},
     "retain": {"target_modules": "retain", "lora_rank": 10, "lora_alpha": 20},
+    "self_replay_kl": SELF_REPLAY | {"kl_weight": 2.0, "kl_tokens": "replay"},
+    "replay_answers": {"replay_fraction": 0.2},
 }
+ANSWERS = {"replay_answers"}  # settings that replay general questions with answers, not the demo's general text
 SEEDS = (0, 1, 2)
 ITEMS_PER_CATEGORY, HELDOUT_DOCUMENTS = 75, 30
 MARGIN, SIGNIFICANCE = 0.02, 0.05
@@ -107,7 +111,7 @@ def run(setting: str, seed: int, tried: dict[str, Any], project: Path, kept: Pat
             params,
             base=base,
             corpus=curated / "corpus.parquet",
-            replay=curated / "replay_text.parquet",
+            replay=answers_as_text(curated, base, folder) if setting in ANSWERS else curated / "replay_text.parquet",
             pretrained=folder / "pretrained",
             curve=folder / "curve",
             metrics=folder / "pretrain.json",
@@ -118,6 +122,20 @@ def run(setting: str, seed: int, tried: dict[str, Any], project: Path, kept: Pat
     record = {"setting": setting, "seed": seed, "params": params.model_dump(), "seconds": seconds}
     write_json(result, record | {"machine": machine(), "metrics": metrics} | answers)
     print(f"{result.name}: {seconds:.0f} s, examined after {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def answers_as_text(curated: Path, base: Path, folder: Path) -> Path:
+    """The replay instructions as documents in the base's chat template, without the token that begins a text."""
+    tokenizer = load_tokenizer(base)
+    rows = read_table(curated / "replay_instructions.parquet", INSTRUCTION).to_pylist()
+    texts = (tokenizer.apply_chat_template(row["messages"], tokenize=False) for row in rows)
+    kept = ("id", "entity", "source", "location")
+    documents = (
+        {name: row[name] for name in kept} | {"text": text.removeprefix(tokenizer.bos_token or "")}
+        for row, text in zip(rows, texts, strict=True)
+    )
+    write_table(documents, DOCUMENT, folder / "answers.parquet")
+    return folder / "answers.parquet"
 
 
 def chosen_items(curated: Path) -> list[dict[str, Any]]:

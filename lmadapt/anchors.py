@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import UserError
-from lmadapt.labelled_head import CHUNK_ELEMENTS, LabelledCrossEntropy, labelled_head
+from lmadapt.labelled_head import LabelledCrossEntropy, labelled_head
 from lmadapt.packing import DOMAIN, REPLAY
 from lmadapt.sections import Section
 
@@ -25,7 +25,7 @@ what enters the head) and the labelled tokens of the whole step; summed over the
 
 KlTokens = Literal["replay", "domain", "all"]
 SOURCES = {"replay": [REPLAY], "domain": [DOMAIN], "all": [DOMAIN, REPLAY]}
-KL_CHUNK_ELEMENTS = CHUNK_ELEMENTS // 4  # logits of two models at once, in fp32, and the work on them
+KL_CHUNK_ELEMENTS = 2**24  # logits of two models, and the work on them, in fp32: 64 MiB each
 DAMPING = 1e-3  # of SI, Zenke et al. 2017
 SCALED = "this model scales or caps its logits, which this anchor does not support; set it to 0"
 

@@ -111,7 +111,7 @@ def own_forward(model: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in ("forward", "_original_forward"):
+        for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
             model.__dict__.pop(name, None)
         if forward is not None:
             model.forward = forward

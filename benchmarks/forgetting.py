@@ -221,6 +221,13 @@ def report(project: Path, kept: Path, picture: Path) -> None:
         repetitions=len(SEEDS),
     )
     picture.write_text(frontier(rows), encoding="utf-8")
+    for row in rows:  # a table for docs/forgetting.md
+        found, lost = row["domain_gain"], row["general_change"]
+        (low, high), (worst, best) = found["interval"], (100 * end for end in lost["interval"])
+        print(
+            f"| {row['setting']} | {found['value']:.3f} [{low:.3f}, {high:.3f}] | {100 * row['domain_gain_ratio']:.0f} % | "
+            f"{100 * lost['difference']:+.1f} [{worst:+.1f}, {best:+.1f}] | {lost['noninferiority_p']:.2g} |"
+        )
 
 
 def change(items: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> Any:

@@ -225,8 +225,8 @@ def report(project: Path, kept: Path, picture: Path) -> None:
         found, lost = row["domain_gain"], row["general_change"]
         (low, high), (worst, best) = found["interval"], (100 * end for end in lost["interval"])
         print(
-            f"| {row['setting']} | {found['value']:.3f} [{low:.3f}, {high:.3f}] | {100 * row['domain_gain_ratio']:.0f} % | "
-            f"{100 * lost['difference']:+.1f} [{worst:+.1f}, {best:+.1f}] | {lost['noninferiority_p']:.2g} |"
+            f"| {row['setting']} | {found['value']:.3f} [{low:.3f}, {high:.3f}] "
+            f"| {100 * row['domain_gain_ratio']:.0f} % | {100 * lost['difference']:+.1f} [{worst:+.1f}, {best:+.1f}] | {lost['noninferiority_p']:.2g} |"
         )
 
 

@@ -224,9 +224,10 @@ def report(project: Path, kept: Path, picture: Path) -> None:
     for row in rows:  # a table for docs/forgetting.md
         found, lost = row["domain_gain"], row["general_change"]
         (low, high), (worst, best) = found["interval"], (100 * end for end in lost["interval"])
+        ratio, moved = 100 * row["domain_gain_ratio"], 100 * lost["difference"]
+        gained = f"{found['value']:.3f} [{low:.3f}, {high:.3f}] | {ratio:.0f} %"
         print(
-            f"| {row['setting']} | {found['value']:.3f} [{low:.3f}, {high:.3f}] "
-            f"| {100 * row['domain_gain_ratio']:.0f} % | {100 * lost['difference']:+.1f} [{worst:+.1f}, {best:+.1f}] | {lost['noninferiority_p']:.2g} |"
+            f"| {row['setting']} | {gained} | {moved:+.1f} [{worst:+.1f}, {best:+.1f}] | {lost['noninferiority_p']:.2g} |"
         )
 
 

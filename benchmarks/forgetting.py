@@ -224,11 +224,10 @@ def report(project: Path, kept: Path, picture: Path) -> None:
     for row in rows:  # a table for docs/forgetting.md
         found, lost = row["domain_gain"], row["general_change"]
         (low, high), (worst, best) = found["interval"], (100 * end for end in lost["interval"])
+        p = lost["noninferiority_p"]
         ratio, moved = 100 * row["domain_gain_ratio"], 100 * lost["difference"]
         gained = f"{found['value']:.3f} [{low:.3f}, {high:.3f}] | {ratio:.0f} %"
-        print(
-            f"| {row['setting']} | {gained} | {moved:+.1f} [{worst:+.1f}, {best:+.1f}] | {lost['noninferiority_p']:.2g} |"
-        )
+        print(f"| {row['setting']} | {gained} | {moved:+.1f} [{worst:+.1f}, {best:+.1f}] | {p:.2g} |")
 
 
 def change(items: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> Any:

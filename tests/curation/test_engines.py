@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,15 +20,31 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "rows.parquet"
 
 
+def where(table: pa.Table) -> tuple[int, int]:
+    return len(table), os.getpid()
+
+
+def fail(table: pa.Table) -> None:
+    raise UserError(f"{len(table)} rows")
+
+
 @pytest.mark.parametrize("processes", [1, 3, None])
-def test_results_come_in_the_order_of_the_groups(processes: int | None, file: Path) -> None:
-    assert list(map_groups(len, file, DOCUMENT, processes=processes, **LOCAL)) == [0, 1, 2, 3, 4]
+def test_results_come_in_the_order_of_the_groups(
+    processes: int | None, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.engines.GROUPS_A_PROCESS", 1)
+    found = list(map_groups(where, file, DOCUMENT, processes=processes, **LOCAL))
+    assert [rows for rows, _ in found] == [0, 1, 2, 3, 4]
+    assert (os.getpid() in {pid for _, pid in found}) == ((processes or os.cpu_count()) == 1)
 
 
-def test_an_error_in_a_group_is_raised(file: Path) -> None:
-    def fail(table: pa.Table) -> None:
-        raise UserError(f"{len(table)} rows")
+def test_few_groups_stay_in_this_process(file: Path) -> None:
+    assert {pid for _, pid in map_groups(where, file, DOCUMENT, processes=3, **LOCAL)} == {os.getpid()}
 
+
+@pytest.mark.parametrize("groups_a_process", [1, 4])
+def test_an_error_in_a_group_is_raised(groups_a_process: int, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curation.engines.GROUPS_A_PROCESS", groups_a_process)
     with pytest.raises(UserError, match="0 rows"):
         list(map_groups(fail, file, DOCUMENT, processes=2, **LOCAL))
 

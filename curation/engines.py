@@ -1,14 +1,14 @@
 """Where groups of rows are screened: in processes of this machine or by Daft on a Ray cluster; the same work."""
 
-import ctypes
 import multiprocessing
 import os
 import pickle
-import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +22,6 @@ Work = Callable[[pa.Table], Result]
 Read = Callable[[int], pa.Table]
 
 GROUPS_A_PROCESS = 4  # fewer are screened sooner than another process has started
-PR_SET_PDEATHSIG = 1
 
 
 def map_groups(
@@ -59,9 +58,15 @@ _received: list[Any] = []  # what a process of the pool works with, sent to it o
 
 
 def _receive(work: Work[Any], read: Read) -> None:
-    """The pool's processes end with it, even where it is killed."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     _received[:] = work, read
+    threading.Thread(target=_end_with_owner, daemon=True).start()
+
+
+def _end_with_owner() -> None:
+    """End this process when the one that owns the pool is gone, killed or not: its parent, the fork server, stays."""
+    owner = multiprocessing.parent_process()
+    wait([owner.sentinel] if owner else [])
+    os._exit(1)
 
 
 def _on_received(group: int) -> Any:

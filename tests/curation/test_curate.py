@@ -192,7 +192,7 @@ def test_lengths_are_told_for_every_table(clean: Any) -> None:
 def test_processes_change_nothing(clean: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lmadapt.records.GROUP_ROWS", 9)
     monkeypatch.setattr("curation.engines.GROUPS_A_PROCESS", 1)
-    assert curate_records(raw_records(), processes=3) == clean
+    assert curate_records(raw_records(), processes=2) == clean
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=80)

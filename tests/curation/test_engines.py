@@ -1,4 +1,8 @@
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,6 +51,48 @@ def test_an_error_in_a_group_is_raised(groups_a_process: int, file: Path, monkey
     monkeypatch.setattr("curation.engines.GROUPS_A_PROCESS", groups_a_process)
     with pytest.raises(UserError, match="0 rows"):
         list(map_groups(fail, file, DOCUMENT, processes=2, **LOCAL))
+
+
+def sleep(table: pa.Table) -> int:
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+    return len(table)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from curation import engines
+from lmadapt.records import DOCUMENT
+from tests.curation.test_engines import LOCAL, sleep
+if __name__ == "__main__":
+    engines.GROUPS_A_PROCESS = 1
+    list(engines.map_groups(sleep, Path(sys.argv[1]), DOCUMENT, processes=2, **LOCAL))
+"""
+
+
+def runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_the_processes_end_with_one_that_is_killed(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    root = Path(__file__).parents[2]
+    command = [sys.executable, str(tmp_path / "program.py"), str(file)]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        workers = [int(process.stdout.readline()) for _ in range(2)]
+        process.send_signal(signal.SIGKILL)
+        until = time.monotonic() + 10
+        while any(map(runs, workers)) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not any(map(runs, workers))
 
 
 def test_ray_gives_the_decisions_and_tables_of_the_local_engine(monkeypatch: pytest.MonkeyPatch) -> None:

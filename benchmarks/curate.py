@@ -90,9 +90,10 @@ def measured(command: list[str], **options: Any) -> Row:
 
 def peer_python() -> str:
     """Python of the peers' environment, which is made on first use."""
-    python = Path(os.environ.get("LMADAPT_PEERS", VENV)) / "bin/python"
+    environment = Path(os.environ.get("LMADAPT_PEERS", VENV))
+    python = environment / "bin/python"
     if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS], check=True)
     return str(python)
 
@@ -160,11 +161,13 @@ def stage_row(folder: Path, size: str, planted: Planted, rows: list[Row], *, pro
     arguments = [word for option, path in options.items() for word in (f"--{option}", str(path))]
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
     row = measured([sys.executable, "-m", "stages.curate", *arguments], cwd=project, env=environment)
+    if processes > 1:  # neither counts processes of a pool, whose parent is the fork server
+        del row["cpu_seconds"], row["peak_mb"]
     decisions = pq.read_table(project / "curated/decisions.parquet").to_pandas().set_index("id")
     leaked = decisions.loc[list(planted.leaks)]
     gone = (leaked["outcome"] == "dropped") & leaked["rule"].isin(["leak", "language"])
     row |= {
-        "megabytes_per_cpu_second": planted.megabytes / row["cpu_seconds"],
+        **({"megabytes_per_cpu_second": planted.megabytes / row["cpu_seconds"]} if processes == 1 else {}),
         "leaks": len(leaked),
         "leak_recall": float(gone.mean()),
         "dropped": {

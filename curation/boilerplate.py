@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pyarrow as pa
 
-from curation.words import mix, text_buffers
+from curation.words import mix, text_buffers, text_column
 
 MIN_DOCUMENTS = 10  # that share a line, before any share of them says something
 MIN_CHARACTERS = 12  # of a line: braces and "return" repeat everywhere
@@ -34,7 +34,7 @@ def common_lines(groups: Iterable[pa.Array], min_fraction: float) -> np.ndarray:
 
 def remove_lines(texts: Sequence[str], common: np.ndarray) -> Iterator[tuple[int, str, int]]:
     """For each text with lines of these hashes: its index, the text without them, and how many they were."""
-    hashes, offsets = line_hashes(pa.array(texts, pa.large_string()))
+    hashes, offsets = line_hashes(text_column(texts))
     marked = np.isin(hashes, common)
     counts = np.add.reduceat(marked, offsets[:-1], dtype=np.int64) if texts else offsets[:0]
     for text in np.flatnonzero(counts).tolist():

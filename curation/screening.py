@@ -20,7 +20,7 @@ from curation.languages import find_languages, language_problem
 from curation.near_duplicates import KEYS, WordStore, band_keys
 from curation.personal_data import mask_personal_data
 from curation.quality import conversation_problem, text_problems
-from curation.words import Words, digest, split_words
+from curation.words import Words, digest, split_words, text_column
 
 Record = dict[str, Any]
 
@@ -79,7 +79,7 @@ def screen(table: pa.Table, rules: Rules) -> Screened:
     for record, texts in zip(records, contents, strict=True):
         _set_contents(record, texts)
     texts = _number_texts(rows, records)
-    column = pa.array(texts, pa.large_string())
+    column = text_column(texts)
     words = split_words(column)
     _judge(rows, records, column, words, rules)
     owner = {text: row for row in rows for text in (row.texts[1:] or row.texts)}

@@ -9,6 +9,7 @@ lines are folded by Python first. A hash has 32 bits: one pair of different word
 import functools
 import hashlib
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,21 +65,46 @@ def _fold_characters(text: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
-def _fold_lines(text: str) -> str:
-    lines, data = text.split("\n"), np.frombuffer(text.encode(), np.uint8)
-    foreign = np.searchsorted(np.flatnonzero(data == 10), np.flatnonzero(data > 127))
-    for number in np.unique(foreign).tolist():
-        lines[number] = _fold_characters(lines[number])
-    return "\n".join(lines)
-
-
 def _folded(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """UTF-8 bytes and offsets of a column, texts that are not ASCII folded."""
-    foreign = pc.not_equal(pc.binary_length(texts), pc.utf8_length(texts))
-    if pc.any(foreign).as_py():
-        changed = pa.array(map(_fold_lines, texts.filter(foreign).to_pylist()), pa.large_string())
-        texts = pc.replace_with_mask(texts, foreign, changed)
-    return text_buffers(texts)
+    """UTF-8 bytes and offsets of a column, with the lines folded that are not ASCII."""
+    data, places = text_buffers(texts)
+    bounds = np.empty((int(np.count_nonzero(data[: places[-1]] > 127)), 2), np.int64)
+    bounds = bounds[: _foreign_lines(data, places, bounds)] if len(bounds) else bounds
+    if not len(bounds):
+        return data, places
+    pieces, lengths, done = [], [0], 0
+    for start, end in bounds.tolist():
+        pieces += [data[done:start].data, _fold_characters(data[start:end].tobytes().decode()).encode()]
+        lengths.append(len(pieces[-1]) - (end - start))
+        done = end
+    grown = np.cumsum(lengths)[np.searchsorted(bounds[:, 0], places)]
+    return np.frombuffer(b"".join([*pieces, data[done:].data]), np.uint8), places + grown
+
+
+@numba.njit(nogil=True, cache=True)
+def _foreign_lines(data, places, bounds):
+    """Start and end of each line with a character that is not ASCII, into `bounds`; returns their number."""
+    count = 0
+    for text in range(len(places) - 1):
+        start, bits = places[text], 0
+        for place in range(places[text], places[text + 1]):
+            bits |= data[place]
+            if data[place] == 10:
+                if bits > 127:
+                    bounds[count, 0], bounds[count, 1] = start, place
+                    count += 1
+                start, bits = place + 1, 0
+        if bits > 127:
+            bounds[count, 0], bounds[count, 1] = start, places[text + 1]
+            count += 1
+    return count
+
+
+def text_column(texts: Iterable[str]) -> pa.Array:
+    """A column of large_string. `pa.array` would import pandas to ask whether it was given a Series of it."""
+    encoded = [text.encode() for text in texts]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    return pa.LargeStringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
 
 
 def text_buffers(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -94,8 +120,9 @@ def split_words(texts: Any) -> Words:
     A word is a run of letters, marks and digits of the folded text; punctuation parts words. Beyond the Basic
     Multilingual Plane ideographs stand alone, pictographs part words, and everything else is a letter.
     """
-    column = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.large_string())
-    data, offsets = _folded(column.cast(pa.large_string()).fill_null(""))
+    column = texts if isinstance(texts, pa.Array) else text_column(texts)
+    column = column.cast(pa.large_string())
+    data, offsets = _folded(column.fill_null("") if column.null_count else column)
     hashes = np.empty(int(offsets[-1] - offsets[0]) + 1, np.uint32)  # what is not filled costs no memory
     ends = np.zeros(len(offsets), np.int64)
     count = _hash_words(data, offsets, character_classes(), _OPERATOR_HASHES, hashes, ends)
@@ -130,9 +157,14 @@ def word_hash(word: str) -> int:
 def character_classes() -> np.ndarray:
     """What each character of the Basic Multilingual Plane is, shape (65536,), uint8."""
     plane = [chr(code) if not 0xD800 <= code < 0xE000 else " " for code in range(2**16)]
-    characters = pa.array(plane)
-    classes = np.where(pc.match_substring_regex(characters, LETTER), IN_WORD, PART).astype(np.uint8)
-    classes[(classes == IN_WORD) & np.asarray(pc.match_substring_regex(characters, SPACELESS))] = ALONE
+    characters = text_column(plane)
+    letters, spaceless = (
+        np.unpackbits(
+            np.frombuffer(pc.match_substring_regex(characters, kind).buffers()[1], np.uint8), bitorder="little"
+        )
+        for kind in (LETTER, SPACELESS)
+    )
+    classes = np.where(letters, np.where(spaceless, ALONE, IN_WORD), PART).astype(np.uint8)
     for number, signs in enumerate(OPERATORS):
         classes[[ord(sign) for sign in signs]] = OPERATOR + number
     return classes

@@ -72,7 +72,8 @@ def _folded(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     bounds = bounds[: _foreign_lines(data, places, bounds)] if len(bounds) else bounds
     if not len(bounds):
         return data, places
-    pieces, lengths, done = [], [0], 0
+    pieces: list[Any] = []
+    lengths, done = [0], 0
     for start, end in bounds.tolist():
         pieces += [data[done:start].data, _fold_characters(data[start:end].tobytes().decode()).encode()]
         lengths.append(len(pieces[-1]) - (end - start))

@@ -65,40 +65,21 @@ def _fold_characters(text: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
+def _fold_lines(text: str) -> str:
+    lines, data = text.split("\n"), np.frombuffer(text.encode(), np.uint8)
+    foreign = np.searchsorted(np.flatnonzero(data == 10), np.flatnonzero(data > 127))
+    for number in np.unique(foreign).tolist():
+        lines[number] = _fold_characters(lines[number])
+    return "\n".join(lines)
+
+
 def _folded(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """UTF-8 bytes and offsets of a column, with the lines folded that are not ASCII."""
-    data, places = text_buffers(texts)
-    bounds = np.empty((int(np.count_nonzero(data[: places[-1]] > 127)), 2), np.int64)
-    bounds = bounds[: _foreign_lines(data, places, bounds)] if len(bounds) else bounds
-    if not len(bounds):
-        return data, places
-    pieces: list[Any] = []
-    lengths, done = [0], 0
-    for start, end in bounds.tolist():
-        pieces += [data[done:start].data, _fold_characters(data[start:end].tobytes().decode()).encode()]
-        lengths.append(len(pieces[-1]) - (end - start))
-        done = end
-    grown = np.cumsum(lengths)[np.searchsorted(bounds[:, 0], places)]
-    return np.frombuffer(b"".join([*pieces, data[done:].data]), np.uint8), places + grown
-
-
-@numba.njit(nogil=True, cache=True)
-def _foreign_lines(data, places, bounds):
-    """Start and end of each line with a character that is not ASCII, into `bounds`; returns their number."""
-    count = 0
-    for text in range(len(places) - 1):
-        start, bits = places[text], 0
-        for place in range(places[text], places[text + 1]):
-            bits |= data[place]
-            if data[place] == 10:
-                if bits > 127:
-                    bounds[count, 0], bounds[count, 1] = start, place
-                    count += 1
-                start, bits = place + 1, 0
-        if bits > 127:
-            bounds[count, 0], bounds[count, 1] = start, places[text + 1]
-            count += 1
-    return count
+    foreign = pc.not_equal(pc.binary_length(texts), pc.utf8_length(texts))
+    if pc.any(foreign).as_py():
+        changed = text_column(map(_fold_lines, texts.filter(foreign).to_pylist()))
+        texts = pc.replace_with_mask(texts, foreign, changed)
+    return text_buffers(texts)
 
 
 def text_column(texts: Iterable[str]) -> pa.Array:

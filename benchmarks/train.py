@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.record import write_results
-from lmadapt.callbacks import CHECKPOINT_SECONDS
 from planning.memory_model import Setting, read_shape, step_memory, total
 
 PUBLISHED = Path(__file__).parent / "published_memory.json"
@@ -39,6 +38,7 @@ SETTINGS = [  # model, method, tokens a row, rank, share of tokens that carry lo
     ("gemma", "lora", 1024, 32, 1.0),
     ("gemma", "full", 256, 16, 0.4),
 ]
+CHECKPOINT_SECONDS = 300  # checkpoint_minutes of the recipes
 
 
 def main() -> None:

@@ -1,9 +1,12 @@
 """What watches a training: that gradients reach every tensor, how far it is, when a checkpoint is due."""
 
 import math
+import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +17,7 @@ from lmadapt.errors import UserError
 from lmadapt.packing import Row
 
 GRADIENT_CHECK_STEPS = 3
-CHECKPOINT_SECONDS = 300.0  # between two checkpoints; a run shorter than this writes none
+CHECKPOINT_NOW = Path(".lmadapt/checkpoint-now")  # a file that asks for one; removed when it is written
 
 
 class GradientCheck(TrainerCallback):
@@ -66,7 +69,7 @@ class GradientCheck(TrainerCallback):
 
 
 class Progress(TrainerCallback):
-    """A bar in tokens, with tokens per second and the time left; and the decision when to write a checkpoint."""
+    """A bar in tokens, with tokens per second and the time left."""
 
     def __init__(self, rows: Sequence[Row], rows_per_step: int) -> None:
         tokens = [len(row["input_ids"]) for row in rows]
@@ -77,14 +80,10 @@ class Progress(TrainerCallback):
         interval = 0.5 if sys.stderr.isatty() else 15.0
         done = sum(self.tokens[: state.global_step])
         self.bar = tqdm(total=sum(self.tokens), initial=done, unit="tokens", desc="training", mininterval=interval)
-        self.saved = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Advance by the tokens of the step; ask for a checkpoint when the last is long ago."""
+        """Advance by the tokens of the step."""
         self.bar.update(self.tokens[state.global_step - 1])
-        if time.monotonic() - self.saved >= CHECKPOINT_SECONDS and state.global_step < state.max_steps:
-            control.should_save = True
-            self.saved = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **others: Any) -> None:
         """Show the loss of the step."""
@@ -94,3 +93,36 @@ class Progress(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Leave the full bar standing."""
         self.bar.close()
+
+
+class Checkpoints(TrainerCallback):
+    """Have a checkpoint written every `minutes`, on request by the file CHECKPOINT_NOW, and when told to end.
+
+    SIGTERM and SIGINT end the training after the step under way; `told` is then the signal's number.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self.seconds, self.told = 60 * minutes, 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Start the clock, and listen to signals (which Python allows in the main thread only)."""
+        self.saved = time.monotonic()
+        main = threading.current_thread() is threading.main_thread()
+        self.before = {one: signal.signal(one, self._tell) for one in (signal.SIGTERM, signal.SIGINT)} if main else {}
+
+    def _tell(self, number: int, frame: Any) -> None:
+        self.told = number
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Decide; after the last step there is nothing left to lose."""
+        asked = CHECKPOINT_NOW.exists()
+        due = asked or self.told or time.monotonic() - self.saved >= self.seconds
+        if due and state.global_step < state.max_steps:
+            control.should_save, control.should_training_stop = True, bool(self.told)
+            CHECKPOINT_NOW.unlink(missing_ok=True)
+            self.saved = time.monotonic()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Listen no more."""
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

@@ -7,6 +7,14 @@ class UserError(Exception):
     exit_code = 1
 
 
+class Interrupted(UserError):
+    """The process was told to end and did, with its work kept; 75 after SIGTERM (come again), 130 after SIGINT."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class Unavailable(UserError):
     """Something outside, such as a hub, a remote or a server, cannot be reached now: a second try may pass.
 

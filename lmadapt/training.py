@@ -3,8 +3,10 @@
 import functools
 import hashlib
 import json
+import logging
 import math
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,22 +19,26 @@ from pandas import DataFrame
 from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from pydantic import Field
+from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
 from lmadapt.adapters import Targets
 from lmadapt.anchors import AnchorParams, PathIntegral, Penalty, Quadratic
-from lmadapt.callbacks import GradientCheck, Progress
+from lmadapt.callbacks import Checkpoints, GradientCheck, Progress
 from lmadapt.chat import IGNORED, Encoded
-from lmadapt.errors import UserError
+from lmadapt.errors import Interrupted, UserError
 from lmadapt.files import atomic_folder, folder_sha256
 from lmadapt.labelled_head import labelled_head, own_forward
 from lmadapt.packing import Row, pack
 from lmadapt.replay import Document, Mixture, mix_replay
 
-Schedule = Literal["cosine", "constant"]
+log = logging.getLogger(__name__)
+
+Schedule = Literal["cosine", "wsd", "constant"]
 
 CHECKPOINTS = Path(".lmadapt/checkpoints")
+WRITING = "writing"  # where a checkpoint is until it is whole
 MAX_GRADIENT_NORM = 1.0
 SAMPLE_TOKENS = 64  # on which the labelled head is compared with the model's own
 
@@ -47,6 +53,7 @@ class TrainingParams(AnchorParams):
     learning_rate: float = Field(gt=0)
     lr_schedule: Schedule
     warmup_fraction: float = Field(ge=0, lt=1)
+    decay_fraction: float = Field(gt=0, le=1)
     weight_decay: float = Field(ge=0)
     max_tokens: int = Field(ge=1)
     max_sequence_tokens: int = Field(ge=8)
@@ -54,6 +61,7 @@ class TrainingParams(AnchorParams):
     replay_fraction: float = Field(ge=0, lt=1)
     replay_source: Literal["general", "self"]
     replay_weights: dict[str, Annotated[float, Field(ge=0)]]
+    checkpoint_minutes: float = Field(ge=0)
 
     @property
     def rows_per_step(self) -> int:
@@ -116,8 +124,10 @@ def train(
     checkpoints: Path,
     lr_schedule: Schedule = "constant",
     warmup_fraction: float = 0.0,
+    decay_fraction: float = 0.2,
     weight_decay: float = 0.0,
     seed: int = 0,
+    checkpoint_minutes: float = 5.0,
     penalties: Sequence[Penalty] = (),
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Outcome:
@@ -127,25 +137,31 @@ def train(
     products are in bf16, trainable parameters in their own type. Continues from the newest whole checkpoint in
     `checkpoints`. The same arguments give the same model, bit by bit, on the same CPU with as many threads,
     interrupted or not. Raises UserError naming the step where the loss is not finite, and where a trainable tensor
-    gets no gradient.
+    gets no gradient; Interrupted after SIGTERM or SIGINT, with a checkpoint of the step under way.
     """
-    use_cache = model.config.use_cache
+    use_cache, keeper = model.config.use_cache, Checkpoints(checkpoint_minutes)
     trainer = _Trainer(
         model=model,
         args=_arguments(checkpoints, rows_per_step, learning_rate, weight_decay, seed),
         train_dataset=list(rows),
         data_collator=default_data_collator,
-        callbacks=[GradientCheck(), Progress(rows, rows_per_step), *callbacks],
+        callbacks=[GradientCheck(), Progress(rows, rows_per_step), keeper, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.penalties = penalties
-    trainer.lr_factor = functools.partial(lr_factor, schedule=lr_schedule, warmup_fraction=warmup_fraction)
+    trainer.lr_factor = functools.partial(
+        lr_factor, schedule=lr_schedule, warmup_fraction=warmup_fraction, decay_fraction=decay_fraction
+    )
     sample = torch.tensor(rows[0]["input_ids"][:SAMPLE_TOKENS], device=model.device)
     language_model = model.get_base_model() if isinstance(model, PeftModel) else model
     # LoRA layers would cast their input to fp32, and autocast it back: a tenth of a CPU step.
     with own_forward(model), labelled_head(language_model, sample), disable_input_dtype_casting(model):
         trainer.train(resume_from_checkpoint=_newest_whole(checkpoints))
     model.config.use_cache = use_cache
+    if keeper.told and trainer.state.global_step < trainer.state.max_steps:
+        place = f"step {trainer.state.global_step} of {trainer.state.max_steps}"
+        code = 75 if keeper.told == signal.SIGTERM else 128 + keeper.told
+        raise Interrupted(f"told to end after {place}; run it again to go on from there", code)
     return Outcome(
         tokens=sum(len(row["input_ids"]) for row in rows),
         loss_tokens=sum(label != IGNORED for row in rows for label in row["labels"]),
@@ -158,14 +174,21 @@ def train(
     )
 
 
-def lr_factor(step: int, steps: int, *, schedule: Schedule, warmup_fraction: float) -> float:
+def lr_factor(
+    step: int, steps: int, *, schedule: Schedule, warmup_fraction: float, decay_fraction: float = 0.2
+) -> float:
     """Share of the learning rate in step `step` (from 0) of `steps`: linear warm-up, then constant or cosine to 0.
 
+    `wsd` stays constant until the last `decay_fraction` of the steps, where it falls as 1 - sqrt to 0 (warm-up, stable,
+    decay: Hu et al. 2024, arXiv 2404.06395; the shape of its end: Hägele et al. 2024, arXiv 2405.18392).
     Unlike transformers' schedules it starts above zero: with a dozen steps, a first step of rate 0 is a step lost.
     """
     warmup = math.ceil(steps * warmup_fraction)
     if step < warmup:
         return (step + 1) / (warmup + 1)
+    if schedule == "wsd":
+        decay = max(1, math.ceil(steps * decay_fraction))
+        return 1 - math.sqrt(max(0, step - (steps - decay)) / decay)
     if schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
@@ -196,9 +219,11 @@ def trained(
         learning_rate=params.learning_rate,
         lr_schedule=params.lr_schedule,
         warmup_fraction=params.warmup_fraction,
+        decay_fraction=params.decay_fraction,
         weight_decay=params.weight_decay,
         seed=params.seed,
         penalties=penalties,
+        checkpoint_minutes=params.checkpoint_minutes,
         checkpoints=CHECKPOINTS / f"{stage}-{digest.hexdigest()[:16]}",
     )
     for folder in CHECKPOINTS.glob(f"{stage}-*"):
@@ -232,6 +257,24 @@ class _Trainer(Trainer):
         processes = self.accelerator.num_processes
         return loss + sum(processes * penalty(inputs, num_items_in_batch) for penalty in self.penalties)
 
+    def _get_output_dir(self, trial: Any) -> str:
+        return f"{self.args.output_dir}/{WRITING}"
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Under another name until it is whole; where there is no room for it, training goes on with the older one."""
+        folder, writing = Path(self.args.output_dir), Path(self._get_output_dir(trial))
+        try:
+            super()._save_checkpoint(model, trial)
+            older = list(folder.glob("checkpoint-*"))
+            for fresh in writing.glob("checkpoint-*"):
+                fresh.rename(folder / fresh.name)
+            for outdated in older:
+                shutil.rmtree(outdated)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            log.warning("step %d: no checkpoint was written, training goes on: %s", self.state.global_step, error)
+        finally:
+            shutil.rmtree(writing, ignore_errors=True)
+
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: self.lr_factor(step, num_training_steps))
         return self.lr_scheduler
@@ -259,7 +302,7 @@ def _arguments(
         activation_checkpointing=gpu,  # trades a third more computing for the memory a GPU is short of
         logging_steps=1,
         logging_nan_inf_filter=False,
-        save_strategy="no",  # Progress asks for checkpoints, by time
+        save_strategy="no",  # Checkpoints asks for them
         save_total_limit=1,
         report_to="none",
         disable_tqdm=True,

@@ -1,18 +1,21 @@
 import contextlib
+import errno
 import itertools
 import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
-from lmadapt import training
+from lmadapt import callbacks, training
 from lmadapt.adapters import add_lora
 from lmadapt.chat import IGNORED, Encoded
-from lmadapt.errors import UserError
+from lmadapt.errors import Interrupted, UserError
 from lmadapt.models import load_bf16, load_nf4, load_unpacked_nf4
 from lmadapt.packing import Row, pack
 from lmadapt.replay import mix_replay
@@ -35,6 +38,8 @@ PARAMS: dict[str, Any] = {
         "replay_fraction": 0.1,
         "replay_source": "general",
         "replay_weights": {},
+        "decay_fraction": 0.2,
+        "checkpoint_minutes": 5.0,
     },
     **{"kl_weight": 0.0, "kl_tokens": "replay", "l2_sp_weight": 0.0, "ewc_weight": 0.0, "si_weight": 0.0},
     **{"fisher_examples": 8, "frozen_layers": 0},
@@ -58,6 +63,10 @@ def _trainable(model: Any) -> dict[str, torch.Tensor]:
 
 def _equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def _lora(base: Path) -> Any:
+    return add_lora(load_bf16(base), rank=2, alpha=4, seed=0, dropout=0.1)
 
 
 class KeepGradient(TrainerCallback):
@@ -148,8 +157,8 @@ def test_unpacked_nf4_trains_the_same_adapter_as_packed(tiny_model: Path, tmp_pa
 def test_evaluating_in_the_middle_of_training_changes_nothing(tiny_model: Path, tmp_path: Path) -> None:
     models = [add_lora(load_nf4(tiny_model), rank=2, alpha=4, seed=0) for _ in range(2)]
     start = _trainable(models[0])
-    for model, callbacks in zip(models, ([], [EvaluateInTheMiddle()]), strict=True):
-        train(model, _rows(), **SETTINGS, checkpoints=tmp_path, callbacks=callbacks)
+    for model, between in zip(models, ([], [EvaluateInTheMiddle()]), strict=True):
+        train(model, _rows(), **SETTINGS, checkpoints=tmp_path, callbacks=between)
     assert _equal(*map(_trainable, models))
     first_layer = [name for name in start if ".layers.0." in name]
     assert all(not torch.equal(start[name], _trainable(models[1])[name]) for name in first_layer)
@@ -201,6 +210,80 @@ def test_warm_up_starts_above_zero_and_cosine_ends_near_it() -> None:
     assert all(later < earlier for earlier, later in itertools.pairwise(factors[4:]))
     assert 0 < factors[-1] < 0.02
     assert lr_factor(19, 20, schedule="constant", warmup_fraction=0.2) == 1.0
+
+
+def test_wsd_is_constant_until_its_decay_and_falls_as_one_less_the_root() -> None:
+    factors = [lr_factor(n, 20, schedule="wsd", warmup_fraction=0.1, decay_fraction=0.2) for n in range(20)]
+    assert factors[:2] == pytest.approx([1 / 3, 2 / 3])
+    assert factors[2:17] == [1.0] * 15
+    assert factors[16:] == pytest.approx([1 - math.sqrt(n / 4) for n in range(4)])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_training_after_the_step_under_way_and_it_goes_on_to_the_same_adapter(
+    number: int, code: int, tiny_model: Path, tmp_path: Path
+) -> None:
+    class Signalled(TrainerCallback):
+        def on_substep_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+            if state.global_step == 2:
+                os.kill(os.getpid(), number)
+
+    models = [_lora(tiny_model) for _ in range(3)]
+    whole = train(models[0], _rows(), **SETTINGS, checkpoints=tmp_path / "whole")
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=r"told to end after step 3 of \d+; run it again") as told:
+        train(models[1], _rows(), **SETTINGS, checkpoints=tmp_path / "cut", callbacks=[Signalled()])
+    assert told.value.exit_code == code
+    assert signal.getsignal(number) == before
+    assert [folder.name for folder in (tmp_path / "cut").iterdir()] == ["checkpoint-3"]
+    assert train(models[2], _rows(), **SETTINGS, checkpoints=tmp_path / "cut") == whole
+    assert _equal(_trainable(models[2]), _trainable(models[0]))
+
+
+def test_checkpoints_are_written_by_time_and_on_request_and_one_is_kept(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written: dict[str, list[int]] = {}
+
+    class Noted(TrainerCallback):
+        def __init__(self, name: str) -> None:
+            self.steps = written.setdefault(name, [])
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+            if args.output_dir == "asked" and state.global_step == 1:
+                callbacks.CHECKPOINT_NOW.parent.mkdir()
+                callbacks.CHECKPOINT_NOW.touch()
+
+        def on_save(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+            self.steps.append(state.global_step)
+            assert [folder.name for folder in Path(args.output_dir).iterdir()] == [f"checkpoint-{state.global_step}"]
+
+    for name, minutes in (("always", 0.0), ("asked", 5.0)):
+        options = {"checkpoint_minutes": minutes, "callbacks": [Noted(name)], "checkpoints": Path(name)}
+        steps = len(train(_lora(tiny_model), _rows(), **SETTINGS, **options).steps)
+    assert written == {"always": list(range(1, steps)), "asked": [2]}
+    assert not callbacks.CHECKPOINT_NOW.exists()
+
+
+def test_a_full_disk_costs_a_checkpoint_but_neither_the_older_one_nor_the_training(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    save = Trainer.save_model
+
+    def until_full(self: Trainer, *arguments: Any, **options: Any) -> None:
+        save(self, *arguments, **options)
+        if self.state.global_step > 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    models = [_lora(tiny_model) for _ in range(2)]
+    whole = train(models[0], _rows(), **SETTINGS, checkpoints=tmp_path / "whole")
+    monkeypatch.setattr(Trainer, "save_model", until_full)
+    options: dict[str, Any] = {"checkpoints": tmp_path / "full", "checkpoint_minutes": 0.0}
+    assert train(models[1], _rows(), **SETTINGS, **options) == whole
+    assert [folder.name for folder in (tmp_path / "full").iterdir()] == ["checkpoint-2"]
+    assert "step 3: no checkpoint was written, training goes on" in caplog.text
+    assert _equal(_trainable(models[1]), _trainable(models[0]))
 
 
 def test_a_step_smaller_than_a_row_is_refused() -> None:

@@ -21,8 +21,9 @@ PARAMS: dict[str, Any] = {
     "lora_alpha": 4,
     "target_modules": "all-linear",
     "learning_rate": 3e-3,
-    "lr_schedule": "cosine",
+    "lr_schedule": "wsd",
     "warmup_fraction": 0.1,
+    "decay_fraction": 0.2,
     "weight_decay": 0.0,
     "max_tokens": 1500,
     "max_sequence_tokens": 128,
@@ -37,6 +38,7 @@ PARAMS: dict[str, Any] = {
     "si_weight": 0.0,
     "fisher_examples": 4,
     "frozen_layers": 0,
+    "checkpoint_minutes": 5.0,
 }
 CHANGED: dict[str, Any] = {
     "seed": 1,
@@ -47,6 +49,7 @@ CHANGED: dict[str, Any] = {
     "learning_rate": 1e-2,
     "lr_schedule": "constant",
     "warmup_fraction": 0.5,
+    "decay_fraction": 0.6,
     "weight_decay": 10.0,
     "max_tokens": 900,
     "max_sequence_tokens": 64,
@@ -123,7 +126,7 @@ def test_a_second_run_elsewhere_gives_equal_files(
     assert folder_sha256(tmp_path / "again") == folder_sha256(plain)
 
 
-@pytest.mark.parametrize("key", PretrainParams.model_fields)
+@pytest.mark.parametrize("key", sorted({*PretrainParams.model_fields} - {"checkpoint_minutes"}))
 def test_every_key_changes_the_model(
     key: str, tiny_model: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

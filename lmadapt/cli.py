@@ -113,7 +113,7 @@ def doctor(
 
     Example: `lmadapt doctor --no-gradient`
     """
-    from lmadapt.doctor import diagnose
+    from planning.doctor import diagnose
 
     checks = diagnose(Path.cwd(), gradient=gradient)
     for check in checks:

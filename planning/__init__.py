@@ -1,1 +1,1 @@
-"""Whether a training fits before it starts: memory and time from the settings and the shape of the model alone."""
+"""Before a training starts: does it fit (plan), and is all in order that it needs (doctor)."""

@@ -118,7 +118,7 @@ def test_the_doctor_fails_only_on_a_failed_check(
         assert folder == project
         return [SimpleNamespace(name="memory", outcome=outcome, detail=f"[7.5] GiB, gradient {gradient}")]
 
-    monkeypatch.setitem(sys.modules, "lmadapt.doctor", SimpleNamespace(diagnose=diagnose))
+    monkeypatch.setitem(sys.modules, "planning.doctor", SimpleNamespace(diagnose=diagnose))
     done = lmadapt("doctor", "--no-gradient")
     assert done.exit_code == code
     assert f"{outcome:<8} memory: [7.5] GiB, gradient False" in done.output

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -302,6 +303,16 @@ def test_a_registry_that_does_not_answer_may_be_tried_again(project: Path, monke
         run_register(tracking_uri="http://me:secret@127.0.0.1:9")
     assert caught.value.exit_code == 75
     assert "secret" not in str(caught.value)
+
+
+def test_a_registry_that_accepts_and_never_answers_is_given_up_after_its_timeout(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Unavailable, match="timed out"):
+        run_register(tracking_uri=f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert not Path("metrics/register.json").exists()
 
 
 def test_a_registry_address_of_an_unknown_kind_is_refused(project: Path) -> None:

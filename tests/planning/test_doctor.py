@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lmadapt import doctor
 from lmadapt.chat import Encoded
-from lmadapt.doctor import Check, diagnose
 from lmadapt.models import load_tokenizer
 from lmadapt.records import RAW_TABLES, write_table
+from planning import doctor
+from planning.doctor import Check, diagnose
 from tests.tables import instruction
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from ruamel.yaml import YAML
 
+from flows.hand_off import hand_over
 from flows.run_stage import TEMPORARY_FAILURE, Outcome, StageFailed, run_stage
 
 
@@ -31,10 +32,29 @@ def repro(stage: str, project: Path) -> Outcome:
 
 
 @flow(name="adapt", log_prints=True)
-def adapt(project: Path | None = None) -> dict[str, str]:
-    """All stages of the project (a folder with dvc.yaml; default: the working folder); what became of each."""
+def adapt(project: Path | None = None, stages: list[str] | None = None) -> dict[str, str]:
+    """Stages of the project (a folder with dvc.yaml; default: the working folder), all if none is named, in its order.
+
+    What became of each. Raises ValueError for a name that is no stage.
+    """
     folder = (project or Path.cwd()).resolve()
-    return {stage: repro(stage, folder) for stage in stage_names(folder)}
+    known = stage_names(folder)
+    if unknown := [name for name in stages or [] if name not in known]:
+        raise ValueError(f"stages: {', '.join(unknown)} not in {folder / 'dvc.yaml'}, which has {', '.join(known)}")
+    return {name: repro(name, folder) for name in known if stages is None or name in stages}
+
+
+@task(task_run_name="{stage}", retries=2, retry_delay_seconds=[10, 60], retry_condition_fn=may_pass_later)
+def repro_handed_over(stage: str, commit: str, branch: str, project: Path) -> tuple[Outcome, str]:
+    """One stage at one commit, from and to the shared remotes; see flows/hand_off.py."""
+    return hand_over(stage, commit, branch, project, get_run_logger().info)
+
+
+@flow(name="stage", log_prints=True)
+def run_one_stage(stage: str, commit: str, branch: str, project: Path | None = None) -> str:
+    """One stage on this agent, in its own checkout; the commit on `branch` that the next stage is to start from."""
+    done: tuple[Outcome, str] = repro_handed_over(stage, commit, branch, (project or Path.cwd()).resolve())
+    return done[1]
 
 
 if __name__ == "__main__":

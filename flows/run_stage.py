@@ -5,9 +5,10 @@ import re
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 Outcome = Literal["ran", "unchanged", "restored from cache"]
@@ -18,7 +19,7 @@ TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h: what a stage exits with whe
 SAID: dict[Outcome, re.Pattern[str]] = {
     "ran": re.compile(r"Running stage '(.+)'"),
     "unchanged": re.compile(r"Stage '(.+)' didn't change, skipping"),
-    "restored from cache": re.compile(r"Stage '(.+)' is cached - skipping run"),
+    "restored from cache": re.compile(r"^(?:Stage|Pulling data for stage:) '(.+?)'(?: is cached - skipping run|$)"),
 }
 FAILED = re.compile(r"failed to reproduce '(.+?)'")
 EXITED = re.compile(r"exited with (-?\d+)")
@@ -37,19 +38,42 @@ class StageFailed(Exception):
         return f"stage {self.stage} failed with exit code {self.exit_code}: {why}"
 
 
-def run_stage(stage: str, project: Path, log: Callable[[str], None]) -> dict[str, Outcome]:
+def run_stage(
+    stage: str,
+    project: Path,
+    log: Callable[[str], None],
+    *,
+    pull: bool = False,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Outcome]:
     """`dvc repro STAGE` in `project`; what became of the stage and of each one before it, by name.
 
-    Each line of output goes to `log` at once. Raises StageFailed; ends every process it started when interrupted.
+    With `pull`, what is missing comes from the DVC remote. Each line of output goes to `log` at once. Raises
+    StageFailed; ends every process it started when interrupted.
     """
+    exit_code, lines = dvc(["repro", *(["--pull"] if pull else []), stage], project, log, environment)
+    if exit_code:
+        last_lines = lines[-30:]
+        text = "\n".join(last_lines)
+        failed, exited = FAILED.search(text), EXITED.findall(text)
+        raise StageFailed(failed[1] if failed else stage, int(exited[-1]) if exited else exit_code, last_lines)
+    return {said[1]: outcome for line in lines for outcome, pattern in SAID.items() if (said := pattern.search(line))}
+
+
+def dvc(
+    arguments: list[str],
+    project: Path,
+    log: Callable[[str], None],
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[int, list[str]]:
+    """`dvc ARGUMENTS` in a session of its own, its lines to `log` as they come; its exit code and its last lines."""
     # This Python first on PATH, since the commands in dvc.yaml say `python`.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    last_lines: deque[str] = deque(maxlen=30)
-    outcomes: dict[str, Outcome] = {}
+    lines: deque[str] = deque(maxlen=100_000)
     with subprocess.Popen(
-        [sys.executable, str(SUPERVISOR), str(os.getpid()), sys.executable, "-m", "dvc", "repro", stage],
+        [sys.executable, str(SUPERVISOR), str(os.getpid()), sys.executable, "-m", "dvc", *arguments],
         cwd=project,
-        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -60,15 +84,9 @@ def run_stage(stage: str, project: Path, log: Callable[[str], None]) -> dict[str
         try:
             for line in map(str.rstrip, process.stdout):
                 log(line)
-                last_lines.append(line)
-                outcomes |= {said[1]: outcome for outcome, pattern in SAID.items() if (said := pattern.search(line))}
+                lines.append(line)
         except BaseException:
             process.terminate()
             process.wait()  # the supervisor needs at most twice its grace
             raise
-    if process.returncode:
-        text = "\n".join(last_lines)
-        failed, exited = FAILED.search(text), EXITED.findall(text)
-        exit_code = int(exited[-1]) if exited else process.returncode
-        raise StageFailed(failed[1] if failed else stage, exit_code, list(last_lines))
-    return outcomes
+    return process.returncode, list(lines)

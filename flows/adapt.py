@@ -33,10 +33,7 @@ def repro(stage: str, project: Path) -> Outcome:
 
 @flow(name="adapt", log_prints=True)
 def adapt(project: Path | None = None, stages: list[str] | None = None) -> dict[str, str]:
-    """Stages of the project (a folder with dvc.yaml; default: the working folder), all if none is named, in its order.
-
-    What became of each. Raises ValueError for a name that is no stage.
-    """
+    """What became of the stages of the project (default: the working folder); ValueError for a name it has not."""
     folder = (project or Path.cwd()).resolve()
     known = stage_names(folder)
     if unknown := [name for name in stages or [] if name not in known]:

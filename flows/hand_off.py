@@ -5,34 +5,30 @@ whole graph (no `--single-item`), and what it would have to run first is refused
 """
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
-from flows.run_stage import Outcome, StageFailed, dvc, run_stage
+from flows.run_stage import Log, Outcome, StageFailed, dvc, run_stage
 
 NOT_HANDED_OVER = 78  # what flows/one_stage.sh exits with
-SHELL = Path(__file__).with_name("one_stage.sh")
 
 
-def hand_over(stage: str, commit: str, branch: str, project: Path, log: Callable[[str], None]) -> tuple[Outcome, str]:
+def hand_over(stage: str, commit: str, branch: str, project: Path, log: Log) -> tuple[Outcome, str]:
     """Run one stage at `commit`; push its outputs, then dvc.lock as a commit to `branch`; the outcome and that commit.
 
     Without a change of dvc.lock the commit is the one that was given. Raises StageFailed: 78 when an earlier stage
     was not handed over; what DVC or git say when a pull or a push fails, as when another run wrote to `branch`.
     """
     check_out(commit, project)
-    only = {"SHELL": str(SHELL), "LMADAPT_ONE_STAGE": stage}
     try:
-        outcome = run_stage(stage, project, log, pull=True, environment=only)[stage]
+        outcome = run_stage(stage, project, log, alone=True)[stage]
     except StageFailed as failure:
-        if failure.exit_code != NOT_HANDED_OVER:
+        if failure.exit_code != NOT_HANDED_OVER or failure.stage == stage:
             raise
         why = (
-            f"{failure.stage} comes before it and has no output for this commit in the DVC remote; run "
-            f"{failure.stage} on its agent first, or `dvc push --run-cache` where it ran"
+            f"{failure.stage} comes before it and has no output for this commit in the DVC remote; run it on its agent"
         )
-        raise StageFailed(stage, NOT_HANDED_OVER, [why]) from failure
-    exit_code, lines = dvc(["push", "--run-cache", stage], project, log)
+        raise StageFailed(stage, NOT_HANDED_OVER, [f"{why} first, or `dvc push --run-cache` where it ran"]) from failure
+    exit_code, lines = dvc(["push", "--run-cache", stage], project, log, {})
     if exit_code:
         raise StageFailed(stage, exit_code, ["dvc push failed: " + "; ".join(lines[-3:])])
     return outcome, publish(stage, branch, project)

@@ -5,14 +5,15 @@ import re
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 Outcome = Literal["ran", "unchanged", "restored from cache"]
+Log = Callable[[str], None]
 SUPERVISOR = Path(__file__).with_name("supervise.py")
+ONE_STAGE = Path(__file__).with_name("one_stage.sh")
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h: what a stage exits with when a second try may pass
 
 # What dvc 3.67 says about a stage, one line each.
@@ -38,20 +39,14 @@ class StageFailed(Exception):
         return f"stage {self.stage} failed with exit code {self.exit_code}: {why}"
 
 
-def run_stage(
-    stage: str,
-    project: Path,
-    log: Callable[[str], None],
-    *,
-    pull: bool = False,
-    environment: Mapping[str, str] = MappingProxyType({}),
-) -> dict[str, Outcome]:
+def run_stage(stage: str, project: Path, log: Log, *, alone: bool = False) -> dict[str, Outcome]:
     """`dvc repro STAGE` in `project`; what became of the stage and of each one before it, by name.
 
-    With `pull`, what is missing comes from the DVC remote. Each line of output goes to `log` at once. Raises
-    StageFailed; ends every process it started when interrupted.
+    `alone`: what comes before is taken from the DVC remote, never run. Each line of output goes to `log` at once.
+    Raises StageFailed; ends every process it started when interrupted.
     """
-    exit_code, lines = dvc(["repro", *(["--pull"] if pull else []), stage], project, log, environment)
+    only = {"SHELL": str(ONE_STAGE), "LMADAPT_ONE_STAGE": stage} if alone else {}
+    exit_code, lines = dvc(["repro", *(["--pull"] if alone else []), stage], project, log, only)
     if exit_code:
         last_lines = lines[-30:]
         text = "\n".join(last_lines)
@@ -60,12 +55,7 @@ def run_stage(
     return {said[1]: outcome for line in lines for outcome, pattern in SAID.items() if (said := pattern.search(line))}
 
 
-def dvc(
-    arguments: list[str],
-    project: Path,
-    log: Callable[[str], None],
-    environment: Mapping[str, str] = MappingProxyType({}),
-) -> tuple[int, list[str]]:
+def dvc(arguments: list[str], project: Path, log: Log, environment: dict[str, str]) -> tuple[int, list[str]]:
     """`dvc ARGUMENTS` in a session of its own, its lines to `log` as they come; its exit code and its last lines."""
     # This Python first on PATH, since the commands in dvc.yaml say `python`.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

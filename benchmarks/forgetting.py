@@ -38,6 +38,7 @@ PLAIN: dict[str, Any] = {
     "learning_rate": LEARNING_RATE,
     "lr_schedule": "cosine",
     "warmup_fraction": 0.1,
+    "decay_fraction": 0.2,
     "weight_decay": 0.0,
     "max_tokens": 10000,
     "max_sequence_tokens": 256,
@@ -52,6 +53,7 @@ PLAIN: dict[str, Any] = {
     "si_weight": 0.0,
     "fisher_examples": 32,
     "frozen_layers": 0,
+    "checkpoint_minutes": 5.0,
 }
 SELF_REPLAY = {"replay_fraction": 0.2, "replay_source": "self"}
 SETTINGS: dict[str, dict[str, Any]] = {

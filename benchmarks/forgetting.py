@@ -54,6 +54,11 @@ PLAIN: dict[str, Any] = {
     "fisher_examples": 32,
     "frozen_layers": 0,
     "checkpoint_minutes": 5.0,
+    "heldout_every_steps": 0,
+    "heldout_tokens": 1000,
+    "keep": "last",
+    "patience": None,
+    "retention_budget_bits_per_byte": None,
 }
 SELF_REPLAY = {"replay_fraction": 0.2, "replay_source": "self"}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -114,6 +119,7 @@ def run(setting: str, seed: int, tried: dict[str, Any], project: Path, kept: Pat
             base=base,
             corpus=curated / "corpus.parquet",
             replay=answers_as_text(curated, base, folder) if setting in ANSWERS else curated / "replay_text.parquet",
+            heldout=curated / "heldout_text.parquet",
             pretrained=folder / "pretrained",
             curve=folder / "curve",
             metrics=folder / "pretrain.json",

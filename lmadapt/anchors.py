@@ -195,7 +195,7 @@ def diagonal_fisher(model: Any, examples: Iterable[Encoded], *, seed: int) -> di
         hidden = hidden[labels[1:] != IGNORED].to(torch.bfloat16)
         parts = (part @ head.to(torch.bfloat16).t() for part in hidden.detach().split(32))
         drawn = [torch.multinomial(part.float().softmax(-1), 1, generator=generator)[:, 0] for part in parts]
-        LabelledCrossEntropy.apply(hidden, head, torch.cat(drawn)).backward()
+        LabelledCrossEntropy.apply(hidden, head, torch.cat(drawn))[0].backward()
         for name, tensor in trainable(model):
             if tensor.grad is not None:
                 fisher[name] += tensor.grad.square()

@@ -16,7 +16,7 @@ from lmadapt.answer_checks import score_answer
 from lmadapt.errors import UserError
 from lmadapt.generation import answer_in_batches
 from lmadapt.links import Examinee
-from lmadapt.scoring import Question, choose, encode_document, encode_item, score
+from lmadapt.scoring import Question, choose, encode_document, encode_item, score, texts_within
 
 PREDICTION = pa.schema(
     [
@@ -94,7 +94,7 @@ def set_exam(items: Iterable[Row], heldout: Iterable[Row], tokenizer: Any, *, he
     for item in ordered:
         _require_key(item)
     texts = list(heldout)
-    chosen = list(_within(texts, tokenizer, heldout_tokens, seed))
+    chosen = list(texts_within(texts, tokenizer, heldout_tokens, seed))
     for group in sorted({text["group"] for text in texts} - {document["group"] for document, _ in chosen}):
         log.warning("no %s text is measured: every held-out document has over %d tokens", group, heldout_tokens)
     return _encode(ordered, [document for document, _ in chosen], tokenizer)
@@ -169,21 +169,6 @@ def _score(item: Row, response: str) -> float:
     if item["choices"]:
         return float(response == item["choices"][item["answer"]])
     return score_answer(response, item["check"])
-
-
-def _within(
-    documents: Iterable[Row], tokenizer: Any, heldout_tokens: int, seed: int
-) -> Iterator[tuple[Row, list[Question]]]:
-    """Documents in an order drawn with `seed`, each that still fits into its group's share of tokens."""
-    ordered: Sequence[Row] = sorted(documents, key=lambda document: str(document["id"]))
-    left: dict[str, int] = {}
-    for index in np.random.default_rng(seed).permutation(len(ordered)):
-        document = ordered[index]
-        windows = encode_document(tokenizer, document["text"])
-        tokens = sum(len(window.continuations[0]) for window in windows)
-        if 0 < tokens <= left.setdefault(document["group"], heldout_tokens):
-            left[document["group"]] -= tokens
-            yield document, windows
 
 
 @contextmanager

@@ -8,6 +8,7 @@ and the gradient is formed while a chunk's logits are at hand (two multiplicatio
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,17 +20,20 @@ CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**26}  # logits held at once; on a CPU 
 
 
 class LabelledCrossEntropy(torch.autograd.Function):
-    """Sum of negative log-likelihoods in nats; multiplies in the type of `hidden`, sums and exponentials in fp32.
+    """Negative log-likelihoods in nats; multiplies in the type of `hidden`, sums and exponentials in fp32.
 
     hidden: [N, H], labelled positions only; weight: [V, H]; targets: [N] int64. Gradients for hidden, and for
     weight where it requires one (accumulated in fp32 over the chunks).
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The summed loss, a scalar in fp32; the gradients of it are kept for `backward`."""
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The summed loss, a scalar in fp32, whose gradients are kept for `backward`; and that of each target, [N]."""
         head = weight.to(hidden.dtype)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        each = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         hidden_gradient = torch.empty_like(hidden)
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         chunk = CHUNK_ELEMENTS["cpu" if hidden.device.type == "cpu" else "cuda"]
@@ -42,7 +46,9 @@ class LabelledCrossEntropy(torch.autograd.Function):
             highest = scores.amax(1, keepdim=True)
             picked = scores.gather(1, target)
             normaliser = scores.sub_(highest).exp_().sum(1, keepdim=True)
-            total += (normaliser.log() + highest - picked).sum()
+            losses = normaliser.log() + highest - picked
+            each[start : start + rows] = losses[:, 0]
+            total += losses.sum()
             # Softmax less the one-hot target, times the normaliser: subtracted in fp32, before any rounding.
             scores.scatter_add_(1, target, -normaliser)
             error = logits.copy_(scores)
@@ -51,7 +57,8 @@ class LabelledCrossEntropy(torch.autograd.Function):
                 weight_gradient += (error.t() @ (chunk.float() / normaliser).to(hidden.dtype)).float()
         ctx.save_for_backward(hidden_gradient, weight_gradient)
         ctx.weight_type = weight.dtype
-        return total
+        ctx.mark_non_differentiable(each)
+        return total, each
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -73,8 +80,17 @@ def _workspace(
     )
 
 
-def labelled_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Summed loss in nats of predicting each label from the position before it.
+@dataclass
+class LabelledOutput(CausalLMOutput):
+    """Also what each labelled token, in the order of its labels, lost: nats, without gradient."""
+
+    token_losses: torch.Tensor | None = None
+
+
+def labelled_loss(
+    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss in nats of predicting each label from the position before it: summed, and of each without gradient.
 
     hidden: [B, L, H]; weight: [V, H]; labels: [B, L] int64 with IGNORED where there is no loss. Under autocast the
     multiplications are in its type, as those of a linear layer are.
@@ -84,8 +100,8 @@ def labelled_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tens
         hidden = hidden.to(torch.get_autocast_dtype(kind))
     targets = labels[:, 1:]
     labelled = targets != IGNORED
-    loss: torch.Tensor = LabelledCrossEntropy.apply(hidden[:, :-1][labelled], weight, targets[labelled])
-    return loss
+    total, each = LabelledCrossEntropy.apply(hidden[:, :-1][labelled], weight, targets[labelled])
+    return total, each
 
 
 @contextmanager
@@ -125,8 +141,8 @@ def _forward_with_loss(model: Any, original: Callable[..., Any]) -> Callable[...
         # With a cache, transformers would not look for the examples packed into a row.
         hidden = model.base_model(*inputs, **{**options, "use_cache": False}).last_hidden_state
         items = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-        loss = labelled_loss(hidden, model.get_output_embeddings().weight, labels) / items
-        return CausalLMOutput(loss=loss, hidden_states=(hidden,))
+        total, each = labelled_loss(hidden, model.get_output_embeddings().weight, labels)
+        return LabelledOutput(loss=total / items, hidden_states=(hidden,), token_losses=each)
 
     return forward
 

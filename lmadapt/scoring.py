@@ -1,7 +1,7 @@
 """Log-likelihoods, in nats: every choice of every question under one tree-shaped mask, and bits per byte of text."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -99,6 +99,21 @@ def encode_document(tokenizer: Any, text: str) -> list[Question]:
         end = min(begin + size // 2, len(tokens))
         windows.append(Question([start, *tokens[end - size : begin]], [tokens[begin:end]]))
     return windows
+
+
+def texts_within(
+    documents: Iterable[dict[str, Any]], tokenizer: Any, heldout_tokens: int, seed: int
+) -> Iterator[tuple[dict[str, Any], list[Question]]]:
+    """Rows of HELDOUT in an order drawn with `seed`, each that still fits into its group's share, and its windows."""
+    ordered: Sequence[dict[str, Any]] = sorted(documents, key=lambda document: str(document["id"]))
+    left: dict[str, int] = {}
+    for index in np.random.default_rng(seed).permutation(len(ordered)):
+        document = ordered[index]
+        windows = encode_document(tokenizer, document["text"])
+        tokens = sum(len(window.continuations[0]) for window in windows)
+        if 0 < tokens <= left.setdefault(document["group"], heldout_tokens):
+            left[document["group"]] -= tokens
+            yield document, windows
 
 
 def choose(likelihoods: Sequence[float], choices: Sequence[str]) -> int:

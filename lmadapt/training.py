@@ -25,13 +25,15 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from lmadapt.adapters import Targets
 from lmadapt.anchors import AnchorParams, PathIntegral, Penalty, Quadratic
-from lmadapt.callbacks import Checkpoints, GradientCheck, Progress
 from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import Interrupted, UserError
 from lmadapt.files import atomic_folder, folder_sha256
 from lmadapt.labelled_head import labelled_head, own_forward
-from lmadapt.packing import Row, pack
+from lmadapt.packing import DOMAIN, REPLAY, Row, pack
+from lmadapt.records import HELDOUT, read_table
 from lmadapt.replay import Document, Mixture, mix_replay
+from watching.callbacks import Checkpoints, GradientCheck, Progress
+from watching.heldout import Evaluation, Heldout, HeldoutParams, evaluations
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +42,11 @@ Schedule = Literal["cosine", "wsd", "constant"]
 CHECKPOINTS = Path(".lmadapt/checkpoints")
 WRITING = "writing"  # where a checkpoint is until it is whole
 MAX_GRADIENT_NORM = 1.0
+COLUMNS = ["step", "learning_rate", "gradient_norm", "loss", "domain", "replay"]  # nats per labelled token
 SAMPLE_TOKENS = 64  # on which the labelled head is compared with the model's own
 
 
-class TrainingParams(AnchorParams):
+class TrainingParams(AnchorParams, HeldoutParams):
     """What both trainings are told; tokens are those of the model's tokenizer."""
 
     seed: int = Field(ge=0)
@@ -73,6 +76,11 @@ class TrainingParams(AnchorParams):
             )
         return self.batch_tokens // self.max_sequence_tokens
 
+    def heldout(self, tokenizer: Any, file: Path) -> Heldout | None:
+        """What scores the table HELDOUT of `file` during training, if it is to be."""
+        documents = read_table(file, HELDOUT).to_pylist() if self.heldout_every_steps else []
+        return Heldout(self, documents, tokenizer, self.seed) if self.heldout_every_steps else None
+
     def mix(self, domain: Sequence[Document], replay: Sequence[Document]) -> tuple[Mixture, list[Row]]:
         """What is trained on, and its rows in order."""
         mixture = mix_replay(
@@ -88,12 +96,14 @@ class TrainingParams(AnchorParams):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training did; `steps` holds one record per optimiser step: step, learning_rate, gradient_norm, loss."""
+    """What a training did; `steps` holds one record per optimiser step: the COLUMNS of its curve."""
 
     tokens: int
     loss_tokens: int
     trainable_parameters: int
     steps: list[dict[str, float]]
+    heldout: list[Evaluation]
+    kept_step: int  # whose weights the model has
 
     def metrics(self) -> dict[str, Any]:
         """Counts, and the loss in nats per labelled token, meant over the first and the last tenth of the steps."""
@@ -106,13 +116,17 @@ class Outcome:
             "steps": len(losses),
             "loss_first": round(sum(losses[:tenth]) / tenth, 4),
             "loss_last": round(sum(losses[-tenth:]) / tenth, 4),
+            "kept_step": self.kept_step,
+            "heldout_bits_per_byte": [{name: round(value, 6) for name, value in one.items()} for one in self.heldout],
         }
 
     def write_curve(self, folder: Path) -> None:
-        """Write `loss.tsv` for `dvc plots`: a line per step, complete after a resumed run too."""
-        table = DataFrame(self.steps, columns=["step", "learning_rate", "gradient_norm", "loss"])
+        """Write `loss.tsv` and `heldout.tsv` for `dvc plots`: a line per step, or evaluation, of a resumed run too."""
+        heldout = DataFrame(self.heldout, columns=["step", "heldout_domain", "heldout_general"])
+        tables = {"loss": DataFrame(self.steps, columns=COLUMNS), "heldout": heldout}
         with atomic_folder(folder) as temporary:
-            table.to_csv(temporary / "loss.tsv", sep="\t", float_format="%.6g", index=False)
+            for name, table in tables.items():
+                table.to_csv(temporary / f"{name}.tsv", sep="\t", float_format="%.6g", index=False)
 
 
 def train(
@@ -129,6 +143,7 @@ def train(
     seed: int = 0,
     checkpoint_minutes: float = 5.0,
     penalties: Sequence[Penalty] = (),
+    heldout: Heldout | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Outcome:
     """Train what requires gradients in `model`, once over the rows in their order, one row a micro-batch.
@@ -137,15 +152,17 @@ def train(
     products are in bf16, trainable parameters in their own type. Continues from the newest whole checkpoint in
     `checkpoints`. The same arguments give the same model, bit by bit, on the same CPU with as many threads,
     interrupted or not. Raises UserError naming the step where the loss is not finite, and where a trainable tensor
-    gets no gradient; Interrupted after SIGTERM or SIGINT, with a checkpoint of the step under way.
+    gets no gradient; Interrupted after SIGTERM or SIGINT, with a checkpoint of the step under way. With `heldout` it
+    may end early, and the model gets the weights that are kept.
     """
     use_cache, keeper = model.config.use_cache, Checkpoints(checkpoint_minutes)
+    watchers = [heldout] if heldout else []  # after `keeper`: they may say that a checkpoint is not needed
     trainer = _Trainer(
         model=model,
         args=_arguments(checkpoints, rows_per_step, learning_rate, weight_decay, seed),
         train_dataset=list(rows),
         data_collator=default_data_collator,
-        callbacks=[GradientCheck(), Progress(rows, rows_per_step), keeper, *callbacks],
+        callbacks=[GradientCheck(), Progress(rows, rows_per_step), keeper, *callbacks, *watchers],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.penalties = penalties
@@ -158,19 +175,23 @@ def train(
     with own_forward(model), labelled_head(language_model, sample), disable_input_dtype_casting(model):
         trainer.train(resume_from_checkpoint=_newest_whole(checkpoints))
     model.config.use_cache = use_cache
-    if keeper.told and trainer.state.global_step < trainer.state.max_steps:
-        place = f"step {trainer.state.global_step} of {trainer.state.max_steps}"
+    state = trainer.state
+    if keeper.told and state.global_step < state.max_steps and not (heldout and heldout.stopped):
+        place = f"step {state.global_step} of {state.max_steps}"
         code = 75 if keeper.told == signal.SIGTERM else 128 + keeper.told
         raise Interrupted(f"told to end after {place}; run it again to go on from there", code)
+    seen = rows[: state.global_step * rows_per_step]
     return Outcome(
-        tokens=sum(len(row["input_ids"]) for row in rows),
-        loss_tokens=sum(label != IGNORED for row in rows for label in row["labels"]),
+        tokens=sum(len(row["input_ids"]) for row in seen),
+        loss_tokens=sum(label != IGNORED for row in seen for label in row["labels"]),
         trainable_parameters=sum(tensor.numel() for tensor in model.parameters() if tensor.requires_grad),
         steps=[
-            {"gradient_norm": entry["grad_norm"], **{name: entry[name] for name in ("step", "learning_rate", "loss")}}
-            for entry in trainer.state.log_history
+            {"gradient_norm": entry["grad_norm"], **{name: entry[name] for name in COLUMNS if name in entry}}
+            for entry in state.log_history
             if "loss" in entry
         ],
+        heldout=evaluations(state.log_history),
+        kept_step=heldout.restore(model, state, checkpoints) if heldout else state.global_step,
     )
 
 
@@ -196,7 +217,13 @@ def lr_factor(
 
 @contextmanager
 def trained(
-    stage: str, params: TrainingParams, base: Path, model: Any, rows: Sequence[Row], general: Sequence[Document] = ()
+    stage: str,
+    params: TrainingParams,
+    base: Path,
+    model: Any,
+    rows: Sequence[Row],
+    general: Sequence[Document] = (),
+    heldout: Heldout | None = None,
 ) -> Iterator[Outcome]:
     """Train `model`, made of `base`; checkpoints of the stage are removed when the block that writes it succeeds.
 
@@ -207,7 +234,7 @@ def trained(
     digest = hashlib.sha256(json.dumps([params.model_dump(), folder_sha256(base), torch.__version__]).encode())
     for row in rows:
         digest.update(repr(list(row.items())).encode())
-    digest.update(repr(sample).encode())
+    digest.update(repr([sample, heldout and heldout.windows]).encode())
     path = _path(params, model, sample) if params.si_weight else None
     penalties = params.penalties(model, sample, params.seed)
     if path:
@@ -223,6 +250,7 @@ def trained(
         weight_decay=params.weight_decay,
         seed=params.seed,
         penalties=penalties,
+        heldout=heldout,
         checkpoint_minutes=params.checkpoint_minutes,
         checkpoints=CHECKPOINTS / f"{stage}-{digest.hexdigest()[:16]}",
     )
@@ -245,17 +273,34 @@ class _Trainer(Trainer):
 
     lr_factor: Callable[[int, int], float]
     penalties: Sequence[Penalty]
+    by_source: torch.Tensor | None = None  # [2, 2]: nats and labelled tokens of the step under way, domain and replay
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         given = {name: tensor for name, tensor in inputs.items() if name != "sources"}
         loss, output = super().compute_loss(model, given, True, num_items_in_batch)
+        if output.get("token_losses") is not None:
+            self._add_by_source(inputs, output.token_losses)
         if output.hidden_states is not None:
             inputs = inputs | {"hidden": output.hidden_states[-1]}
         # Gradients of several processes are averaged: the Trainer scales the loss up for it, in the same way.
         processes = self.accelerator.num_processes
         return loss + sum(processes * penalty(inputs, num_items_in_batch) for penalty in self.penalties)
+
+    def _add_by_source(self, inputs: dict[str, Any], losses: torch.Tensor) -> None:
+        sources = inputs["sources"][:, 1:][inputs["labels"][:, 1:] != IGNORED]
+        sums = [torch.stack([losses[sources == one].sum(), (sources == one).sum()]) for one in (DOMAIN, REPLAY)]
+        self.by_source = torch.stack(sums) + (0.0 if self.by_source is None else self.by_source)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the loss of each source that the step had: nats per labelled token."""
+        if "loss" in logs and self.by_source is not None:
+            sums = self.accelerator.reduce(self.by_source).tolist()
+            names = ("domain", "replay")
+            logs |= {name: nats / tokens for name, (nats, tokens) in zip(names, sums, strict=True) if tokens}
+            self.by_source = None
+        super().log(logs, start_time)
 
     def _get_output_dir(self, trial: Any) -> str:
         return f"{self.args.output_dir}/{WRITING}"

@@ -170,10 +170,10 @@ def _label_mask(model: Path, project: Path) -> str:
 
 def _gradient_flow(model: Path, project: Path) -> str:
     from lmadapt.adapters import add_lora
-    from lmadapt.callbacks import GRADIENT_CHECK_STEPS
     from lmadapt.models import load_tokenizer, load_unpacked_nf4
     from lmadapt.packing import pack
     from lmadapt.training import train
+    from watching.callbacks import GRADIENT_CHECK_STEPS
 
     tokenizer = load_tokenizer(model)
     encoded = [encode_conversation(tokenizer, conversation) for conversation in _conversations(project)]

@@ -29,9 +29,20 @@ class PretrainParams(TrainingParams):
 
 
 def pretrain(
-    params: PretrainParams, *, base: Path, corpus: Path, replay: Path, pretrained: Path, curve: Path, metrics: Path
+    params: PretrainParams,
+    *,
+    base: Path,
+    corpus: Path,
+    replay: Path,
+    heldout: Path,
+    pretrained: Path,
+    curve: Path,
+    metrics: Path,
 ) -> None:
-    """Train the model at `base` on `corpus` mixed with `replay`; write it, in bf16, to `pretrained`."""
+    """Train the model at `base` on `corpus` mixed with `replay`; write it, in bf16, to `pretrained`.
+
+    `heldout` is text of neither, scored meanwhile.
+    """
     check_memory("pretrain", params, base)
     tokenizer = load_tokenizer(base)
     if tokenizer.chat_template != PLAIN_TEMPLATE:
@@ -51,6 +62,7 @@ def pretrain(
     else:
         general = encode(read_table(replay, DOCUMENT).to_pylist())
     mixture, rows = params.mix(domain, general)
+    watched = params.heldout(tokenizer, heldout)
     model = load_bf16(base)
     if params.method == "lora":
         model = add_lora(
@@ -64,7 +76,7 @@ def pretrain(
     else:
         model = model.float()  # bf16 has too few digits for small updates; the products are in bf16 all the same
         bottom_layers(model, params.frozen_layers).requires_grad_(False)
-    with trained("pretrain", params, base, model, rows, general) as outcome:
+    with trained("pretrain", params, base, model, rows, general, watched) as outcome:
         moved = None
         if params.method == "lora":
             model, moved = merge(model, torch.tensor(mixture.examples[0].input_ids))

@@ -30,13 +30,15 @@ def sft(
     pristine: Path,
     instructions: Path,
     replay: Path,
+    heldout: Path,
     adapter: Path,
     curve: Path,
     metrics: Path,
 ) -> None:
     """Train a LoRA adapter over the model at `base` in NF4; write it, with tokenizer and template, to `adapter`.
 
-    `pristine` is the model before any training, which writes what is replayed where there is no general data.
+    `pristine` is the model before any training, which writes what is replayed where there is no general data;
+    `heldout` is text that is never trained on, scored meanwhile.
     """
     check_memory("sft", params, base)
     tokenizer = load_tokenizer(base)
@@ -49,6 +51,7 @@ def sft(
         written = read_table(replay, INSTRUCTION).to_pylist()
     general, general_too_long = encode(written)
     mixture, rows = params.mix(domain, general)
+    watched = params.heldout(tokenizer, heldout)
     model = add_lora(
         load_unpacked_nf4(base),
         rank=params.lora_rank,
@@ -58,7 +61,7 @@ def sft(
         seed=params.seed,
         frozen_layers=params.frozen_layers,
     )
-    with trained("sft", params, base, model, rows, general) as outcome:
+    with trained("sft", params, base, model, rows, general, watched) as outcome:
         with atomic_folder(adapter) as temporary:
             save_adapter(model, temporary, base_name="pretrained")
             tokenizer.save_pretrained(temporary)

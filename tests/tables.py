@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from lmadapt.records import DOCUMENT, INSTRUCTION, write_table
+from lmadapt.records import DOCUMENT, HELDOUT, INSTRUCTION, write_table
 
 SOURCES = ("facts", "talk")  # of general data, in turn
 
@@ -45,3 +45,12 @@ def write_instructions(folder: Path) -> tuple[Path, Path]:
     write_table(asked, INSTRUCTION, domain)
     write_table(general, INSTRUCTION, replay)
     return domain, replay
+
+
+def write_heldout(folder: Path) -> Path:
+    """Eight texts of the domain and eight general ones, like those that are trained on."""
+    file = folder / "heldout.parquet"
+    texts = {"domain": "The weakness {} lets an attacker write a buffer. ", "general": "Rome is number {} of Italy. "}
+    rows = [document(n, text.format(n)) | {"group": group} for group, text in texts.items() for n in range(100, 108)]
+    write_table(rows, HELDOUT, file)
+    return file

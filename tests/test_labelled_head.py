@@ -26,6 +26,12 @@ def _full_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor)
     return torch.nn.functional.cross_entropy(logits, labels[:, 1:].reshape(-1), ignore_index=IGNORED, reduction="sum")
 
 
+def _likelihoods(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    labelled = labels[:, 1:] != IGNORED
+    logarithms = (hidden @ weight.t())[:, :-1].log_softmax(-1)[labelled]
+    return logarithms.gather(1, labels[:, 1:][labelled][:, None])[:, 0]
+
+
 @pytest.mark.parametrize("chunk_positions", [1, 4, 1000])
 def test_loss_and_both_gradients_equal_those_of_full_logits(
     monkeypatch: pytest.MonkeyPatch, chunk_positions: int
@@ -34,7 +40,9 @@ def test_loss_and_both_gradients_equal_those_of_full_logits(
     hidden, weight, labels = _inputs()
     expected = _full_loss(hidden, weight, labels)
     gradients = torch.autograd.grad(expected / 7, (hidden, weight))
-    loss = labelled_loss(hidden, weight, labels)
+    loss, each = labelled_loss(hidden, weight, labels)
+    torch.testing.assert_close(each, -_likelihoods(hidden, weight, labels), rtol=1e-5, atol=1e-6)
+    assert not each.requires_grad
     ours = torch.autograd.grad(loss / 7, (hidden, weight))
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
     for found, wanted in zip(ours, gradients, strict=True):
@@ -43,7 +51,7 @@ def test_loss_and_both_gradients_equal_those_of_full_logits(
 
 def test_bf16_gradients_stay_within_bf16_rounding_of_the_exact_ones() -> None:
     hidden, weight, labels = _inputs(torch.bfloat16)
-    (ours,) = torch.autograd.grad(labelled_loss(hidden, weight, labels), hidden)
+    (ours,) = torch.autograd.grad(labelled_loss(hidden, weight, labels)[0], hidden)
     exact = hidden.detach().float().requires_grad_()
     (wanted,) = torch.autograd.grad(_full_loss(exact, weight.detach().float(), labels), exact)
     assert (ours.float() - wanted).norm() < 0.01 * wanted.norm()
@@ -52,13 +60,13 @@ def test_bf16_gradients_stay_within_bf16_rounding_of_the_exact_ones() -> None:
 def test_a_certain_prediction_has_a_tiny_gradient_also_in_bf16() -> None:
     hidden = torch.eye(H)[None, :2].mul(20).bfloat16().requires_grad_()
     labels = torch.tensor([[IGNORED, 0]])
-    (gradient,) = torch.autograd.grad(labelled_loss(hidden, torch.eye(H).bfloat16(), labels), hidden)
+    (gradient,) = torch.autograd.grad(labelled_loss(hidden, torch.eye(H).bfloat16(), labels)[0], hidden)
     assert gradient.abs().max() < 1e-6  # subtracting the target after rounding would leave 1e-3
 
 
 def test_positions_without_labels_get_no_gradient() -> None:
     hidden, weight, labels = _inputs()
-    (gradient,) = torch.autograd.grad(labelled_loss(hidden, weight, labels), hidden)
+    (gradient,) = torch.autograd.grad(labelled_loss(hidden, weight, labels)[0], hidden)
     unlabelled = torch.ones(B, L, dtype=torch.bool)
     unlabelled[:, :-1] = labels[:, 1:] == IGNORED
     assert (gradient[unlabelled] == 0).all()

@@ -4,22 +4,24 @@ import itertools
 import math
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 
-from lmadapt import callbacks, training
+from lmadapt import training
 from lmadapt.adapters import add_lora
 from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import Interrupted, UserError
 from lmadapt.models import load_bf16, load_nf4, load_unpacked_nf4
-from lmadapt.packing import Row, pack
+from lmadapt.packing import DOMAIN, REPLAY, Row, pack
 from lmadapt.replay import mix_replay
 from lmadapt.training import Outcome, TrainingParams, lr_factor, train, trained
+from watching import callbacks
 
 SETTINGS: dict[str, Any] = {
     "rows_per_step": 2,
@@ -43,6 +45,8 @@ PARAMS: dict[str, Any] = {
     },
     **{"kl_weight": 0.0, "kl_tokens": "replay", "l2_sp_weight": 0.0, "ewc_weight": 0.0, "si_weight": 0.0},
     **{"fisher_examples": 8, "frozen_layers": 0},
+    **{"heldout_every_steps": 0, "heldout_tokens": 500, "keep": "last", "patience": None},
+    **{"retention_budget_bits_per_byte": None},
     **{"max_tokens": 9000, "max_sequence_tokens": 512, "batch_tokens": 1100},
 }
 
@@ -337,13 +341,49 @@ def test_checkpoint_folders_belong_to_settings_rows_and_base_and_go_with_success
 
 
 def test_the_curve_is_a_table_with_a_line_per_step(tmp_path: Path) -> None:
-    step = {"step": 1, "learning_rate": 1e-4, "gradient_norm": 0.5, "loss": 2.25}
-    outcome = Outcome(10, 9, 8, [step, {**step, "step": 2, "loss": 1.75}])
+    step = {"step": 1, "learning_rate": 1e-4, "gradient_norm": 0.5, "loss": 2.25, "domain": 2.5, "replay": 1.5}
+    evaluated = [{"step": 0, "heldout_domain": 1.25, "heldout_general": 1.0}]
+    outcome = Outcome(10, 9, 8, [step, {**step, "step": 2, "loss": 1.75}], evaluated, 2)
     outcome.write_curve(tmp_path / "curve")
     assert (tmp_path / "curve" / "loss.tsv").read_text().splitlines() == [
-        "step\tlearning_rate\tgradient_norm\tloss",
-        "1\t0.0001\t0.5\t2.25",
-        "2\t0.0001\t0.5\t1.75",
+        "step\tlearning_rate\tgradient_norm\tloss\tdomain\treplay",
+        "1\t0.0001\t0.5\t2.25\t2.5\t1.5",
+        "2\t0.0001\t0.5\t1.75\t2.5\t1.5",
+    ]
+    assert (tmp_path / "curve" / "heldout.tsv").read_text().splitlines() == [
+        "step\theldout_domain\theldout_general",
+        "0\t1.25\t1",
     ]
     assert outcome.metrics()["loss_first"] == 2.25
     assert outcome.metrics()["loss_last"] == 1.75
+    assert outcome.metrics()["heldout_bits_per_byte"] == evaluated
+
+
+def test_the_loss_of_a_step_is_the_mean_of_its_sources_by_their_labelled_tokens(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    examples = [replace(example, replayed=place % 3 == 0) for place, example in enumerate(_examples())]
+    rows = pack(examples, max_tokens=64, rows_per_step=2)
+    steps = train(_lora(tiny_model), rows, **SETTINGS, checkpoints=tmp_path).steps
+    for number, step in enumerate(steps):
+        pairs = [
+            pair
+            for row in rows[2 * number : 2 * number + 2]
+            for pair in zip(row["labels"], row["sources"], strict=True)
+        ]
+        tokens = [sum(label != IGNORED and source == one for label, source in pairs) for one in (DOMAIN, REPLAY)]
+        found = (tokens[0] * step.get("domain", 0) + tokens[1] * step.get("replay", 0)) / sum(tokens)
+        assert step["loss"] == pytest.approx(found, rel=1e-5)
+    assert any(step.get("replay", 0) != pytest.approx(step["domain"], rel=1e-3) for step in steps)
+
+
+def test_a_gradient_norm_far_above_those_before_it_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    check, control = callbacks.GradientCheck(), TrainerControl()
+    state = TrainerState()
+    for step, norm in enumerate([1.0, 2.0] * 8 + [9.0, 30.0, 500.0], 1):
+        state.global_step = step
+        state.log_history.append({"loss": 1.0, "grad_norm": norm, "step": step})
+        check.on_log(None, state, control, logs=state.log_history[-1])
+    warned = [record.message for record in caplog.records]
+    assert len(warned) == 1
+    assert "step 18: the gradient norm is 30, 15 times that of the steps before it" in warned[0]

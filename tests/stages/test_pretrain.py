@@ -12,7 +12,8 @@ from lmadapt.files import folder_sha256
 from lmadapt.models import load_bf16
 from lmadapt.records import DOCUMENT, write_table
 from stages.pretrain import PretrainParams, pretrain
-from tests.tables import write_texts
+from tests.tables import write_heldout, write_texts
+from watching.heldout import HeldoutParams
 
 PARAMS: dict[str, Any] = {
     "seed": 0,
@@ -39,7 +40,13 @@ PARAMS: dict[str, Any] = {
     "fisher_examples": 4,
     "frozen_layers": 0,
     "checkpoint_minutes": 5.0,
+    "heldout_every_steps": 0,
+    "heldout_tokens": 500,
+    "keep": "last",
+    "patience": None,
+    "retention_budget_bits_per_byte": None,
 }
+NEUTRAL = {"checkpoint_minutes", *HeldoutParams.model_fields}  # alone they change nothing
 CHANGED: dict[str, Any] = {
     "seed": 1,
     "method": "full",
@@ -78,6 +85,7 @@ def _pretrain(base: Path, folder: Path, corpus: Path, replay: Path, **changed: A
         base=base,
         corpus=corpus,
         replay=replay,
+        heldout=write_heldout(folder),
         pretrained=folder / "pretrained",
         curve=folder / "curve",
         metrics=folder / "pretrain.json",
@@ -126,7 +134,7 @@ def test_a_second_run_elsewhere_gives_equal_files(
     assert folder_sha256(tmp_path / "again") == folder_sha256(plain)
 
 
-@pytest.mark.parametrize("key", sorted({*PretrainParams.model_fields} - {"checkpoint_minutes"}))
+@pytest.mark.parametrize("key", sorted({*PretrainParams.model_fields} - NEUTRAL))
 def test_every_key_changes_the_model(
     key: str, tiny_model: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

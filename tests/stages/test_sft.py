@@ -1,4 +1,5 @@
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -11,13 +12,14 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from lmadapt import callbacks
 from lmadapt.errors import UserError
 from lmadapt.files import file_sha256, folder_sha256
 from lmadapt.models import load_nf4
 from lmadapt.records import INSTRUCTION, write_table
 from stages.sft import SftParams, sft
-from tests.tables import instruction, write_instructions
+from tests.tables import instruction, write_heldout, write_instructions
+from watching import callbacks
+from watching.heldout import HeldoutParams
 
 PARAMS: dict[str, Any] = {
     "seed": 0,
@@ -44,7 +46,13 @@ PARAMS: dict[str, Any] = {
     "fisher_examples": 4,
     "frozen_layers": 0,
     "checkpoint_minutes": 5.0,
+    "heldout_every_steps": 0,
+    "heldout_tokens": 500,
+    "keep": "last",
+    "patience": None,
+    "retention_budget_bits_per_byte": None,
 }
+NEUTRAL = {"checkpoint_minutes", *HeldoutParams.model_fields}  # alone they change nothing
 CHANGED: dict[str, Any] = {
     "seed": 1,
     "lora_rank": 4,
@@ -73,7 +81,7 @@ CHANGED: dict[str, Any] = {
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lmadapt import callbacks
+from watching import callbacks
 from tests.stages.test_sft import run_sft
 
 step_end = callbacks.Progress.on_step_end
@@ -103,6 +111,7 @@ def _sft(base: Path, folder: Path, instructions: Path, replay: Path, **changed: 
         pristine=base,
         instructions=instructions,
         replay=replay,
+        heldout=write_heldout(folder),
         adapter=folder / "adapter",
         curve=folder / "curve",
         metrics=folder / "sft.json",
@@ -149,7 +158,7 @@ def test_a_second_run_elsewhere_gives_equal_files(
     assert folder_sha256(run_sft(tiny_model, tmp_path / "again")) == folder_sha256(plain)
 
 
-@pytest.mark.parametrize("key", sorted({*SftParams.model_fields} - {"checkpoint_minutes"}))
+@pytest.mark.parametrize("key", sorted({*SftParams.model_fields} - NEUTRAL))
 def test_every_key_changes_the_adapter(
     key: str, tiny_model: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +166,24 @@ def test_every_key_changes_the_adapter(
     changed = run_sft(tiny_model, tmp_path / "changed", **{key: CHANGED[key]})
     hashes = [file_sha256(folder / "adapter" / "adapter_model.safetensors") for folder in (plain, changed)]
     assert hashes[0] != hashes[1]
+
+
+def test_scoring_held_out_text_changes_no_adapter_and_is_written_beside_the_curve(
+    tiny_model: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    watched = run_sft(tiny_model, tmp_path / "watched", heldout_every_steps=2, heldout_tokens=60)
+    assert folder_sha256(watched / "adapter") == folder_sha256(plain / "adapter")
+    assert (watched / "curve/loss.tsv").read_text() == (plain / "curve/loss.tsv").read_text()
+    metrics = json.loads((watched / "sft.json").read_text())
+    evaluated = (watched / "curve/heldout.tsv").read_text().splitlines()[1:]
+    assert len(evaluated) == len(metrics["heldout_bits_per_byte"]) == 1 + math.ceil(metrics["steps"] / 2)
+    assert metrics["kept_step"] == metrics["steps"]
+    ended = run_sft(
+        tiny_model, tmp_path / "ended", heldout_every_steps=1, retention_budget_bits_per_byte=0.0, patience=1
+    )
+    assert json.loads((ended / "sft.json").read_text())["steps"] < metrics["steps"]
+    assert folder_sha256(ended / "adapter") != folder_sha256(plain / "adapter")
 
 
 def test_a_killed_run_continues_to_the_same_adapter(

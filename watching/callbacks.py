@@ -1,5 +1,6 @@
 """What watches a training: that gradients reach every tensor, how far it is, when a checkpoint is due."""
 
+import logging
 import math
 import signal
 import sys
@@ -7,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -16,7 +18,10 @@ from transformers import TrainerCallback
 from lmadapt.errors import UserError
 from lmadapt.packing import Row
 
+log = logging.getLogger(__name__)
+
 GRADIENT_CHECK_STEPS = 3
+EXPLODING_FACTOR, NORM_STEPS = 10.0, 20  # a norm of so many times the median of the steps before it
 CHECKPOINT_NOW = Path(".lmadapt/checkpoint-now")  # a file that asks for one; removed when it is written
 
 
@@ -29,6 +34,7 @@ class GradientCheck(TrainerCallback):
     def __init__(self) -> None:
         self.waiting: set[str] | None = None
         self.steps = 0
+        self.warned = False
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
         """Look at every trainable tensor in the first steps of this run.
@@ -58,7 +64,7 @@ class GradientCheck(TrainerCallback):
             )
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **others: Any) -> None:
-        """Stop at the first loss or gradient norm that is not finite, before a checkpoint is written."""
+        """Stop at the first loss or gradient norm that is not finite, before a checkpoint; warn where norms explode."""
         for name in ("loss", "grad_norm"):
             value = (logs or {}).get(name, 0.0)
             if not math.isfinite(value):
@@ -66,6 +72,17 @@ class GradientCheck(TrainerCallback):
                     f"step {state.global_step}: the {name.replace('grad_', 'gradient ')} is {value}; a lower "
                     "learning_rate or a longer warmup_fraction usually cures it"
                 )
+        norms = [entry["grad_norm"] for entry in state.log_history[-2 * NORM_STEPS :] if "grad_norm" in entry]
+        usual = median(norms[-NORM_STEPS - 1 : -1]) if len(norms) > NORM_STEPS // 2 else math.inf
+        if norms and "loss" in (logs or {}) and norms[-1] > EXPLODING_FACTOR * usual and not self.warned:
+            self.warned = True
+            log.warning(
+                "step %d: the gradient norm is %.3g, %.0f times that of the steps before it; if the loss does not come "
+                "down again, lower learning_rate or look for broken texts in the data",
+                state.global_step,
+                norms[-1],
+                norms[-1] / usual,
+            )
 
 
 class Progress(TrainerCallback):

@@ -21,7 +21,7 @@ from peft.helpers import disable_input_dtype_casting
 from pydantic import Field
 from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, default_data_collator
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments, default_data_collator
 
 from lmadapt.adapters import Targets
 from lmadapt.anchors import AnchorParams, PathIntegral, Penalty, Quadratic
@@ -29,6 +29,7 @@ from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import Interrupted, UserError
 from lmadapt.files import atomic_folder, folder_sha256
 from lmadapt.labelled_head import labelled_head, own_forward
+from lmadapt.micro_batches import MicroBatches
 from lmadapt.packing import DOMAIN, REPLAY, Row, pack
 from lmadapt.records import HELDOUT, read_table
 from lmadapt.replay import Document, Mixture, mix_replay
@@ -268,7 +269,7 @@ def _path(params: TrainingParams, model: Any, examples: Sequence[Encoded]) -> Pa
     return path
 
 
-class _Trainer(Trainer):
+class _Trainer(MicroBatches):
     """transformers' Trainer with our learning-rate schedule; the loss is computed inside the model's forward."""
 
     lr_factor: Callable[[int, int], float]
@@ -287,6 +288,9 @@ class _Trainer(Trainer):
         # Gradients of several processes are averaged: the Trainer scales the loss up for it, in the same way.
         processes = self.accelerator.num_processes
         return loss + sum(processes * penalty(inputs, num_items_in_batch) for penalty in self.penalties)
+
+    def forget_partial_step(self) -> None:
+        self.by_source = None
 
     def _add_by_source(self, inputs: dict[str, Any], losses: torch.Tensor) -> None:
         sources = inputs["sources"][:, 1:][inputs["labels"][:, 1:] != IGNORED]

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ from lmadapt.adapters import Targets
 from lmadapt.anchors import AnchorParams, PathIntegral, Penalty, Quadratic
 from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import Interrupted, UserError
-from lmadapt.files import atomic_folder, folder_sha256
+from lmadapt.files import atomic_folder, folder_sha256, write_json
 from lmadapt.labelled_head import labelled_head, own_forward
 from lmadapt.micro_batches import MicroBatches
 from lmadapt.packing import DOMAIN, REPLAY, Row, pack
@@ -42,6 +43,7 @@ Schedule = Literal["cosine", "wsd", "constant"]
 
 CHECKPOINTS = Path(".lmadapt/checkpoints")
 WRITING = "writing"  # where a checkpoint is until it is whole
+SIZES = "sizes.json"  # of its files in bytes; written last
 MAX_GRADIENT_NORM = 1.0
 COLUMNS = ["step", "learning_rate", "gradient_norm", "loss", "domain", "replay"]  # nats per labelled token
 SAMPLE_TOKENS = 64  # on which the labelled head is compared with the model's own
@@ -316,6 +318,7 @@ class _Trainer(MicroBatches):
             super()._save_checkpoint(model, trial)
             older = list(folder.glob("checkpoint-*"))
             for fresh in writing.glob("checkpoint-*"):
+                write_json(fresh / SIZES, _flushed_sizes(fresh))
                 fresh.rename(folder / fresh.name)
             for outdated in older:
                 shutil.rmtree(outdated)
@@ -360,13 +363,22 @@ def _arguments(
     return arguments
 
 
+def _flushed_sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file below `folder` but SIZES, once they are on the disk: a rename may get there before them."""
+    sizes = {}
+    for file in folder.rglob("*"):
+        if file.is_file() and file.name != SIZES:
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+            sizes[file.relative_to(folder).as_posix()] = file.stat().st_size
+    return sizes
+
+
 def _newest_whole(checkpoints: Path) -> str | None:
-    """The newest checkpoint whose trainer_state.json, written last, is there and whole."""
+    """The newest checkpoint all of whose files are there at their sizes; others are removed with a warning."""
     for folder in sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name[11:]), reverse=True):
-        try:
-            json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            shutil.rmtree(folder)
-        else:
+        if (folder / SIZES).is_file() and json.loads((folder / SIZES).read_text()) == _flushed_sizes(folder):
             return str(folder)
+        log.warning("%s is not whole: it is removed, and training begins at an older one or anew", folder)
+        shutil.rmtree(folder)
     return None

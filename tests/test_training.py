@@ -290,6 +290,32 @@ def test_a_full_disk_costs_a_checkpoint_but_neither_the_older_one_nor_the_traini
     assert _equal(_trainable(models[1]), _trainable(models[0]))
 
 
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("adapter_model.safetensors", lambda file: os.truncate(file, file.stat().st_size // 2)),
+        ("optimizer.pt", lambda file: os.truncate(file, 0)),
+        ("rng_state.pth", Path.unlink),
+    ],
+)
+def test_a_broken_checkpoint_is_left_out_with_a_warning_and_the_result_is_the_same(
+    file: str, damage: Any, tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Told(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+            if state.global_step == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    models = [_lora(tiny_model) for _ in range(3)]
+    whole = train(models[0], _rows(), **SETTINGS, checkpoints=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(models[1], _rows(), **SETTINGS, checkpoints=tmp_path / "cut", callbacks=[Told()])
+    damage(tmp_path / "cut" / "checkpoint-3" / file)
+    assert train(models[2], _rows(), **SETTINGS, checkpoints=tmp_path / "cut") == whole
+    assert "checkpoint-3 is not whole" in caplog.text
+    assert _equal(_trainable(models[2]), _trainable(models[0]))
+
+
 def test_a_step_smaller_than_a_row_is_refused() -> None:
     params = TrainingParams(**PARAMS)
     assert params.rows_per_step == 2

@@ -15,11 +15,11 @@ prepare_environment(offline=True)
 import torch  # noqa: E402
 from transformers import TrainerCallback  # noqa: E402
 
-from lmadapt.adapters import add_lora  # noqa: E402
 from lmadapt.chat import IGNORED, Encoded  # noqa: E402
 from lmadapt.models import load_bf16, load_nf4, load_tokenizer, load_unpacked_nf4  # noqa: E402
-from lmadapt.packing import pack  # noqa: E402
-from lmadapt.training import train  # noqa: E402
+from training.adapters import add_lora  # noqa: E402
+from training.loop import train  # noqa: E402
+from training.packing import pack  # noqa: E402
 
 ROW_TOKENS = 512
 ROWS_PER_STEP = 4
@@ -53,7 +53,7 @@ def examples(project: Path, tokens: int) -> list[Any]:
     """The first examples of the demo's fine-tuning mixture, `tokens` tokens of them."""
     from lmadapt.encoding import encode_instructions
     from lmadapt.records import INSTRUCTION, read_table
-    from lmadapt.replay import mix_replay
+    from training.replay import mix_replay
 
     tokenizer = load_tokenizer(project / "models/pretrained")
     domain, replay = (

@@ -6,8 +6,8 @@ from typing import Any
 
 from lmadapt.chat import Encoded, encode_conversation
 from lmadapt.errors import UserError
-from lmadapt.packing import split_document
-from lmadapt.replay import Document
+from training.packing import split_document
+from training.replay import Document
 
 
 def encode_documents(tokenizer: Any, rows: Sequence[dict[str, Any]], *, max_tokens: int) -> list[Document]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from lmadapt.adapters import merge
 from lmadapt.models import load_bf16, load_tokenizer, save_model
+from training.adapters import merge
 
 WEIGHTS, CONFIG, TEMPLATE = "adapter_model.safetensors", "adapter_config.json", "chat_template.jinja"
 SAMPLE = "The capital of France is Paris. A buffer overflow lets an attacker write past the end of a buffer."
@@ -34,7 +34,7 @@ def ship_adapter(adapter: Path, base: Path, target: Path, *, scale: float) -> No
 def ship_merged(adapter: Path, base: Path, target: Path, *, scale: float) -> dict[str, float]:
     """Write the bf16 base with the adapter merged into it, as any server reads it, to the empty folder `target`.
 
-    Returns how far merging moved predictions, as lmadapt.adapters.merge measures and limits it.
+    Returns how far merging moved predictions, as training.adapters.merge measures and limits it.
     """
     from peft import PeftModel
     from peft.tuners.lora import LoraLayer

@@ -60,7 +60,7 @@ def drawn_ids(lineage: Lineage, stage: str, table: str) -> set[str] | None:
     from lmadapt.chat import encode_conversation
     from lmadapt.encoding import encode_documents
     from lmadapt.models import load_tokenizer
-    from lmadapt.replay import mix_replay
+    from training.replay import mix_replay
 
     with TemporaryDirectory() as temp:
         md5 = output_md5(lineage, Path("models/pretrained"))

@@ -169,10 +169,10 @@ def _label_mask(model: Path, project: Path) -> str:
 
 
 def _gradient_flow(model: Path, project: Path) -> str:
-    from lmadapt.adapters import add_lora
     from lmadapt.models import load_tokenizer, load_unpacked_nf4
-    from lmadapt.packing import pack
-    from lmadapt.training import train
+    from training.adapters import add_lora
+    from training.loop import train
+    from training.packing import pack
     from watching.callbacks import GRADIENT_CHECK_STEPS
 
     tokenizer = load_tokenizer(model)

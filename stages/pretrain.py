@@ -7,17 +7,17 @@ from typing import Literal
 
 import torch
 
-from lmadapt.adapters import add_lora, bottom_layers, merge
 from lmadapt.chat import PLAIN_TEMPLATE
 from lmadapt.encoding import encode_documents
 from lmadapt.files import atomic_folder, write_json
 from lmadapt.models import load_bf16, load_tokenizer, save_model
 from lmadapt.records import DOCUMENT, read_table
-from lmadapt.replay import replay_loss_tokens
-from lmadapt.self_replay import self_texts
 from lmadapt.stage import run
-from lmadapt.training import TrainingParams, trained
 from planning.plan import check_memory
+from training.adapters import add_lora, bottom_layers, merge
+from training.loop import TrainingParams, trained
+from training.replay import replay_loss_tokens
+from training.self_replay import self_texts
 
 log = logging.getLogger(__name__)
 

@@ -5,16 +5,16 @@ from pathlib import Path
 
 from pydantic import Field
 
-from lmadapt.adapters import add_lora, save_adapter
 from lmadapt.encoding import encode_instructions
 from lmadapt.files import atomic_folder, write_json
 from lmadapt.models import load_tokenizer, load_unpacked_nf4
 from lmadapt.records import INSTRUCTION, read_table
-from lmadapt.replay import replay_loss_tokens
-from lmadapt.self_replay import self_instructions
 from lmadapt.stage import run
-from lmadapt.training import TrainingParams, trained
 from planning.plan import check_memory
+from training.adapters import add_lora, save_adapter
+from training.loop import TrainingParams, trained
+from training.replay import replay_loss_tokens
+from training.self_replay import self_instructions
 
 
 class SftParams(TrainingParams):

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from lmadapt.errors import UserError
-from lmadapt.packing import Row
+from training.packing import Row
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lmadapt import labelled_head, stage
+from lmadapt import stage
 from lmadapt.errors import UserError
 from lmadapt.files import write_json
 from lmadapt.recipes import list_recipes
@@ -28,6 +28,7 @@ from planning.plan import (
     plan_stage,
     planning_device,
 )
+from training import labelled_head
 
 ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = json.loads((ROOT / "recipes/configs/Qwen--Qwen3-8B-Base.json").read_text())
@@ -88,9 +89,9 @@ def test_the_shape_counts_the_parameters_of_the_model_transformers_makes(tmp_pat
 
 
 def test_the_adapter_has_the_parameters_peft_makes(tmp_path: Path) -> None:
-    from lmadapt.adapters import add_lora
     from lmadapt.models import load_bf16
     from tests.tiny import make_tiny_model
+    from training.adapters import add_lora
 
     folder = make_tiny_model(tmp_path / "model")
     shape = read_shape(json.loads((folder / "config.json").read_text()), "tiny")

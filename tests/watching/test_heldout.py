@@ -9,14 +9,14 @@ import torch
 from pydantic import ValidationError
 from transformers import TrainerCallback
 
-from lmadapt.adapters import add_lora
 from lmadapt.errors import Interrupted, UserError
 from lmadapt.models import load_bf16, load_nf4, load_tokenizer
-from lmadapt.packing import Row, pack
 from lmadapt.records import HELDOUT, read_table
-from lmadapt.training import Outcome, train
 from tests.tables import write_heldout
-from tests.test_training import SETTINGS, _equal, _examples, _lora, _rows, _trainable
+from tests.training.test_loop import SETTINGS, _equal, _examples, _lora, _rows, _trainable
+from training.adapters import add_lora
+from training.loop import Outcome, train
+from training.packing import Row, pack
 from watching.heldout import Heldout, HeldoutParams, overfits
 
 PARAMS: dict[str, Any] = {

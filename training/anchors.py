@@ -15,9 +15,9 @@ from transformers import TrainerCallback
 
 from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import UserError
-from lmadapt.labelled_head import LabelledCrossEntropy, labelled_head
-from lmadapt.packing import DOMAIN, REPLAY
 from lmadapt.sections import Section
+from training.labelled_head import LabelledCrossEntropy, labelled_head
+from training.packing import DOMAIN, REPLAY
 
 Penalty = Callable[[Mapping[str, torch.Tensor], torch.Tensor], torch.Tensor]
 """A term of the loss, called for each micro-batch with its tensors (a Row's lists as [B, L], and `hidden` [B, L, H],

@@ -6,14 +6,14 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from lmadapt.adapters import add_lora
-from lmadapt.anchors import KlToBase
 from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import UserError
-from lmadapt.micro_batches import split
 from lmadapt.models import load_bf16
-from lmadapt.packing import pack
-from lmadapt.training import Outcome, train
+from training.adapters import add_lora
+from training.anchors import KlToBase
+from training.loop import Outcome, train
+from training.micro_batches import split
+from training.packing import pack
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 EXAMPLES = [Encoded(list(range(5, 5 + n)), [IGNORED] * 3 + list(range(8, 5 + n))) for n in [12, 20, 7, 25] * 12]

@@ -21,7 +21,7 @@ from lmadapt.generation import continuations
 from lmadapt.models import load_bf16
 from lmadapt.records import DOCUMENT, INSTRUCTION, read_table, write_table
 
-KEPT = Path(".lmadapt/self_replay")  # what was written before, by base, seed and settings
+KEPT = Path(".training/self_replay")  # what was written before, by base, seed and settings
 BATCH_SIZE = 32  # sequences written at once
 QUESTION_TOKENS, ANSWER_TOKENS = 48, 64  # at most
 MARGIN = 1.05  # more than the share asks for, as examples are drawn whole

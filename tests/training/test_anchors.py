@@ -8,8 +8,11 @@ import pytest
 import torch
 from peft import PeftModel
 
-from lmadapt.adapters import add_lora
-from lmadapt.anchors import (
+from lmadapt.chat import IGNORED, Encoded
+from lmadapt.errors import UserError
+from lmadapt.models import load_bf16
+from training.adapters import add_lora
+from training.anchors import (
     KlDivergence,
     KlToBase,
     KlTokens,
@@ -19,11 +22,8 @@ from lmadapt.anchors import (
     diagonal_fisher,
     trainable,
 )
-from lmadapt.chat import IGNORED, Encoded
-from lmadapt.errors import UserError
-from lmadapt.models import load_bf16
-from lmadapt.packing import DOMAIN, REPLAY, Row, pack
-from lmadapt.training import train
+from training.loop import train
+from training.packing import DOMAIN, REPLAY, Row, pack
 
 LN3 = math.log(3.0)
 
@@ -114,7 +114,7 @@ def test_kl_in_chunks_equals_kl_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     hidden, base, weight = torch.randn(7, 4), torch.randn(7, 4), torch.randn(11, 4)
     results = []
     for elements in (11 * 100, 11 * 2):
-        monkeypatch.setattr("lmadapt.anchors.KL_CHUNK_ELEMENTS", elements)
+        monkeypatch.setattr("training.anchors.KL_CHUNK_ELEMENTS", elements)
         leaf = hidden.clone().requires_grad_()
         total = KlDivergence.apply(leaf, base, weight)
         total.backward()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import UserError
-from lmadapt.replay import Document, Mixture, mix_replay
+from training.replay import Document, Mixture, mix_replay
 
 DOMAIN, REPLAY = 10, 99
 

@@ -13,14 +13,14 @@ import pytest
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 
-from lmadapt import training
-from lmadapt.adapters import add_lora
 from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import Interrupted, UserError
 from lmadapt.models import load_bf16, load_nf4, load_unpacked_nf4
-from lmadapt.packing import DOMAIN, REPLAY, Row, pack
-from lmadapt.replay import mix_replay
-from lmadapt.training import Outcome, TrainingParams, lr_factor, train, trained
+from training import loop
+from training.adapters import add_lora
+from training.loop import Outcome, TrainingParams, lr_factor, train, trained
+from training.packing import DOMAIN, REPLAY, Row, pack
+from training.replay import mix_replay
 from watching import callbacks
 
 SETTINGS: dict[str, Any] = {
@@ -341,7 +341,7 @@ def test_checkpoint_folders_belong_to_settings_rows_and_base_and_go_with_success
         return checkpoints
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "train", train_and_name_folder)
+    monkeypatch.setattr(loop, "train", train_and_name_folder)
     base = tmp_path / "base"
     base.mkdir()
     params = TrainingParams(**PARAMS)

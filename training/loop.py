@@ -24,16 +24,16 @@ from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments, default_data_collator
 
-from lmadapt.adapters import Targets
-from lmadapt.anchors import AnchorParams, PathIntegral, Penalty, Quadratic
 from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import Interrupted, UserError
 from lmadapt.files import atomic_folder, folder_sha256, write_json
-from lmadapt.labelled_head import labelled_head, own_forward
-from lmadapt.micro_batches import MicroBatches
-from lmadapt.packing import DOMAIN, REPLAY, Row, pack
 from lmadapt.records import HELDOUT, read_table
-from lmadapt.replay import Document, Mixture, mix_replay
+from training.adapters import Targets
+from training.anchors import AnchorParams, PathIntegral, Penalty, Quadratic
+from training.labelled_head import labelled_head, own_forward
+from training.micro_batches import MicroBatches
+from training.packing import DOMAIN, REPLAY, Row, pack
+from training.replay import Document, Mixture, mix_replay
 from watching.callbacks import Checkpoints, GradientCheck, Progress
 from watching.heldout import Evaluation, Heldout, HeldoutParams, evaluations
 

@@ -1,0 +1,1 @@
+"""What both trainings share: mixture of domain and replay, packed rows, adapters, anchors, and the one loop."""

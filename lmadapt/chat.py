@@ -121,6 +121,10 @@ def _end(tokenizer: Any, rest: str) -> tuple[int, str]:
     special = added.union(tokenizer.all_special_ids)
     ids = _tokens(tokenizer, rest)
     place = next((index for index, token in enumerate(ids) if token in special), None)
+    if place is None and tokenizer.eos_token_id is None:
+        raise UserError(
+            f"neither the chat template nor the tokenizer of {tokenizer.name_or_path} has a token that ends an answer"
+        )
     if place is None:
         return int(tokenizer.eos_token_id), ""
     text = tokenizer.decode(ids[place])

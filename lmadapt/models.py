@@ -91,14 +91,25 @@ def load_for_inference(
 ) -> Any:
     """The model of `folder`, with the LoRA adapter of folder `adapter` over it, for scoring and generation.
 
-    The adapter's share of each layer is multiplied by `alpha_scale`; with `merged` it is added to the weights.
+    The adapter's share of each layer is multiplied by `alpha_scale`; with `merged` it is added to the weights. An
+    `adapter` that is a whole model, fully fine-tuned, takes the place of `folder`. Raises UserError where the adapter
+    is of another base, or cannot be scaled.
     """
+    if adapter is not None and not is_adapter(adapter):
+        folder, adapter = adapter, None
+        if alpha_scale != 1:
+            raise UserError(f"alpha_scale is {alpha_scale:g}, but {folder} is no adapter to be scaled; set it to 1")
     model = load_unpacked_nf4(folder) if precision == "nf4" else load_bf16(folder)
     if adapter is not None:
         from peft import PeftModel
         from peft.tuners.lora import LoraLayer
 
-        model = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
+        try:
+            model = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
+        except (RuntimeError, ValueError) as error:  # names or sizes of its layers are not there
+            raise UserError(f"{adapter}: not an adapter for the model in {folder}: {error}") from None
+        if alpha_scale != 1 and model.peft_config["default"].use_dora:
+            raise UserError(f"alpha_scale is {alpha_scale:g}, but a DoRA adapter cannot be scaled; set it to 1")
         # What autocast does in training; in fp32 the adapter would also cost a third more time on a CPU.
         for name, tensor in model.named_parameters():
             if "lora_" in name:
@@ -108,6 +119,11 @@ def load_for_inference(
                 layer.scale_layer(alpha_scale)
         model = model.merge_and_unload() if merged else model
     return model.eval()
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether the folder holds an adapter; else it holds a model of its own."""
+    return (folder / "adapter_config.json").is_file()
 
 
 def _trusted(folder: Path) -> bool:

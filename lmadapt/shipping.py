@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from lmadapt.models import load_bf16, load_tokenizer, save_model
+from lmadapt.errors import UserError
+from lmadapt.models import is_adapter, load_bf16, load_tokenizer, save_model
 from training.adapters import merge
 
 WEIGHTS, CONFIG, TEMPLATE = "adapter_model.safetensors", "adapter_config.json", "chat_template.jinja"
@@ -18,8 +19,10 @@ def ship_adapter(adapter: Path, base: Path, target: Path, *, scale: float) -> No
     """Write the adapter without anything its base holds as well, such as the tokenizer, to the empty folder `target`.
 
     Weights are written in bf16, the precision in which models.load_for_inference runs them; `lora_alpha` is
-    multiplied by `scale`.
+    multiplied by `scale`. Raises UserError for a model of which all weights were trained.
     """
+    if not is_adapter(adapter):
+        raise UserError("register.artifact is adapter, but sft.method: full makes none; allowed: merged")
     for file in adapter.iterdir():
         same = (base / file.name).is_file() and (base / file.name).read_bytes() == file.read_bytes()
         if not same or file.name == TEMPLATE:
@@ -34,8 +37,12 @@ def ship_adapter(adapter: Path, base: Path, target: Path, *, scale: float) -> No
 def ship_merged(adapter: Path, base: Path, target: Path, *, scale: float) -> dict[str, float]:
     """Write the bf16 base with the adapter merged into it, as any server reads it, to the empty folder `target`.
 
-    Returns how far merging moved predictions, as training.adapters.merge measures and limits it.
+    Returns how far merging moved predictions, as training.adapters.merge measures and limits it. A model of which all
+    weights were trained is copied.
     """
+    if not is_adapter(adapter):
+        shutil.copytree(adapter, target, dirs_exist_ok=True)
+        return {"logits_mean_absolute": 0.0, "kl_nats": 0.0}
     from peft import PeftModel
     from peft.tuners.lora import LoraLayer
 

@@ -36,13 +36,13 @@ class PlannedStage(Section):
 
     model_config = ConfigDict(extra="ignore")
 
-    method: Literal["qlora", "lora", "full"] = "qlora"  # sft before it had the key
+    method: Literal["qlora", "lora", "full"] = "qlora"
     lora_rank: int = Field(ge=1)
     target_modules: Literal["all-linear", "retain"] = "all-linear"
     max_tokens: int = Field(ge=1)
     max_sequence_tokens: int = Field(ge=8)
     batch_tokens: int = Field(ge=8)
-    micro_batch_rows: int | Literal["auto"] = 1  # as without the key
+    micro_batch_rows: int | Literal["auto"] = "auto"
     optimizer: str = "auto"
     activation_checkpointing: bool | Literal["auto"] = "auto"
 
@@ -241,16 +241,17 @@ def plan_params(params: Path, device: Device, *, fetched: bool = True) -> list[S
     return [plan_stage(name, load_section(PlannedStage, name, params), *config, device) for name in ("pretrain", "sft")]
 
 
-def check_memory(stage: str, params: Section, base: Path) -> None:
-    """Plan a training that is about to begin on this machine, and keep the plan for the report.
+def check_memory(stage: str, params: Section, base: Path) -> int:
+    """The rows of a micro-batch for a training that is about to begin here; its plan is kept for the report.
 
     Raises UserError where not even the low estimate fits; a model that cannot be planned is not held up.
     """
+    wanted = PlannedStage(**params.model_dump())
     try:
         config, source = read_json(base / "config.json"), str(base / "config.json")
-        plan = plan_stage(stage, PlannedStage(**params.model_dump()), config, source, found_device() or _cpu())
+        plan = plan_stage(stage, wanted, config, source, found_device() or _cpu())
     except UserError:
-        return
+        return 1 if wanted.micro_batch_rows == "auto" else wanted.micro_batch_rows
     low, expected, high = total(plan.parts)
     if low > plan.device.memory:
         raise UserError(
@@ -259,6 +260,7 @@ def check_memory(stage: str, params: Section, base: Path) -> None:
             "`lmadapt plan` says what to change"
         )
     write_json(RUNS / f"{stage}.plan.json", [low, expected, high])
+    return plan.setting.rows
 
 
 def render_plan(plans: list[StagePlan]) -> Iterator[Any]:

@@ -10,12 +10,13 @@ import torch
 from lmadapt.chat import PLAIN_TEMPLATE
 from lmadapt.encoding import encode_documents
 from lmadapt.files import atomic_folder, write_json
-from lmadapt.models import load_bf16, load_tokenizer, save_model
+from lmadapt.models import load_tokenizer, save_model
 from lmadapt.records import DOCUMENT, read_table
 from lmadapt.stage import run
 from planning.plan import check_memory
-from training.adapters import add_lora, bottom_layers, merge
-from training.loop import TrainingParams, trained
+from training.adapters import merge
+from training.loop import trained
+from training.params import TrainingParams
 from training.replay import replay_loss_tokens
 from training.self_replay import self_texts
 
@@ -43,7 +44,7 @@ def pretrain(
 
     `heldout` is text of neither, scored meanwhile.
     """
-    check_memory("pretrain", params, base)
+    micro_batch_rows = check_memory("pretrain", params, base)
     tokenizer = load_tokenizer(base)
     if tokenizer.chat_template != PLAIN_TEMPLATE:
         log.warning(
@@ -63,20 +64,8 @@ def pretrain(
         general = encode(read_table(replay, DOCUMENT).to_pylist())
     mixture, rows = params.mix(domain, general)
     watched = params.heldout(tokenizer, heldout)
-    model = load_bf16(base)
-    if params.method == "lora":
-        model = add_lora(
-            model,
-            rank=params.lora_rank,
-            alpha=params.lora_alpha,
-            targets=params.target_modules,
-            seed=params.seed,
-            frozen_layers=params.frozen_layers,
-        )
-    else:
-        model = model.float()  # bf16 has too few digits for small updates; the products are in bf16 all the same
-        bottom_layers(model, params.frozen_layers).requires_grad_(False)
-    with trained("pretrain", params, base, model, rows, general, watched) as outcome:
+    model = params.prepare(base)
+    with trained("pretrain", params, base, model, rows, general, watched, micro_batch_rows) as outcome:
         moved = None
         if params.method == "lora":
             model, moved = merge(model, torch.tensor(mixture.examples[0].input_ids))

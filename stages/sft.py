@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: QLoRA on the domain's instructions, mixed with replayed general ones."""
+"""Supervised fine-tuning on the domain's instructions, mixed with replayed general ones: QLoRA, LoRA or all weights."""
 
 from functools import partial
 from pathlib import Path
@@ -7,12 +7,13 @@ from pydantic import Field
 
 from lmadapt.encoding import encode_instructions
 from lmadapt.files import atomic_folder, write_json
-from lmadapt.models import load_tokenizer, load_unpacked_nf4
+from lmadapt.models import load_tokenizer, save_model
 from lmadapt.records import INSTRUCTION, read_table
 from lmadapt.stage import run
 from planning.plan import check_memory
-from training.adapters import add_lora, save_adapter
-from training.loop import TrainingParams, trained
+from training.adapters import save_adapter
+from training.loop import trained
+from training.params import TrainingParams
 from training.replay import replay_loss_tokens
 from training.self_replay import self_instructions
 
@@ -35,12 +36,13 @@ def sft(
     curve: Path,
     metrics: Path,
 ) -> None:
-    """Train a LoRA adapter over the model at `base` in NF4; write it, with tokenizer and template, to `adapter`.
+    """Train an adapter over the model at `base`; write it, with tokenizer and template, to `adapter`.
 
+    With `method: full` that is a whole model, of which all weights were trained.
     `pristine` is the model before any training, which writes what is replayed where there is no general data;
     `heldout` is text that is never trained on, scored meanwhile.
     """
-    check_memory("sft", params, base)
+    micro_batch_rows = check_memory("sft", params, base)
     tokenizer = load_tokenizer(base)
     encode = partial(encode_instructions, tokenizer, max_tokens=params.max_sequence_tokens)
     domain, domain_too_long = encode(read_table(instructions, INSTRUCTION).to_pylist())
@@ -52,19 +54,14 @@ def sft(
     general, general_too_long = encode(written)
     mixture, rows = params.mix(domain, general)
     watched = params.heldout(tokenizer, heldout)
-    model = add_lora(
-        load_unpacked_nf4(base),
-        rank=params.lora_rank,
-        alpha=params.lora_alpha,
-        dropout=params.lora_dropout,
-        targets=params.target_modules,
-        seed=params.seed,
-        frozen_layers=params.frozen_layers,
-    )
-    with trained("sft", params, base, model, rows, general, watched) as outcome:
+    model = params.prepare(base, dropout=params.lora_dropout)
+    with trained("sft", params, base, model, rows, general, watched, micro_batch_rows) as outcome:
         with atomic_folder(adapter) as temporary:
-            save_adapter(model, temporary, base_name="pretrained")
-            tokenizer.save_pretrained(temporary)
+            if params.method == "full":
+                save_model(model, tokenizer, temporary)
+            else:
+                save_adapter(model, temporary, base_name="pretrained")
+                tokenizer.save_pretrained(temporary)
         outcome.write_curve(curve)
         skipped = {"domain": domain_too_long, "replay": general_too_long}
         write_json(metrics, {**outcome.metrics(), **mixture.metrics(), "skipped_too_long": skipped})

@@ -66,8 +66,12 @@ def params_class(stage: str) -> type[Section]:
 
 
 def read_keys(kind: type[Section]) -> set[str]:
-    """Names read as attributes in the files of the class and of those it extends."""
-    files = {FILES[base.__module__] for base in kind.__mro__ if issubclass(base, Section)}
+    """Names read as attributes where the class stands, in what it extends, and in the loop and plan of a training."""
+    modules = {base.__module__ for base in kind.__mro__ if issubclass(base, Section)}
+    files = {
+        FILES[module]
+        for module in modules | ({"training.loop", "planning.plan"} if "training.params" in modules else set())
+    }
     trees = [ast.parse(file.read_text()) for file in files]
     return {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
 

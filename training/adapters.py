@@ -1,4 +1,4 @@
-"""LoRA adapters: adding them to a model, merging them into it, writing them without a trace of this machine."""
+"""What of a model is trained: LoRA adapters or all of it; merging, and writing without a trace of this machine."""
 
 import json
 import re
@@ -10,11 +10,27 @@ from peft import LoraConfig, get_peft_model
 from transformers import set_seed
 
 from lmadapt.errors import UserError
+from lmadapt.models import load_bf16, load_unpacked_nf4
 
+Method = Literal["qlora", "lora", "full"]
 Targets = Literal["all-linear", "retain"]
+Variant = Literal["lora", "rslora", "dora"]
 MLP_NAMES = {"mlp", "feed_forward", "ffn"}  # what the models of transformers call the block after attention
 MERGE_SAMPLE_TOKENS = 128  # their logits are held several times over
 MAX_MERGE_KL_NATS = 0.01  # rounding to bf16 moves next-token distributions less than this, a wrong merge much more
+
+
+def prepare(base: Path, *, method: Method, frozen_layers: int, **lora: Any) -> Any:
+    """The model of folder `base`, ready for training: `lora` goes to `add_lora`, with `full` all weights are trained.
+
+    Its lowest `frozen_layers` layers are not. With `qlora` the base is in NF4, else in bf16.
+    """
+    if method != "full":
+        model = load_unpacked_nf4(base) if method == "qlora" else load_bf16(base)
+        return add_lora(model, frozen_layers=frozen_layers, **lora)
+    model = load_bf16(base).float()  # bf16 has too few digits for small updates; products are in bf16 all the same
+    bottom_layers(model, frozen_layers).requires_grad_(False)
+    return model
 
 
 def add_lora(
@@ -25,13 +41,15 @@ def add_lora(
     seed: int,
     dropout: float = 0.0,
     targets: Targets = "all-linear",
+    variant: Variant = "lora",
     frozen_layers: int = 0,
 ) -> Any:
     """The model with a LoRA adapter (Hu et al. 2021), in fp32, on its linear layers; all else is frozen.
 
     `all-linear` is every linear layer but the head (Dettmers et al. 2023: needed to match full fine-tuning);
-    `retain` leaves attention alone, which forgets less. The lowest `frozen_layers` layers get no adapter. The seed is
-    set before the adapter is initialised.
+    `retain` leaves attention alone, which forgets less. `rslora` scales by alpha / sqrt(rank) (Kalajdzievski 2023,
+    arXiv 2312.03732), `dora` trains the length of each row of a weight apart (Liu et al. 2024, arXiv 2402.09353). The
+    lowest `frozen_layers` layers get no adapter. The seed is set before the adapter is initialised.
     """
     set_seed(seed)
     modules: str = targets if targets == "all-linear" else _mlp_pattern(model)
@@ -40,6 +58,8 @@ def add_lora(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
+        use_rslora=variant == "rslora",
+        use_dora=variant == "dora",
         target_modules=modules,
         exclude_modules=rf".*\.layers\.({lowest})\..*" if frozen_layers else None,
         bias="none",

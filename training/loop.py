@@ -13,33 +13,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pandas import DataFrame
 from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
-from pydantic import Field
 from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments, default_data_collator
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import Interrupted, UserError
 from lmadapt.files import atomic_folder, folder_sha256, write_json
-from lmadapt.records import HELDOUT, read_table
-from training.adapters import Targets
-from training.anchors import AnchorParams, PathIntegral, Penalty, Quadratic
+from training.anchors import PathIntegral, Penalty, Quadratic
 from training.labelled_head import labelled_head, own_forward
 from training.micro_batches import MicroBatches
-from training.packing import DOMAIN, REPLAY, Row, pack
-from training.replay import Document, Mixture, mix_replay
+from training.packing import DOMAIN, REPLAY, Row, micro_batch, pack
+from training.params import Optimizer, Schedule, TrainingParams
+from training.replay import Document
 from watching.callbacks import Checkpoints, GradientCheck, Progress
-from watching.heldout import Evaluation, Heldout, HeldoutParams, evaluations
+from watching.heldout import Evaluation, Heldout, evaluations
 
 log = logging.getLogger(__name__)
-
-Schedule = Literal["cosine", "wsd", "constant"]
 
 CHECKPOINTS = Path(".lmadapt/checkpoints")
 WRITING = "writing"  # where a checkpoint is until it is whole
@@ -47,54 +43,6 @@ SIZES = "sizes.json"  # of its files in bytes; written last
 MAX_GRADIENT_NORM = 1.0
 COLUMNS = ["step", "learning_rate", "gradient_norm", "loss", "domain", "replay"]  # nats per labelled token
 SAMPLE_TOKENS = 64  # on which the labelled head is compared with the model's own
-
-
-class TrainingParams(AnchorParams, HeldoutParams):
-    """What both trainings are told; tokens are those of the model's tokenizer."""
-
-    seed: int = Field(ge=0)
-    lora_rank: int = Field(ge=1)
-    lora_alpha: int = Field(ge=1)
-    target_modules: Targets
-    learning_rate: float = Field(gt=0)
-    lr_schedule: Schedule
-    warmup_fraction: float = Field(ge=0, lt=1)
-    decay_fraction: float = Field(gt=0, le=1)
-    weight_decay: float = Field(ge=0)
-    max_tokens: int = Field(ge=1)
-    max_sequence_tokens: int = Field(ge=8)
-    batch_tokens: int = Field(ge=8)
-    replay_fraction: float = Field(ge=0, lt=1)
-    replay_source: Literal["general", "self"]
-    replay_weights: dict[str, Annotated[float, Field(ge=0)]]
-    checkpoint_minutes: float = Field(ge=0)
-
-    @property
-    def rows_per_step(self) -> int:
-        """How many rows of `max_sequence_tokens` an optimiser step of `batch_tokens` holds; UserError when none."""
-        if self.batch_tokens < self.max_sequence_tokens:
-            raise UserError(
-                f"batch_tokens is {self.batch_tokens}, less than one row: it must be at least max_sequence_tokens, "
-                f"{self.max_sequence_tokens}"
-            )
-        return self.batch_tokens // self.max_sequence_tokens
-
-    def heldout(self, tokenizer: Any, file: Path) -> Heldout | None:
-        """What scores the table HELDOUT of `file` during training, if it is to be."""
-        documents = read_table(file, HELDOUT).to_pylist() if self.heldout_every_steps else []
-        return Heldout(self, documents, tokenizer, self.seed) if self.heldout_every_steps else None
-
-    def mix(self, domain: Sequence[Document], replay: Sequence[Document]) -> tuple[Mixture, list[Row]]:
-        """What is trained on, and its rows in order."""
-        mixture = mix_replay(
-            domain,
-            replay,
-            fraction=self.replay_fraction,
-            max_tokens=self.max_tokens,
-            seed=self.seed,
-            weights=self.replay_weights,
-        )
-        return mixture, pack(mixture.examples, max_tokens=self.max_sequence_tokens, rows_per_step=self.rows_per_step)
 
 
 @dataclass(frozen=True)
@@ -143,32 +91,46 @@ def train(
     warmup_fraction: float = 0.0,
     decay_fraction: float = 0.2,
     weight_decay: float = 0.0,
+    optimizer: Optimizer = "auto",
+    embedding_learning_rate_factor: float = 1.0,
+    micro_batch_rows: int = 1,
+    activation_checkpointing: bool | Literal["auto"] = "auto",
     seed: int = 0,
     checkpoint_minutes: float = 5.0,
     penalties: Sequence[Penalty] = (),
     heldout: Heldout | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Outcome:
-    """Train what requires gradients in `model`, once over the rows in their order, one row a micro-batch.
+    """Train what requires gradients in `model`, once over the rows in their order, `micro_batch_rows` in a pass.
 
     The loss of a step is the mean over all labelled tokens of its `rows_per_step` rows, plus `penalties`. Matrix
     products are in bf16, trainable parameters in their own type. Continues from the newest whole checkpoint in
     `checkpoints`. The same arguments give the same model, bit by bit, on the same CPU with as many threads,
-    interrupted or not. Raises UserError naming the step where the loss is not finite, and where a trainable tensor
-    gets no gradient; Interrupted after SIGTERM or SIGINT, with a checkpoint of the step under way. With `heldout` it
-    may end early, and the model gets the weights that are kept.
+    interrupted or not. Raises UserError naming the step where the loss is not finite or a trainable tensor gets no
+    gradient, and for what the model or the rows do not allow; Interrupted after SIGTERM or SIGINT, with a checkpoint
+    of the step under way. With `heldout` it may end early, and the model gets the weights that are kept.
     """
+    _check_model(model, rows)
     use_cache, keeper = model.config.use_cache, Checkpoints(checkpoint_minutes)
     watchers = [heldout] if heldout else []  # after `keeper`: they may say that a checkpoint is not needed
     trainer = _Trainer(
         model=model,
-        args=_arguments(checkpoints, rows_per_step, learning_rate, weight_decay, seed),
+        args=_arguments(
+            checkpoints,
+            rows_per_step,
+            learning_rate,
+            weight_decay,
+            optimizer,
+            micro_batch_rows,
+            activation_checkpointing,
+            seed,
+        ),
         train_dataset=list(rows),
-        data_collator=default_data_collator,
+        data_collator=micro_batch,
         callbacks=[GradientCheck(), Progress(rows, rows_per_step), keeper, *callbacks, *watchers],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.penalties = penalties
+    trainer.penalties, trainer.embedding_learning_rate_factor = penalties, embedding_learning_rate_factor
     trainer.lr_factor = functools.partial(
         lr_factor, schedule=lr_schedule, warmup_fraction=warmup_fraction, decay_fraction=decay_fraction
     )
@@ -227,6 +189,7 @@ def trained(
     rows: Sequence[Row],
     general: Sequence[Document] = (),
     heldout: Heldout | None = None,
+    micro_batch_rows: int = 1,
 ) -> Iterator[Outcome]:
     """Train `model`, made of `base`; checkpoints of the stage are removed when the block that writes it succeeds.
 
@@ -251,6 +214,10 @@ def trained(
         warmup_fraction=params.warmup_fraction,
         decay_fraction=params.decay_fraction,
         weight_decay=params.weight_decay,
+        optimizer=params.optimizer,
+        embedding_learning_rate_factor=params.embedding_learning_rate_factor,
+        micro_batch_rows=micro_batch_rows,
+        activation_checkpointing=params.activation_checkpointing,
         seed=params.seed,
         penalties=penalties,
         heldout=heldout,
@@ -276,6 +243,7 @@ class _Trainer(MicroBatches):
 
     lr_factor: Callable[[int, int], float]
     penalties: Sequence[Penalty]
+    embedding_learning_rate_factor = 1.0
     by_source: torch.Tensor | None = None  # [2, 2]: nats and labelled tokens of the step under way, domain and replay
 
     def compute_loss(
@@ -327,31 +295,66 @@ class _Trainer(MicroBatches):
         finally:
             shutil.rmtree(writing, ignore_errors=True)
 
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Embedding and head in groups of their own, where they are trained and have a learning rate of their own."""
+        optimizer, factor = super().create_optimizer(model), self.embedding_learning_rate_factor
+        if factor != 1:
+            model = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+            own = {id(part.weight) for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part}
+            for group in list(optimizer.param_groups):
+                apart = [tensor for tensor in group["params"] if id(tensor) in own]
+                group["params"] = [tensor for tensor in group["params"] if id(tensor) not in own]
+                if apart:
+                    optimizer.add_param_group({**group, "params": apart, "lr": group["lr"] * factor})
+        return optimizer
+
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: self.lr_factor(step, num_training_steps))
         return self.lr_scheduler
 
 
+def _check_model(model: Any, rows: Sequence[Row]) -> None:
+    longest = max(position for row in rows for position in row["position_ids"]) + 1
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit and longest > limit:
+        raise UserError(f"max_sequence_tokens: an example has {longest} tokens, and the model takes at most {limit}")
+    for name, tensor in model.named_parameters():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(f"the weights of the model are not finite: {name}; `dvc repro --force` makes it anew")
+
+
 def _arguments(
-    checkpoints: Path, rows_per_step: int, learning_rate: float, weight_decay: float, seed: int
+    checkpoints: Path,
+    rows_per_step: int,
+    learning_rate: float,
+    weight_decay: float,
+    optimizer: Optimizer,
+    micro_batch_rows: int,
+    activation_checkpointing: bool | Literal["auto"],
+    seed: int,
 ) -> TrainingArguments:
     gpu = torch.cuda.is_available()
+    if rows_per_step % micro_batch_rows:
+        allowed = ", ".join(str(size) for size in range(1, rows_per_step + 1) if rows_per_step % size == 0)
+        raise UserError(f"micro_batch_rows is {micro_batch_rows}; allowed with {rows_per_step} rows a step: {allowed}")
+    chosen = ("paged_adamw_8bit" if gpu else "adamw_torch") if optimizer == "auto" else optimizer
+    log.info("optimizer %s, %d rows a pass, %d a step", chosen, micro_batch_rows, rows_per_step)
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         seed=seed,
         use_cpu=not gpu,
         bf16=True,
-        optim="paged_adamw_8bit" if gpu else "adamw_torch",
+        optim=chosen,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         max_grad_norm=MAX_GRADIENT_NORM,
         num_train_epochs=1,
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=rows_per_step,
+        per_device_train_batch_size=micro_batch_rows,
+        gradient_accumulation_steps=rows_per_step // micro_batch_rows,
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
         dataloader_pin_memory=gpu,
-        activation_checkpointing=gpu,  # trades a third more computing for the memory a GPU is short of
+        activation_checkpointing=gpu if activation_checkpointing == "auto" else activation_checkpointing,
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",  # Checkpoints asks for them

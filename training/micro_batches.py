@@ -17,10 +17,15 @@ log = logging.getLogger(__name__)
 
 
 def split(inputs: Mapping[str, torch.Tensor], max_tokens: int) -> list[Tensors]:
-    """The tensors of a packed row, [1, L] each, in parts of whole examples; as few as hold `max_tokens` each.
+    """The tensors of packed rows, [B, L] each, in parts of at most `max_tokens`: of whole rows, else of whole examples.
 
     An example longer than that is a part of its own.
     """
+    rows, length = inputs["position_ids"].shape
+    if rows > 1:
+        several = max(1, max_tokens // length)
+        parts = [{name: tensor[i : i + several] for name, tensor in inputs.items()} for i in range(0, rows, several)]
+        return parts if length <= max_tokens else [piece for part in parts for piece in split(part, max_tokens)]
     (begins,) = (inputs["position_ids"][0] == 0).nonzero(as_tuple=True)
     ends = [*begins.tolist()[1:], inputs["position_ids"].shape[1]]
     cuts = [0]
@@ -31,10 +36,10 @@ def split(inputs: Mapping[str, torch.Tensor], max_tokens: int) -> list[Tensors]:
 
 
 class MicroBatches(Trainer):
-    """A Trainer whose micro-batch, a packed row, is halved where memory ends, as often as needed.
+    """A Trainer whose micro-batch, some packed rows, is halved where memory ends, as often as needed.
 
     Examples of a row do not see each other, and what each adds to the loss is divided by the labelled tokens of the
-    whole step: so a row in parts has the loss and the gradient of the row, and the effective batch stays. The step
+    whole step: so rows in parts have the loss and the gradient of the rows, and the effective batch stays. The step
     under way is begun anew, with the random numbers it began with.
     """
 
@@ -71,9 +76,9 @@ class MicroBatches(Trainer):
         return torch.stack([super(MicroBatches, self).training_step(model, part, items) for part in parts]).sum()
 
     def _halved(self, inputs: Tensors, error: str, *, divisible: bool) -> int:
-        limit = self.max_pass_tokens or inputs["position_ids"].shape[1]
-        longest = max(part["position_ids"].shape[1] for part in split(inputs, limit))
-        single = max(part["position_ids"].shape[1] for part in split(inputs, 1))
+        limit = self.max_pass_tokens or inputs["position_ids"].numel()
+        longest = max(part["position_ids"].numel() for part in split(inputs, limit))
+        single = max(part["position_ids"].numel() for part in split(inputs, 1))
         step = self.state.global_step + 1
         if self.accelerator.num_processes > 1 or not divisible or longest == single:
             raise UserError(

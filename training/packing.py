@@ -4,12 +4,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+import torch
+
 from lmadapt.chat import IGNORED, Encoded
 
 Row = dict[str, list[int]]
 """One packed row: input_ids, labels, position_ids and sources (DOMAIN or REPLAY) of equal length. Positions restart at
 0 with each example, from which transformers' `masking_utils` infers that examples do not attend to each other (for rows
-one at a time, given without an attention mask)."""
+given without an attention mask)."""
 
 DOMAIN, REPLAY = 0, 1  # what a token of a row is from
 
@@ -67,3 +69,13 @@ def _row(examples: Iterable[Encoded]) -> Row:
         row["position_ids"] += range(len(example.input_ids))
         row["sources"] += [REPLAY if example.replayed else DOMAIN] * len(example.input_ids)
     return row
+
+
+def micro_batch(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    """The rows as tensors [B, L]; what fills up a shorter one carries no loss, and each token of it is an example."""
+    length = max(len(row["labels"]) for row in rows)
+    filler = {"labels": IGNORED}
+    return {
+        name: torch.tensor([row[name] + [filler.get(name, 0)] * (length - len(row[name])) for row in rows])
+        for name in rows[0]
+    }

@@ -20,15 +20,20 @@ PARAMS: dict[str, Any] = {
     "method": "lora",
     "lora_rank": 2,
     "lora_alpha": 4,
+    "lora_variant": "lora",
     "target_modules": "all-linear",
     "learning_rate": 3e-3,
     "lr_schedule": "wsd",
     "warmup_fraction": 0.1,
     "decay_fraction": 0.2,
     "weight_decay": 0.0,
+    "optimizer": "auto",
+    "embedding_learning_rate_factor": 1.0,
     "max_tokens": 1500,
     "max_sequence_tokens": 128,
     "batch_tokens": 256,
+    "micro_batch_rows": "auto",
+    "activation_checkpointing": "auto",
     "replay_fraction": 0.1,
     "replay_source": "general",
     "replay_weights": {},
@@ -46,21 +51,25 @@ PARAMS: dict[str, Any] = {
     "patience": None,
     "retention_budget_bits_per_byte": None,
 }
-NEUTRAL = {"checkpoint_minutes", *HeldoutParams.model_fields}  # alone they change nothing
+NEUTRAL = {"checkpoint_minutes", "activation_checkpointing", *HeldoutParams.model_fields}  # alone they change nothing
 CHANGED: dict[str, Any] = {
     "seed": 1,
     "method": "full",
     "lora_rank": 4,
     "lora_alpha": 16,
+    "lora_variant": "dora",
     "target_modules": "retain",
     "learning_rate": 1e-2,
     "lr_schedule": "constant",
     "warmup_fraction": 0.5,
     "decay_fraction": 0.6,
     "weight_decay": 10.0,
+    "optimizer": "paged_adamw_8bit",
+    "embedding_learning_rate_factor": 0.1,
     "max_tokens": 900,
     "max_sequence_tokens": 64,
     "batch_tokens": 512,
+    "micro_batch_rows": 2,
     "replay_fraction": 0.3,
     "replay_source": "self",
     "replay_weights": {"facts": 3.0, "talk": 1.0},
@@ -139,9 +148,10 @@ def test_every_key_changes_the_model(
     key: str, tiny_model: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    without_adapter = {"kl_weight": 0.0} if key == "method" else {}
-    changed = _run(tiny_model, tmp_path / "changed", **{key: CHANGED[key]} | without_adapter)
-    weights = [(folder / "pretrained" / "model.safetensors").read_bytes() for folder in (plain, changed)]
+    full = {"method": "full", "kl_weight": 0.0} if key in {"method", "embedding_learning_rate_factor"} else {}
+    before = _run(tiny_model, tmp_path / "full", **full) if key == "embedding_learning_rate_factor" else plain
+    changed = _run(tiny_model, tmp_path / "changed", **full | {key: CHANGED[key]})
+    weights = [(folder / "pretrained" / "model.safetensors").read_bytes() for folder in (before, changed)]
     assert weights[0] != weights[1]
 
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from lmadapt.errors import UserError
 from lmadapt.files import file_sha256, folder_sha256
-from lmadapt.models import load_nf4
+from lmadapt.models import load_bf16, load_for_inference, load_nf4
 from lmadapt.records import INSTRUCTION, write_table
+from lmadapt.shipping import ship_adapter, ship_merged
 from stages.sft import SftParams, sft
 from tests.tables import instruction, write_heldout, write_instructions
 from watching import callbacks
@@ -23,8 +24,10 @@ from watching.heldout import HeldoutParams
 
 PARAMS: dict[str, Any] = {
     "seed": 0,
+    "method": "qlora",
     "lora_rank": 2,
     "lora_alpha": 4,
+    "lora_variant": "lora",
     "lora_dropout": 0.0,
     "target_modules": "all-linear",
     "learning_rate": 3e-3,
@@ -32,9 +35,13 @@ PARAMS: dict[str, Any] = {
     "warmup_fraction": 0.1,
     "decay_fraction": 0.2,
     "weight_decay": 0.0,
+    "optimizer": "auto",
+    "embedding_learning_rate_factor": 1.0,
     "max_tokens": 1500,
     "max_sequence_tokens": 128,
     "batch_tokens": 256,
+    "micro_batch_rows": "auto",
+    "activation_checkpointing": "auto",
     "replay_fraction": 0.1,
     "replay_source": "general",
     "replay_weights": {},
@@ -52,11 +59,14 @@ PARAMS: dict[str, Any] = {
     "patience": None,
     "retention_budget_bits_per_byte": None,
 }
-NEUTRAL = {"checkpoint_minutes", *HeldoutParams.model_fields}  # alone they change nothing
+NEUTRAL = {"checkpoint_minutes", "activation_checkpointing", *HeldoutParams.model_fields}  # alone they change nothing
+FULL_ONLY = {"embedding_learning_rate_factor"}
 CHANGED: dict[str, Any] = {
     "seed": 1,
+    "method": "lora",
     "lora_rank": 4,
     "lora_alpha": 16,
+    "lora_variant": "dora",
     "lora_dropout": 0.5,
     "target_modules": "retain",
     "learning_rate": 1e-2,
@@ -64,9 +74,11 @@ CHANGED: dict[str, Any] = {
     "warmup_fraction": 0.5,
     "decay_fraction": 0.6,
     "weight_decay": 10.0,
+    "optimizer": "paged_adamw_8bit",
     "max_tokens": 900,
     "max_sequence_tokens": 64,
     "batch_tokens": 512,
+    "micro_batch_rows": 2,
     "replay_fraction": 0.3,
     "replay_source": "self",
     "replay_weights": {"facts": 3.0, "talk": 1.0},
@@ -158,7 +170,7 @@ def test_a_second_run_elsewhere_gives_equal_files(
     assert folder_sha256(run_sft(tiny_model, tmp_path / "again")) == folder_sha256(plain)
 
 
-@pytest.mark.parametrize("key", sorted({*SftParams.model_fields} - NEUTRAL))
+@pytest.mark.parametrize("key", sorted({*SftParams.model_fields} - NEUTRAL - FULL_ONLY))
 def test_every_key_changes_the_adapter(
     key: str, tiny_model: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +178,43 @@ def test_every_key_changes_the_adapter(
     changed = run_sft(tiny_model, tmp_path / "changed", **{key: CHANGED[key]})
     hashes = [file_sha256(folder / "adapter" / "adapter_model.safetensors") for folder in (plain, changed)]
     assert hashes[0] != hashes[1]
+
+
+def test_full_fine_tuning_writes_a_model_that_is_evaluated_in_place_of_the_base(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = {"method": "full", "kl_weight": 0.0}
+    folders = [
+        run_sft(tiny_model, tmp_path / str(factor), **options, embedding_learning_rate_factor=factor) / "adapter"
+        for factor in (1.0, 0.1)
+    ]
+    models = [load_for_inference(tiny_model, precision="bf16", adapter=folder) for folder in folders]
+    base = load_for_inference(tiny_model, precision="bf16")
+    moved = [(model.get_input_embeddings().weight - base.get_input_embeddings().weight).norm() for model in models]
+    assert moved[0] > 5 * moved[1] > 0
+    assert not torch.equal(models[1].model.layers[0].mlp.up_proj.weight, base.model.layers[0].mlp.up_proj.weight)
+    with pytest.raises(UserError, match=r"alpha_scale is 0.5, but .* is no adapter"):
+        load_for_inference(tiny_model, precision="bf16", adapter=folders[0], alpha_scale=0.5)
+    (tmp_path / "shipped").mkdir()
+    with pytest.raises(UserError, match=r"sft.method: full makes none; allowed: merged"):
+        ship_adapter(folders[0], tiny_model, tmp_path / "shipped", scale=1.0)
+    ship_merged(folders[0], tiny_model, tmp_path / "shipped", scale=1.0)
+    assert torch.equal(load_bf16(tmp_path / "shipped").lm_head.weight, models[0].lm_head.weight)
+
+
+def test_an_adapter_of_another_base_and_a_scaled_dora_adapter_are_refused(
+    tiny_model: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = LlamaConfig(vocab_size=500, hidden_size=32, intermediate_size=64, num_hidden_layers=2)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "other")
+    with pytest.raises(UserError, match=r"adapter: not an adapter for the model in .*other"):
+        load_for_inference(tmp_path / "other", precision="bf16", adapter=plain / "adapter")
+    dora = run_sft(tiny_model, tmp_path / "dora", lora_variant="dora") / "adapter"
+    load_for_inference(tiny_model, precision="nf4", adapter=dora)
+    with pytest.raises(UserError, match="a DoRA adapter cannot be scaled"):
+        load_for_inference(tiny_model, precision="nf4", adapter=dora, alpha_scale=0.5)
 
 
 def test_scoring_held_out_text_changes_no_adapter_and_is_written_beside_the_curve(

@@ -84,3 +84,12 @@ def test_a_merge_that_changes_the_model_is_refused(tiny_model: Path, monkeypatch
     monkeypatch.setattr(type(model.base_model), "merge_and_unload", lambda self: load_bf16(tiny_model))
     with pytest.raises(UserError, match="merging the adapter changed the model: KL"):
         merge(model, SAMPLE)
+
+
+def test_rslora_scales_by_the_root_of_the_rank_and_dora_adds_a_length_for_each_row(tiny_model: Path) -> None:
+    for variant, scale, lengths in (("lora", 2.0, 0), ("rslora", 4.0, 0), ("dora", 2.0, 64)):
+        model = add_lora(load_bf16(tiny_model), rank=4, alpha=8, seed=0, variant=variant)
+        layer = model.base_model.model.model.layers[0].self_attn.q_proj
+        assert layer.scaling == {"default": scale}
+        magnitudes = [tensor for name, tensor in layer.named_parameters() if "magnitude" in name]
+        assert sum(tensor.numel() for tensor in magnitudes) == lengths

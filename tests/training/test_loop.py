@@ -18,8 +18,9 @@ from lmadapt.errors import Interrupted, UserError
 from lmadapt.models import load_bf16, load_nf4, load_unpacked_nf4
 from training import loop
 from training.adapters import add_lora
-from training.loop import Outcome, TrainingParams, lr_factor, train, trained
+from training.loop import Outcome, lr_factor, train, trained
 from training.packing import DOMAIN, REPLAY, Row, pack
+from training.params import TrainingParams
 from training.replay import mix_replay
 from watching import callbacks
 
@@ -35,7 +36,13 @@ PARAMS: dict[str, Any] = {
     **{name: value for name, value in SETTINGS.items() if name != "rows_per_step"},
     **{
         "lora_rank": 2,
+        "method": "lora",
         "lora_alpha": 4,
+        "lora_variant": "lora",
+        "optimizer": "auto",
+        "embedding_learning_rate_factor": 1.0,
+        "micro_batch_rows": "auto",
+        "activation_checkpointing": "auto",
         "target_modules": "all-linear",
         "replay_fraction": 0.1,
         "replay_source": "general",
@@ -413,3 +420,56 @@ def test_a_gradient_norm_far_above_those_before_it_is_warned_of_once(caplog: pyt
     warned = [record.message for record in caplog.records]
     assert len(warned) == 1
     assert "step 18: the gradient norm is 30, 15 times that of the steps before it" in warned[0]
+
+
+def test_several_rows_in_a_pass_give_the_loss_of_one_at_a_time(tiny_model: Path, tmp_path: Path) -> None:
+    models = [_lora_without_dropout(tiny_model) for _ in range(2)]
+    rows = pack(_examples(), max_tokens=64, rows_per_step=4)
+    settings = SETTINGS | {"rows_per_step": 4}
+    outcomes = [
+        train(model, rows, **settings, micro_batch_rows=size, checkpoints=tmp_path / str(size))
+        for model, size in zip(models, (1, 4), strict=True)
+    ]
+    losses = [[step["loss"] for step in outcome.steps] for outcome in outcomes]
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+    assert outcomes[1].steps[0]["gradient_norm"] == pytest.approx(outcomes[0].steps[0]["gradient_norm"], rel=2e-2)
+
+
+def test_a_micro_batch_that_does_not_divide_a_step_names_what_is_allowed(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"micro_batch_rows is 3; allowed with 2 rows a step: 1, 2"):
+        train(_lora(tiny_model), _rows(), **SETTINGS, micro_batch_rows=3, checkpoints=tmp_path)
+
+
+@pytest.mark.parametrize("wanted", [True, False, "auto"])
+def test_activation_checkpointing_is_as_asked_and_changes_no_loss(
+    wanted: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    seen: list[bool] = []
+
+    class Look(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
+            seen.append(model.is_gradient_checkpointing)
+
+    settings = SETTINGS | {"checkpoints": tmp_path / "asked", "activation_checkpointing": wanted}
+    outcome = train(_lora_without_dropout(tiny_model), _rows(), **settings, callbacks=[Look()])
+    assert set(seen) == {wanted is True}
+    plain = train(_lora_without_dropout(tiny_model), _rows(), **SETTINGS, checkpoints=tmp_path / "plain")
+    assert [step["loss"] for step in outcome.steps] == [step["loss"] for step in plain.steps]
+
+
+def test_a_text_longer_than_the_model_takes_and_weights_that_are_not_finite_are_refused(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    model = _lora(tiny_model)
+    model.config.max_position_embeddings = 20
+    with pytest.raises(UserError, match=r"an example has \d+ tokens, and the model takes at most 20"):
+        train(model, _rows(), **SETTINGS, checkpoints=tmp_path)
+    model = load_bf16(tiny_model)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
+    with pytest.raises(UserError, match=r"not finite: .*layers.1.mlp.up_proj.base_layer.weight"):
+        train(add_lora(model, rank=2, alpha=4, seed=0), _rows(), **SETTINGS, checkpoints=tmp_path)
+
+
+def _lora_without_dropout(base: Path) -> Any:
+    return add_lora(load_bf16(base), rank=2, alpha=4, seed=0)

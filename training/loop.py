@@ -32,8 +32,9 @@ from training.micro_batches import MicroBatches
 from training.packing import DOMAIN, REPLAY, Row, micro_batch, pack
 from training.params import Optimizer, Schedule, TrainingParams
 from training.replay import Document
-from watching.callbacks import Checkpoints, GradientCheck, Progress
+from watching.callbacks import Checkpoints, GradientCheck, Progress, step_tokens
 from watching.heldout import Evaluation, Heldout, evaluations
+from watching.mlflow_run import MlflowRun
 
 log = logging.getLogger(__name__)
 
@@ -222,6 +223,7 @@ def trained(
         penalties=penalties,
         heldout=heldout,
         checkpoint_minutes=params.checkpoint_minutes,
+        callbacks=[MlflowRun(stage, params.model_dump(), step_tokens(rows, params.rows_per_step))],
         checkpoints=CHECKPOINTS / f"{stage}-{digest.hexdigest()[:16]}",
     )
     for folder in CHECKPOINTS.glob(f"{stage}-*"):

@@ -85,12 +85,17 @@ class GradientCheck(TrainerCallback):
             )
 
 
+def step_tokens(rows: Sequence[Row], rows_per_step: int) -> list[int]:
+    """How many tokens each optimiser step takes."""
+    tokens = [len(row["input_ids"]) for row in rows]
+    return [sum(tokens[i : i + rows_per_step]) for i in range(0, len(tokens), rows_per_step)]
+
+
 class Progress(TrainerCallback):
     """A bar in tokens, with tokens per second and the time left."""
 
     def __init__(self, rows: Sequence[Row], rows_per_step: int) -> None:
-        tokens = [len(row["input_ids"]) for row in rows]
-        self.tokens = [sum(tokens[i : i + rows_per_step]) for i in range(0, len(tokens), rows_per_step)]
+        self.tokens = step_tokens(rows, rows_per_step)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Start the bar, at the checkpoint's place after a resume."""

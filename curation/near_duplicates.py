@@ -6,9 +6,9 @@ shingles of a proposed pair are read again.
 
 # mypy: disable-error-code="no-untyped-def, assignment"
 
-import os
+import mmap
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numba
@@ -20,6 +20,7 @@ SHINGLE_WORDS = 5
 BANDS, ROWS = 14, 8  # 14 x 8 as in FineWeb (Penedo et al. 2024); each band is a hash of 8 minima (Broder 1997)
 # The same 112 minima are banded twice, in two orders: 99 % of pairs of similarity 0.80 are proposed instead of 92 %.
 KEYS = 2 * BANDS
+HELD_WORDS = 2**23  # read from the file before its pages are let go: 32 MiB
 
 _draw = np.random.default_rng(1)  # it never changes a decision that the exact check did not confirm
 _FACTORS = _draw.integers(2**31, size=BANDS * ROWS, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
@@ -42,6 +43,8 @@ class WordStore:
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as the store is
         self._offsets = [np.zeros(1, np.int64)]
+        self._map: mmap.mmap | None = None
+        self._words, self._seen = np.empty(0, np.uint32), 0
         self.texts = 0
 
     def append(self, words: Words) -> None:
@@ -50,21 +53,26 @@ class WordStore:
         self._offsets.append(self._offsets[-1][-1] + words.offsets[1:])
         self.texts += len(words.offsets) - 1
 
-    def read(self, texts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """The words of some texts, one after the other, and the offset of each, shape (len(texts) + 1,)."""
+    def read(self, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The words of all texts, and where those of some texts begin and end in them; valid until the next call."""
         if len(self._offsets) > 1:
-            self._offsets = [
-                np.concatenate([self._offsets[0][:1], *(part[-len(part) :] for part in self._offsets[1:])])
-            ]
-        starts, ends = self._offsets[0][texts], self._offsets[0][np.asarray(texts) + 1]
-        parts = [
-            os.pread(self._file.fileno(), 4 * (end - start), 4 * start) for start, end in zip(starts, ends, strict=True)
-        ]
-        return np.frombuffer(b"".join(parts), np.uint32), np.concatenate([[0], np.cumsum(ends - starts)])
+            whole = np.concatenate([self._offsets[0][:1], *(part[-len(part) :] for part in self._offsets[1:])])
+            self._offsets, size = [whole], 4 * int(whole[-1])
+            self._map = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_READ) if size else None
+            self._words = np.frombuffer(self._map or b"", np.uint32)
+        starts, ends = self._offsets[0][texts], self._offsets[0][texts + 1]
+        self._seen += int((ends - starts).sum())
+        if self._map and self._seen > HELD_WORDS:  # or the whole file would come to count as memory of this process
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._seen = 0
+        return self._words, starts, ends
 
-    def jaccards(self, text: int, others: np.ndarray) -> np.ndarray:
-        """Jaccard similarity of the shingles of `text` and of each of `others`, shape (len(others),)."""
-        similarities: np.ndarray = _jaccards(*self.read([text, *others.tolist()]))
+    def jaccards(self, text: int, others: np.ndarray, at_least: float = 0.0) -> np.ndarray:
+        """Jaccard similarity of the shingles of `text` and of each of `others`, shape (len(others),).
+
+        It is 0 where reading an other whole was not needed to know that it is below `at_least`.
+        """
+        similarities: np.ndarray = _jaccards(*self.read(np.concatenate([[text], others])), at_least)
         return similarities
 
 
@@ -98,7 +106,7 @@ def near_duplicates(
         if keepers is not None:
             found = found[found >= keepers]
         if len(found):
-            similarities = store.jaccards(int(texts[document]), texts[found])
+            similarities = store.jaccards(int(texts[document]), texts[found], min_jaccard)
             for other, jaccard in zip(found.tolist(), similarities.tolist(), strict=True):
                 if jaccard >= min_jaccard:
                     dropped[other] = True
@@ -178,25 +186,44 @@ def _band_keys(hashes, offsets, factors, summands, order, keys):
             keys[text, key] = max(np.uint32(1), np.uint32(value >> np.uint64(32)))
 
 
+@numba.njit(inline="always")
+def _room(count):
+    """A power of two, at least twice the count."""
+    room = 4
+    while room < 2 * count:
+        room *= 2
+    return room
+
+
 @numba.njit(nogil=True, cache=True)
-def _jaccards(words, offsets):
-    """Similarity of the first text to each of the others, shape (n - 1,): one hash table counts distinct shingles."""
-    capacity = 4
-    while capacity < 2 * len(words):
-        capacity *= 2
-    table, last = np.zeros(capacity, np.uint64), np.full(capacity, -1, np.int32)
-    in_first = np.zeros(capacity, np.bool_)
-    distinct, shared = np.zeros(len(offsets) - 1), np.zeros(len(offsets) - 1)
-    for text in range(len(offsets) - 1):
-        size = min(offsets[text + 1] - offsets[text], SHINGLE_WORDS)
-        for place in range(offsets[text], offsets[text + 1] - size + 1):
+def _jaccards(words, starts, ends, at_least):
+    """Similarity of the first text to each of the others, shape (n - 1,), by two hash tables that fit a cache."""
+    most = (ends - starts).max()
+    if at_least > 0:  # of one text that many distinct shingles are looked at before it is left
+        most = min(most, np.int64((ends[0] - starts[0] + 1) / at_least) + 2)
+    room_first, room = _room(ends[0] - starts[0]), _room(most)
+    first, filled = np.empty(room_first, np.uint64), np.zeros(room_first, np.bool_)
+    table, last = np.empty(room, np.uint64), np.full(room, -1, np.int32)
+    distinct, shared = np.zeros(len(starts)), np.zeros(len(starts))
+    for text in range(len(starts)):
+        size = min(ends[text] - starts[text], SHINGLE_WORDS)
+        for place in range(starts[text], ends[text] - size + 1):
             shingle = _shingle(words, place, size)
-            slot = np.int64(shingle & np.uint64(capacity - 1))
-            while last[slot] >= 0 and table[slot] != shingle:
-                slot = (slot + 1) & (capacity - 1)
-            if last[slot] != text:
-                distinct[text] += 1
-                shared[text] += in_first[slot]
-                in_first[slot] |= text == 0
-                table[slot], last[slot] = shingle, text
+            slot = np.int64(shingle & np.uint64(room - 1))
+            while last[slot] == text and table[slot] != shingle:
+                slot = (slot + 1) & (room - 1)
+            if last[slot] == text:
+                continue
+            table[slot], last[slot] = shingle, text
+            distinct[text] += 1
+            slot = np.int64(shingle & np.uint64(room_first - 1))
+            while filled[slot] and first[slot] != shingle:
+                slot = (slot + 1) & (room_first - 1)
+            shared[text] += filled[slot]
+            if text == 0:
+                first[slot], filled[slot] = shingle, True
+            # Even if all that is left were shared: shared <= distinct[0], and what it lacks stays lacking.
+            elif distinct[0] < at_least * (distinct[0] + distinct[text] - shared[text]) - 1e-9:
+                shared[text] = 0
+                break
     return shared[1:] / (distinct[0] + distinct[1:] - shared[1:])

@@ -8,6 +8,8 @@ lines are folded by Python first. A hash has 32 bits: one pair of different word
 
 import functools
 import hashlib
+import importlib
+import sys
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +19,14 @@ import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+if "scipy.linalg" not in sys.modules:
+    # To learn whether it may use BLAS, which nothing here does, numba would import all of it: 0.2 s of each start.
+    sys.modules["scipy.linalg"] = None
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        del sys.modules["scipy.linalg"]
 
 # Scripts written without spaces: every character counts as a word.
 SPACELESS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
@@ -75,11 +85,18 @@ def _fold_lines(text: str) -> str:
 
 def _folded(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """UTF-8 bytes and offsets of a column, with the lines folded that are not ASCII."""
-    foreign = pc.not_equal(pc.binary_length(texts), pc.utf8_length(texts))
-    if pc.any(foreign).as_py():
+    data, offsets = text_buffers(texts)
+    filled = np.flatnonzero(np.diff(offsets))
+    highest = np.maximum.reduceat(data[: offsets[-1]], offsets[:-1][filled]) if len(filled) else filled
+    if (highest > 127).any():
+        foreign = np.zeros(len(texts), np.bool_)
+        foreign[filled] = highest > 127
+        foreign = pa.BooleanArray.from_buffers(
+            pa.bool_(), len(texts), [None, pa.py_buffer(np.packbits(foreign, bitorder="little"))]
+        )
         changed = text_column(map(_fold_lines, texts.filter(foreign).to_pylist()))
-        texts = pc.replace_with_mask(texts, foreign, changed)
-    return text_buffers(texts)
+        data, offsets = text_buffers(pc.replace_with_mask(texts, foreign, changed))
+    return data, offsets
 
 
 def text_column(texts: Iterable[str]) -> pa.Array:
@@ -105,10 +122,10 @@ def split_words(texts: Any) -> Words:
     column = texts if isinstance(texts, pa.Array) else text_column(texts)
     column = column.cast(pa.large_string())
     data, offsets = _folded(column.fill_null("") if column.null_count else column)
-    hashes = np.empty(int(offsets[-1] - offsets[0]) + 1, np.uint32)  # what is not filled costs no memory
+    hashes = np.empty(int(offsets[-1] - offsets[0]) + 1, np.uint64)  # what is not filled costs no memory
     ends = np.zeros(len(offsets), np.int64)
     count = _hash_words(data, offsets, character_classes(), _OPERATOR_HASHES, hashes, ends)
-    return Words(hashes[:count].copy(), ends)
+    return Words(_short(hashes[:count]), ends)
 
 
 def digest(text: str, words: np.ndarray) -> bytes:
@@ -129,10 +146,14 @@ def normal_form(text: str) -> str:
 
 def word_hash(word: str) -> int:
     """The hash of one word of normal form, as split_words gives it."""
+    return int(_short(np.array([_fnv(word)], np.uint64))[0])
+
+
+def _fnv(word: str) -> int:
     value = BASIS
     for character in word:
         value = (value ^ ord(character)) * PRIME % 2**64
-    return int(mix.py_func(np.array([value], np.uint64))[0] >> np.uint64(32))
+    return value
 
 
 @functools.cache
@@ -160,9 +181,12 @@ def mix(value):
     return value ^ (value >> np.uint64(33))
 
 
-@numba.njit(inline="always")
-def _short(value):
-    return np.uint32(mix(value) >> np.uint64(32))
+@numba.njit(nogil=True, cache=True)
+def _short(values):
+    short = np.empty(len(values), np.uint32)
+    for place in range(len(values)):
+        short[place] = np.uint32(mix(values[place]) >> np.uint64(32))
+    return short
 
 
 @numba.njit(inline="always")
@@ -189,8 +213,10 @@ def class_of(code, classes):
 
 @numba.njit(nogil=True, cache=True)
 def _hash_words(data, offsets, classes, operator_hashes, hashes, ends):
-    lower = np.zeros(128, np.uint8)
+    lower, plain, before_number = np.zeros(256, np.uint8), np.zeros(256, np.bool_), np.zeros(256, np.bool_)
     for code in range(128):
+        plain[code] = classes[code] <= IN_WORD
+        before_number[code] = code in SPACES or code == 41
         if classes[code] == IN_WORD:
             lower[code] = code + 32 if 65 <= code <= 90 else code
     basis, prime = np.uint64(BASIS), np.uint64(PRIME)
@@ -200,9 +226,16 @@ def _hash_words(data, offsets, classes, operator_hashes, hashes, ends):
         word, inside, number = basis, False, False  # number: white space and ) aside, a digit stands before
         while place < end:
             byte = data[place]
-            if byte < 128 and lower[byte]:
-                word, inside = (word ^ np.uint64(lower[byte])) * prime, True
-                number = byte <= 57
+            if plain[byte]:
+                # Without a branch on where a word ends, which no processor predicts: its hash is written all the time.
+                letter = lower[byte]
+                within = letter != 0
+                hashes[count] = word
+                count += inside and not within
+                chosen = np.uint64(0) - np.uint64(within)
+                word = (((word ^ np.uint64(letter)) * prime) & chosen) | (basis & ~chosen)
+                inside = within
+                number = (48 <= byte <= 57) or (number and before_number[byte])
                 place += 1
                 continue
             code, width = np.uint32(byte), 1
@@ -212,11 +245,11 @@ def _hash_words(data, offsets, classes, operator_hashes, hashes, ends):
             if kind == IN_WORD:
                 word, inside = (word ^ np.uint64(code)) * prime, True
             elif inside:
-                hashes[count] = _short(word)
+                hashes[count] = word
                 count += 1
                 word, inside = basis, False
             if kind == ALONE:
-                hashes[count] = _short((basis ^ np.uint64(code)) * prime)
+                hashes[count] = (basis ^ np.uint64(code)) * prime
                 count += 1
             elif kind >= OPERATOR and number:
                 hashes[count] = operator_hashes[kind - OPERATOR]
@@ -225,10 +258,10 @@ def _hash_words(data, offsets, classes, operator_hashes, hashes, ends):
                 number = 48 <= code <= 57
             place += width
         if inside:
-            hashes[count] = _short(word)
+            hashes[count] = word
             count += 1
         ends[text + 1] = count
     return count
 
 
-_OPERATOR_HASHES = np.array([word_hash(word) for word in OPERATORS.values()], np.uint32)
+_OPERATOR_HASHES = np.array([_fnv(word) for word in OPERATORS.values()], np.uint64)

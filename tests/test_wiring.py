@@ -167,6 +167,6 @@ def test_imports_have_no_cycle() -> None:
 def test_no_module_has_more_than_400_lines() -> None:
     lengths = {name: len(file.read_text().splitlines()) for name, file in FILES.items()}
     assert {name: length for name, length in lengths.items() if length > 400} == {}
-    parts = [(("lmadapt", "stages", "flows"), 8000), (("curation",), 3200), (("training",), 1800), (("watching",), 500)]
+    parts = [(("lmadapt", "stages", "flows"), 8000), (("curation",), 3300), (("training",), 1800), (("watching",), 500)]
     for names, most in parts:
         assert sum(length for name, length in lengths.items() if name.split(".")[0] in names) < most, names

@@ -109,3 +109,16 @@ def test_documents_without_words_match_nothing() -> None:
     assert band_keys(split_words(["", "!", "a b c d e f"])).shape == (3, KEYS)
     assert not matches(["", "!", "", "a b c d e f"])
     assert not matches([])
+
+
+def test_what_is_left_unread_because_it_cannot_reach_the_limit_is_below_it() -> None:
+    original = prose(60)
+    texts = [original, *(variants(original, changes, seed=changes) for changes in range(0, 60, 2)), prose(400)]
+    store = WordStore()
+    store.append(split_words(texts))
+    others = np.arange(1, len(texts))
+    exact, cut = store.jaccards(0, others), store.jaccards(0, others, at_least=0.6)
+    assert (cut[exact >= 0.6] == exact[exact >= 0.6]).all()
+    assert (cut[exact < 0.6] < 0.6).all()
+    assert (exact >= 0.6).any()
+    assert (cut[exact < 0.6] == 0).any()

@@ -1,6 +1,7 @@
 """Loading models: bf16 or NF4, for training or for inference; safetensors only."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +18,9 @@ logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERR
 
 
 def device() -> torch.device:
-    """The first GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU of this process, the first where it trains alone; without one the CPU."""
+    own = int(os.environ.get("LOCAL_RANK", "0"))
+    return torch.device("cuda", own) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def load_tokenizer(folder: Path) -> Any:

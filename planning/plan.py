@@ -249,7 +249,9 @@ def check_memory(stage: str, params: Section, base: Path) -> int:
     wanted = PlannedStage(**params.model_dump())
     try:
         config, source = read_json(base / "config.json"), str(base / "config.json")
-        plan = plan_stage(stage, wanted, config, source, found_device() or _cpu())
+        device = found_device() or _cpu()
+        sharing = int(os.environ.get("WORLD_SIZE", "1")) if os.environ.get("ACCELERATE_USE_FSDP") == "true" else 1
+        plan = plan_stage(stage, wanted, config, source, replace(device, count=sharing))
     except UserError:
         return 1 if wanted.micro_batch_rows == "auto" else wanted.micro_batch_rows
     low, expected, high = total(plan.parts)

@@ -15,6 +15,7 @@ from lmadapt.records import DOCUMENT, read_table
 from lmadapt.stage import run
 from planning.plan import check_memory
 from training.adapters import merge
+from training.devices import launch
 from training.loop import trained
 from training.params import TrainingParams
 from training.replay import replay_loss_tokens
@@ -44,6 +45,7 @@ def pretrain(
 
     `heldout` is text of neither, scored meanwhile.
     """
+    launch("pretrain", params.accelerate_config)
     micro_batch_rows = check_memory("pretrain", params, base)
     tokenizer = load_tokenizer(base)
     if tokenizer.chat_template != PLAIN_TEMPLATE:

@@ -12,6 +12,7 @@ from lmadapt.records import INSTRUCTION, read_table
 from lmadapt.stage import run
 from planning.plan import check_memory
 from training.adapters import save_adapter
+from training.devices import launch
 from training.loop import trained
 from training.params import TrainingParams
 from training.replay import replay_loss_tokens
@@ -42,6 +43,7 @@ def sft(
     `pristine` is the model before any training, which writes what is replayed where there is no general data;
     `heldout` is text that is never trained on, scored meanwhile.
     """
+    launch("sft", params.accelerate_config)
     micro_batch_rows = check_memory("sft", params, base)
     tokenizer = load_tokenizer(base)
     encode = partial(encode_instructions, tokenizer, max_tokens=params.max_sequence_tokens)

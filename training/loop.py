@@ -5,9 +5,9 @@ import hashlib
 import json
 import logging
 import math
-import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
+from accelerate import PartialState
 from pandas import DataFrame
 from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
@@ -25,8 +26,10 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import Interrupted, UserError
-from lmadapt.files import atomic_folder, folder_sha256, write_json
+from lmadapt.files import atomic_folder, folder_sha256
 from training.anchors import PathIntegral, Penalty, Quadratic
+from training.checkpoint_files import newest_whole, replace_checkpoints
+from training.devices import processes, rows_of_process, whole_steps
 from training.labelled_head import labelled_head, own_forward
 from training.micro_batches import MicroBatches
 from training.packing import DOMAIN, REPLAY, Row, micro_batch, pack
@@ -40,7 +43,6 @@ log = logging.getLogger(__name__)
 
 CHECKPOINTS = Path(".lmadapt/checkpoints")
 WRITING = "writing"  # where a checkpoint is until it is whole
-SIZES = "sizes.json"  # of its files in bytes; written last
 MAX_GRADIENT_NORM = 1.0
 COLUMNS = ["step", "learning_rate", "gradient_norm", "loss", "domain", "replay"]  # nats per labelled token
 SAMPLE_TOKENS = 64  # on which the labelled head is compared with the model's own
@@ -126,7 +128,7 @@ def train(
             activation_checkpointing,
             seed,
         ),
-        train_dataset=list(rows),
+        train_dataset=whole_steps(list(rows), micro_batch_rows * processes()),
         data_collator=micro_batch,
         callbacks=[GradientCheck(), Progress(rows, rows_per_step), keeper, *callbacks, *watchers],
     )
@@ -139,7 +141,7 @@ def train(
     language_model = model.get_base_model() if isinstance(model, PeftModel) else model
     # LoRA layers would cast their input to fp32, and autocast it back: a tenth of a CPU step.
     with own_forward(model), labelled_head(language_model, sample), disable_input_dtype_casting(model):
-        trainer.train(resume_from_checkpoint=_newest_whole(checkpoints))
+        trainer.train(resume_from_checkpoint=newest_whole(checkpoints))
     model.config.use_cache = use_cache
     state = trainer.state
     if keeper.told and state.global_step < state.max_steps and not (heldout and heldout.stopped):
@@ -198,15 +200,18 @@ def trained(
     these settings, base weights and data: what was begun with others is not continued.
     """
     sample = params.general_sample(general, params.seed)
-    digest = hashlib.sha256(json.dumps([params.model_dump(), folder_sha256(base), torch.__version__]).encode())
+    settings = [params.model_dump(), folder_sha256(base), torch.__version__, processes()]
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for row in rows:
         digest.update(repr(list(row.items())).encode())
     digest.update(repr([sample, heldout and heldout.windows]).encode())
+    if params.micro_batch_rows == "auto":
+        micro_batch_rows = math.gcd(micro_batch_rows, rows_of_process(params.rows_per_step))
     path = _path(params, model, sample) if params.si_weight else None
     penalties = params.penalties(model, sample, params.seed)
     if path:
         penalties.append(Quadratic(model, params.si_weight, path.importance()))
-    yield train(
+    outcome = train(
         model,
         rows,
         rows_per_step=params.rows_per_step,
@@ -226,6 +231,9 @@ def trained(
         callbacks=[MlflowRun(stage, params.model_dump(), step_tokens(rows, params.rows_per_step))],
         checkpoints=CHECKPOINTS / f"{stage}-{digest.hexdigest()[:16]}",
     )
+    if not PartialState().is_main_process:
+        sys.exit(0)  # the main process has the model, and writes it
+    yield outcome
     for folder in CHECKPOINTS.glob(f"{stage}-*"):
         shutil.rmtree(folder)
 
@@ -283,19 +291,22 @@ class _Trainer(MicroBatches):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Under another name until it is whole; where there is no room for it, training goes on with the older one."""
-        folder, writing = Path(self.args.output_dir), Path(self._get_output_dir(trial))
+        folder, writing, failure = Path(self.args.output_dir), Path(self._get_output_dir(trial)), None
         try:
             super()._save_checkpoint(model, trial)
-            older = list(folder.glob("checkpoint-*"))
-            for fresh in writing.glob("checkpoint-*"):
-                write_json(fresh / SIZES, _flushed_sizes(fresh))
-                fresh.rename(folder / fresh.name)
-            for outdated in older:
-                shutil.rmtree(outdated)
         except (OSError, RuntimeError, SafetensorError) as error:
-            log.warning("step %d: no checkpoint was written, training goes on: %s", self.state.global_step, error)
-        finally:
+            failure = error
+        failed = torch.tensor(int(failure is not None), device=self.args.device)
+        complete = not self.accelerator.reduce(failed)  # once each process has written its part
+        if self.is_world_process_zero():
+            try:
+                replace_checkpoints(folder, writing if complete else None)
+            except OSError as error:
+                failure = error
             shutil.rmtree(writing, ignore_errors=True)
+        if failure:
+            log.warning("step %d: no checkpoint was written, training goes on: %s", self.state.global_step, failure)
+        self.accelerator.wait_for_everyone()
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Embedding and head in groups of their own, where they are trained and have a learning rate of their own."""
@@ -336,9 +347,10 @@ def _arguments(
     seed: int,
 ) -> TrainingArguments:
     gpu = torch.cuda.is_available()
-    if rows_per_step % micro_batch_rows:
-        allowed = ", ".join(str(size) for size in range(1, rows_per_step + 1) if rows_per_step % size == 0)
-        raise UserError(f"micro_batch_rows is {micro_batch_rows}; allowed with {rows_per_step} rows a step: {allowed}")
+    share = rows_of_process(rows_per_step)
+    if share % micro_batch_rows:
+        allowed = ", ".join(str(size) for size in range(1, share + 1) if share % size == 0)
+        raise UserError(f"micro_batch_rows is {micro_batch_rows}; allowed with {share} rows a step: {allowed}")
     chosen = ("paged_adamw_8bit" if gpu else "adamw_torch") if optimizer == "auto" else optimizer
     log.info("optimizer %s, %d rows a pass, %d a step", chosen, micro_batch_rows, rows_per_step)
     arguments = TrainingArguments(
@@ -352,9 +364,10 @@ def _arguments(
         max_grad_norm=MAX_GRADIENT_NORM,
         num_train_epochs=1,
         per_device_train_batch_size=micro_batch_rows,
-        gradient_accumulation_steps=rows_per_step // micro_batch_rows,
+        gradient_accumulation_steps=share // micro_batch_rows,
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
+        ddp_find_unused_parameters=False,  # GradientCheck refuses such
         dataloader_pin_memory=gpu,
         activation_checkpointing=gpu if activation_checkpointing == "auto" else activation_checkpointing,
         logging_steps=1,
@@ -366,24 +379,3 @@ def _arguments(
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # on several GPUs one process would split rows by DataParallel
     return arguments
-
-
-def _flushed_sizes(folder: Path) -> dict[str, int]:
-    """Bytes of each file below `folder` but SIZES, once they are on the disk: a rename may get there before them."""
-    sizes = {}
-    for file in folder.rglob("*"):
-        if file.is_file() and file.name != SIZES:
-            with file.open("rb") as stream:
-                os.fsync(stream.fileno())
-            sizes[file.relative_to(folder).as_posix()] = file.stat().st_size
-    return sizes
-
-
-def _newest_whole(checkpoints: Path) -> str | None:
-    """The newest checkpoint all of whose files are there at their sizes; others are removed with a warning."""
-    for folder in sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name[11:]), reverse=True):
-        if (folder / SIZES).is_file() and json.loads((folder / SIZES).read_text()) == _flushed_sizes(folder):
-            return str(folder)
-        log.warning("%s is not whole: it is removed, and training begins at an older one or anew", folder)
-        shutil.rmtree(folder)
-    return None

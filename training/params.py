@@ -43,6 +43,7 @@ class TrainingParams(AnchorParams, HeldoutParams):
     replay_source: Literal["general", "self"]
     replay_weights: dict[str, Annotated[float, Field(ge=0)]]
     checkpoint_minutes: float = Field(ge=0)
+    accelerate_config: str | None
 
     @property
     def rows_per_step(self) -> int:

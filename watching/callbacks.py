@@ -101,7 +101,14 @@ class Progress(TrainerCallback):
         """Start the bar, at the checkpoint's place after a resume."""
         interval = 0.5 if sys.stderr.isatty() else 15.0
         done = sum(self.tokens[: state.global_step])
-        self.bar = tqdm(total=sum(self.tokens), initial=done, unit="tokens", desc="training", mininterval=interval)
+        self.bar = tqdm(
+            total=sum(self.tokens),
+            initial=done,
+            unit="tokens",
+            desc="training",
+            mininterval=interval,
+            disable=not state.is_world_process_zero,
+        )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Advance by the tokens of the step."""
@@ -137,8 +144,12 @@ class Checkpoints(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Decide; after the last step there is nothing left to lose."""
-        asked = CHECKPOINT_NOW.exists()
-        due = asked or self.told or time.monotonic() - self.saved >= self.seconds
+        due = CHECKPOINT_NOW.exists() or time.monotonic() - self.saved >= self.seconds
+        if torch.distributed.is_initialized():  # what one process is told, all do, after the same step
+            said = torch.tensor([int(due), self.told], device=args.device)
+            torch.distributed.all_reduce(said, torch.distributed.ReduceOp.MAX)
+            due, self.told = bool(said[0]), int(said[1])
+        due = due or bool(self.told)
         if due and state.global_step < state.max_steps:
             control.should_save, control.should_training_stop = True, bool(self.told)
             CHECKPOINT_NOW.unlink(missing_ok=True)

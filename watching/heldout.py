@@ -142,7 +142,8 @@ class Heldout(TrainerCallback):
         return kept
 
     def _evaluate(self, args: Any, state: Any, model: Any) -> str:
-        (found,) = broadcast_object_list([self.bits_per_byte(model) if state.is_world_process_zero else {}])
+        # Each process takes part: it may hold a part of the model.
+        (found,) = broadcast_object_list([self.bits_per_byte(model)])
         state.log_history.append({"step": state.global_step, **found})
         done = evaluations(state.log_history)
         reason, kept = self.params.decide(done)

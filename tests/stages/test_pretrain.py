@@ -45,13 +45,15 @@ PARAMS: dict[str, Any] = {
     "fisher_examples": 4,
     "frozen_layers": 0,
     "checkpoint_minutes": 5.0,
+    "accelerate_config": None,
     "heldout_every_steps": 0,
     "heldout_tokens": 500,
     "keep": "last",
     "patience": None,
     "retention_budget_bits_per_byte": None,
 }
-NEUTRAL = {"checkpoint_minutes", "activation_checkpointing", *HeldoutParams.model_fields}  # alone they change nothing
+# Alone they change nothing:
+NEUTRAL = {"checkpoint_minutes", "accelerate_config", "activation_checkpointing", *HeldoutParams.model_fields}
 CHANGED: dict[str, Any] = {
     "seed": 1,
     "method": "full",

@@ -49,6 +49,7 @@ PARAMS: dict[str, Any] = {
         "replay_weights": {},
         "decay_fraction": 0.2,
         "checkpoint_minutes": 5.0,
+        "accelerate_config": None,
     },
     **{"kl_weight": 0.0, "kl_tokens": "replay", "l2_sp_weight": 0.0, "ewc_weight": 0.0, "si_weight": 0.0},
     **{"fisher_examples": 8, "frozen_layers": 0},

@@ -1,0 +1,133 @@
+"""Training by several processes, on the CPU over gloo, launched by accelerate as on several GPUs."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lmadapt.files import folder_sha256
+from tests.stages import test_pretrain, test_sft
+from tests.tables import write_heldout, write_instructions, write_texts
+
+TWO: dict[str, Any] = {
+    "compute_environment": "LOCAL_MACHINE",
+    "distributed_type": "MULTI_GPU",  # without GPUs, and with transformers' use_cpu: gloo
+    "num_processes": 2,
+    "num_machines": 1,
+    "machine_rank": 0,
+    "main_process_port": 0,
+    "mixed_precision": "bf16",
+    "use_cpu": False,
+}
+ROOT = Path(__file__).parents[2]
+PARAMS = {"pretrain": test_pretrain.PARAMS, "sft": test_sft.PARAMS}
+
+
+def command(folder: Path, stage: str, base: Path, config: dict[str, Any] | None, **changed: Any) -> list[str]:
+    """The stage's command in `folder`, once its data and settings are there."""
+    folder.mkdir(exist_ok=True)
+    (folder / "devices.yaml").write_text(yaml.safe_dump(config))
+    devices = {"accelerate_config": "devices.yaml" if config else None}
+    (folder / "params.yaml").write_text(yaml.safe_dump({stage: {**PARAMS[stage], **devices, **changed}}))
+    outputs = ["--curve", "curve", "--metrics", "metrics.json", "--heldout", str(write_heldout(folder))]
+    if stage == "sft":
+        data = [*zip(("--instructions", "--replay"), write_instructions(folder), strict=True)]
+        own = ["--pristine", str(base), "--adapter", "out"]
+    else:
+        data, own = [*zip(("--corpus", "--replay"), write_texts(folder), strict=True)], ["--pretrained", "out"]
+    paths = [str(word) for pair in data for word in pair]
+    return [sys.executable, "-m", f"stages.{stage}", "--base", str(base), *paths, *own, *outputs]
+
+
+def run(folder: Path, stage: str, base: Path, config: dict[str, Any] | None, **changed: Any) -> Path:
+    words = command(folder, stage, base, config, **changed)
+    done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def curve(folder: Path, *columns: str) -> list[float]:
+    with (folder / "curve/loss.tsv").open() as file:
+        return [float(row[name] or "nan") for row in csv.DictReader(file, delimiter="\t") for name in columns]
+
+
+@pytest.mark.parametrize(("stage", "max_tokens"), [("pretrain", 2300), ("sft", 2100)])  # 19 rows, 4 a step
+def test_two_processes_have_the_loss_curve_of_one(
+    stage: str, max_tokens: int, tiny_model: Path, tmp_path: Path
+) -> None:
+    options = {"batch_tokens": 512, "max_tokens": max_tokens, "heldout_every_steps": 2}
+    one, two = (
+        run(tmp_path / str(name), stage, tiny_model, config, **options) for name, config in ((1, None), (2, TWO))
+    )
+    assert len(curve(one, "loss")) == 5
+    assert curve(two, "learning_rate") == curve(one, "learning_rate")
+    for column in ("loss", "domain", "replay", "gradient_norm"):
+        assert curve(two, column) == pytest.approx(curve(one, column), abs=1e-3, nan_ok=True), column
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (one, two)]
+    assert metrics[0]["tokens"] == metrics[1]["tokens"]
+    assert metrics[0]["loss_tokens"] == metrics[1]["loss_tokens"]
+    scores = [[entry["heldout_domain"] for entry in each["heldout_bits_per_byte"]] for each in metrics]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-3)
+
+
+def test_rows_that_processes_cannot_share_evenly_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    words = command(tmp_path, "pretrain", tiny_model, TWO, batch_tokens=384, max_sequence_tokens=128)
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "batch_tokens: 3 rows of max_sequence_tokens a step cannot be shared by 2 processes" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_config_that_is_not_there_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    words = command(tmp_path, "pretrain", tiny_model, TWO)
+    (tmp_path / "devices.yaml").unlink()
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pretrain.accelerate_config: no such file: devices.yaml" in done.stderr
+
+
+def test_told_to_end_all_processes_keep_a_checkpoint_and_go_on_from_it(tiny_model: Path, tmp_path: Path) -> None:
+    options = {"max_tokens": 12000, "batch_tokens": 256, "lora_dropout": 0.3}
+    whole = run(tmp_path / "whole", "sft", tiny_model, TWO, **options)
+    words = command(tmp_path / "told", "sft", tiny_model, TWO, **options, checkpoint_minutes=0.0)
+    checkpoints = tmp_path / "told/.lmadapt/checkpoints"
+    with subprocess.Popen(words, cwd=tmp_path / "told", env=environment(), stderr=subprocess.PIPE, text=True) as told:
+        while told.poll() is None and not [*checkpoints.glob("sft-*/checkpoint-*")]:
+            time.sleep(0.05)
+        told.send_signal(signal.SIGTERM)
+        _, said = told.communicate()
+    assert told.returncode == 75, said
+    assert "told to end after step" in said
+    (kept,) = checkpoints.glob("sft-*/checkpoint-*")
+    assert {file.name for file in kept.glob("rng_state_*.pth")} == {"rng_state_0.pth", "rng_state_1.pth"}
+    assert not (tmp_path / "told/out").exists()
+    again = run(tmp_path / "told", "sft", tiny_model, TWO, **options, checkpoint_minutes=0.0)
+    assert folder_sha256(again / "out") == folder_sha256(whole / "out")
+    assert curve(again, "loss") == curve(whole, "loss")
+    assert not [*checkpoints.glob("*")]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "infra/accelerate").glob("*.yaml")), ids=lambda file: file.stem)
+def test_each_config_is_one_that_accelerate_reads_and_launches_with(file: Path) -> None:
+    from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    config = load_config_from_file(str(file))
+    assert isinstance(config, ClusterConfig)
+    words = ["--config_file", str(file), "--module", "stages.sft"]
+    launched, _, _ = _validate_launch_command(launch_command_parser().parse_args(words))
+    assert launched.num_processes == config.num_processes
+    assert launched.mixed_precision == "bf16"
+    assert launched.multi_gpu == (file.stem == "ddp")

@@ -5,7 +5,7 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-faults check format lock clean
+.PHONY: help install run test test-faults servers check format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ test: .venv/installed  ## run the tests
 
 test-faults: .venv/installed  ## run the long tests: killed stages, several processes, servers and workers that fail
 	python -m pytest -m faults
+
+servers: .venv/installed  ## start private PostgreSQL, Prefect and MLflow servers on loopback and print their addresses
+	@python infra/servers.py
 
 check: .venv/installed  ## lint, formatting and types
 	ruff check .

@@ -4,6 +4,7 @@ An agent can neither run a stage before its own nor train on the output of an ol
 whole graph (no `--single-item`), and what it would have to run first is refused by flows/one_stage.sh.
 """
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -36,26 +37,42 @@ def hand_over(stage: str, commit: str, branch: str, project: Path, log: Log) -> 
 
 def check_out(commit: str, project: Path) -> None:
     """Check out the exact commit; an uncommitted dvc.lock is lost, other edits raise StageFailed."""
-    changed = _git(project, "status", "--porcelain", "--untracked-files=no").splitlines()
+    changed = git(project, "status", "--porcelain", "--untracked-files=no").splitlines()
     if edited := [line[3:] for line in changed if line[3:] != "dvc.lock"]:
         raise StageFailed("checkout", NOT_HANDED_OVER, [f"edited in {project}: {', '.join(edited)}; commit or undo it"])
-    _git(project, "fetch", "--quiet", "origin")
-    _git(project, "checkout", "--quiet", "--force", "--detach", commit)
-    if not _git(project, "ls-files", "dvc.lock"):
+    git(project, "fetch", "--quiet", "origin")
+    git(project, "checkout", "--quiet", "--force", "--detach", commit)
+    if not git(project, "ls-files", "dvc.lock"):
         (project / "dvc.lock").unlink(missing_ok=True)  # of another commit
 
 
 def publish(stage: str, branch: str, project: Path) -> str:
-    """Push dvc.lock as a commit on top of the checked out one to `branch` of origin, never forced; the commit."""
-    _git(project, "add", "dvc.lock")
-    if _git(project, "diff", "--cached", "--name-only"):
-        _git(project, "-c", "user.name=lmadapt", "-c", "user.email=lmadapt@localhost", "commit", "-qm", f"Run {stage}")
-    _git(project, "push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
-    return _git(project, "rev-parse", "HEAD").strip()
+    """Push dvc.lock and what the stage measured as a commit to `branch` of origin, never forced; the commit."""
+    measured, result = project / f"metrics/{stage}.json", project / f"results/{stage}.json"
+    if measured.is_file():  # metrics/ is DVC's, which git must not track; results/ is for who reads the branch
+        result.parent.mkdir(exist_ok=True)
+        shutil.copyfile(measured, result)
+    files = ["dvc.lock", *([f"results/{stage}.json"] if result.is_file() else [])]
+    return commit_all(project, files, f"Run {stage}", branch)
 
 
-def _git(project: Path, *arguments: str) -> str:
+def commit_all(project: Path, files: list[str], message: str, branch: str) -> str:
+    """Push the files as a commit on top of the checked out one, if they differ, to `branch` of origin; the commit."""
+    git(project, "add", *files)
+    if git(project, "diff", "--cached", "--name-only"):
+        git(project, "-c", "user.name=lmadapt", "-c", "user.email=lmadapt@localhost", "commit", "-qm", message)
+    git(project, "push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
+    return git(project, "rev-parse", "HEAD")
+
+
+def remote_commit(project: Path, branch: str) -> str:
+    """The commit of the branch of origin; empty where there is no such branch."""
+    return git(project, "ls-remote", "origin", f"refs/heads/{branch}").partition("\t")[0]
+
+
+def git(project: Path, *arguments: str) -> str:
+    """What a git command says, without the last line break; raises StageFailed with its exit code."""
     done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StageFailed(f"git {arguments[0]}", done.returncode, done.stderr.splitlines())
-    return done.stdout
+    return done.stdout.rstrip("\n")

@@ -122,8 +122,10 @@ def test_params_yaml_holds_exactly_the_keys_its_class_declares(stage: str) -> No
     assert GRAPH[stage]["params"] == [stage]
 
 
-def test_params_yaml_has_a_section_for_each_stage_and_no_other() -> None:
-    assert list(yaml.safe_load((ROOT / "params.yaml").read_text())) == STAGES
+def test_params_yaml_has_a_section_for_each_stage_and_the_pools_they_run_on() -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert list(params) == [*STAGES, "pools"]
+    assert set(params["pools"]) <= set(STAGES)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -10,6 +10,14 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[2]
 STAGES = ["fetch", "curate", "validate", "pretrain", "sft", "evaluate", "register"]
 
+DEPLOYED = {  # flow and work pool
+    "local": ("adapt", "lmadapt"),
+    "nightly": ("pipeline", "control"),
+    "cpu": ("stage", "cpu"),
+    "gpu": ("stage", "gpu"),
+}
+BY_RUN = {"stage": {"stage": "sft", "commit": "0" * 40, "branch": "runs/x"}}  # parameters a deployment leaves open
+
 GRAPH = """
 stages:
   steady:
@@ -65,11 +73,12 @@ def test_a_deployment_names_a_flow_that_loads_and_takes_its_parameters(deploymen
     program = (
         "import json, os, flows; from prefect.flows import load_flow_from_entrypoint; os.chdir(sys.path[-1]);"
         f"flow = load_flow_from_entrypoint({deployment['entrypoint']!r});"
-        f"flow.validate_parameters({deployment['parameters']!r});"
+        f"flow.validate_parameters({deployment['parameters']!r} | {BY_RUN!r}.get(flow.name, {{}}));"
         "from flows.adapt import stage_names; from pathlib import Path;"
         "print(json.dumps([flow.name, stage_names(Path('.')), 'torch' in sys.modules]))"
     )
     done = python(f"import sys; sys.path.append({str(ROOT)!r}); " + program, tmp_path)
-    assert done.stdout.splitlines()[-1:] == [json.dumps(["adapt", STAGES, False])], done.stderr[-3000:]
-    assert deployment["work_pool"]["name"] == "lmadapt"
-    assert not any(schedule["active"] for schedule in deployment["schedules"])
+    expected, pool = DEPLOYED[deployment["name"]]
+    assert done.stdout.splitlines()[-1:] == [json.dumps([expected, STAGES, False])], done.stderr[-3000:]
+    assert deployment["work_pool"]["name"] == pool
+    assert not any(schedule["active"] for schedule in deployment.get("schedules", []))

@@ -1,0 +1,41 @@
+"""The servers for one machine: they answer on loopback, keep their data and ports, and end together."""
+
+import signal
+import stat
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from tests.servers import servers
+
+
+def listening(process: int) -> set[str]:
+    family = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
+    connections = [connection for one in family for connection in one.net_connections()]
+    return {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
+
+
+@pytest.mark.timeout(300)
+def test_the_servers_answer_on_loopback_alone_keep_what_they_have_and_leave_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with servers(tmp_path / "servers") as (process, addresses):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", addresses["MLFLOW_TRACKING_URI"])
+        assert urllib.request.urlopen(addresses["PREFECT_API_URL"] + "/health").read() == b"true"
+        MlflowClient().create_registered_model("kept")
+        assert listening(process.pid) == {"127.0.0.1"}
+        family = psutil.Process(process.pid).children(recursive=True)
+        password = (tmp_path / "servers/password").read_text()
+        assert not any(password in text for one in family for text in one.cmdline())
+        assert stat.S_IMODE((tmp_path / "servers/password").stat().st_mode) == 0o600
+    assert not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    with servers(tmp_path / "servers") as (process, again):
+        assert again == addresses
+        assert [model.name for model in MlflowClient().search_registered_models()] == ["kept"]
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGKILL)
+        _, alive = psutil.wait_procs(family, timeout=60)
+        assert not alive

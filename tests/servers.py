@@ -1,0 +1,32 @@
+"""`make servers` for as long as a test needs them."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@contextmanager
+def servers(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
+    """The process that started them, and their addresses; skips the test where PostgreSQL is not installed."""
+    command = [sys.executable, "infra/servers.py", "--folder", str(folder)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stderr
+    addresses = {}
+    try:
+        while (line := process.stdout.readline()).startswith("export "):
+            name, _, address = line.removeprefix("export ").strip().partition("=")
+            addresses[name] = address
+        if not line:
+            said = process.stderr.read()
+            pytest.skip(said) if "not installed" in said else pytest.fail(said)
+        yield process, addresses
+    finally:
+        process.terminate()
+        process.wait(60)

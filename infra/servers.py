@@ -58,7 +58,9 @@ def start(folder: Path, running: ExitStack) -> tuple[dict[str, str], dict[str, "
     local = [f"-cport={ports['postgresql']}", "-clisten_addresses=127.0.0.1", "-cunix_socket_directories="]
     python, host = [sys.executable, "-m"], ["--host", "127.0.0.1", "--port"]
     postgres = [program("postgres"), "-D", data(folder, account), *local]
-    processes = {"postgresql": child(folder, "postgresql", postgres, running, account)}
+    if account:  # its supervisor stays root: `nobody` may not enter the folders of this Python
+        postgres = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *postgres]
+    processes = {"postgresql": child(folder, "postgresql", postgres, running)}
     wait_for_port(ports["postgresql"], processes["postgresql"], folder)
     make_databases(ports["postgresql"], password)
     processes["prefect"] = child(
@@ -143,18 +145,13 @@ def make_databases(port: int, password: str) -> None:
 
 
 def child(
-    folder: Path,
-    name: str,
-    command: Sequence[Any],
-    running: ExitStack,
-    account: dict[str, Any] | None = None,
-    **variables: str,
+    folder: Path, name: str, command: Sequence[Any], running: ExitStack, **variables: str
 ) -> "subprocess.Popen[bytes]":
     """Start a server that ends when `running` is left, and when this process is killed; its log is NAME.log."""
     log = running.enter_context((folder / f"{name}.log").open("ab"))
     supervised = [sys.executable, str(SUPERVISOR), str(os.getpid()), *map(str, command)]
-    options = {"cwd": folder, "env": {**os.environ, **QUIET, **variables}, "start_new_session": True}
-    process = subprocess.Popen(supervised, stdout=log, stderr=log, **(options | (account or {})))
+    environment = {**os.environ, **QUIET, **variables}
+    process = subprocess.Popen(supervised, cwd="/", env=environment, stdout=log, stderr=log, start_new_session=True)
     running.callback(end, process)
     return process
 

@@ -17,6 +17,7 @@ from tests.project import make_project
 from tests.servers import servers
 
 AGENTS = {"control": "control", "cpu": "cpu-agent", "gpu": "gpu-agent"}  # work pool, and the clone of its worker
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 SECONDS = 420
 
 
@@ -83,18 +84,20 @@ def test_a_schedule_fires_stages_run_on_their_pools_and_a_version_is_registered(
         )
         for pool, name in AGENTS.items():
             running.enter_context(worker(pool, tmp_path / name, variables))
-        client, deadline = MlflowClient(), time.monotonic() + SECONDS
-        while not client.search_registered_models() and time.monotonic() < deadline:
+        deadline, nightly, found = time.monotonic() + SECONDS, [], []
+        while time.monotonic() < deadline and not (nightly and nightly[0]["state_type"] in ENDED):
             time.sleep(2)
-        found = runs(addresses["PREFECT_API_URL"])
+            found = runs(addresses["PREFECT_API_URL"])
+            nightly = [one for one in found if one["work_pool_name"] == "control" and one["start_time"]]
         logs = "\n".join(file.read_text() for file in tmp_path.glob("*.log"))
-        (model,) = client.search_registered_models() or [pytest.fail(f"no version after {SECONDS} s:\n{logs[-6000:]}")]
-    assert model.name == "tiny"
+        assert nightly[:1], logs[-6000:]
+        assert nightly[0]["state_type"] == "COMPLETED", logs[-6000:]
+        (version,) = MlflowClient().search_model_versions("name = 'tiny'")
+    assert version.tags["status"] == "verified"
+    assert nightly[0]["auto_scheduled"]
     pools = {one["parameters"]["stage"]: one["work_pool_name"] for one in found if "stage" in one["parameters"]}
     expected = dict.fromkeys(("fetch", "curate", "validate", "register"), "cpu")
     assert pools == expected | dict.fromkeys(("pretrain", "sft", "evaluate"), "gpu")
-    nightly = [one for one in found if one["work_pool_name"] == "control"]
-    assert nightly[0]["auto_scheduled"]
     branch = f"runs/{nightly[0]['name']}"
     left = run(tmp_path, "git", "--git-dir", str(shared), "ls-tree", "-r", "--name-only", branch).splitlines()
     assert {"dvc.lock", "results/evaluate.json", "results/register.json"} <= set(left)

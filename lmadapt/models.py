@@ -11,6 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from lmadapt.errors import UserError
 
+SHARDED = os.environ.get("ACCELERATE_USE_FSDP") == "true"  # each of several devices is to hold a part
 Precision = Literal["nf4", "bf16"]
 
 transformers_logging.disable_progress_bar()
@@ -41,7 +42,7 @@ def load_bf16(folder: Path, **options: Any) -> Any:
         use_safetensors=True,
         local_files_only=True,
         trust_remote_code=_trusted(folder),
-        device_map={"": device()},
+        device_map={"": "cpu" if SHARDED and not options else device()},  # sharded: a part of it goes to the GPU
         **options,
     )
     return model.eval()
@@ -60,6 +61,7 @@ def load_nf4(folder: Path) -> Any:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_quant_storage=torch.bfloat16 if SHARDED else torch.uint8,  # FSDP shards no integers
         ),
     )
     for module in model.modules():

@@ -1,5 +1,6 @@
 """Training on more than one device: the stage's command run again by accelerate, one process a device."""
 
+import copy
 import logging
 import os
 import signal
@@ -7,6 +8,11 @@ import sys
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch.distributed.tensor import DTensor
+from torch.nn import Parameter
 
 from lmadapt.chat import IGNORED
 from lmadapt.errors import UserError
@@ -19,6 +25,11 @@ UNLABELLED: Row = {"input_ids": [0, 0], "labels": [IGNORED] * 2, "position_ids":
 def processes() -> int:
     """How many train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def sharded() -> bool:
+    """Whether each of them holds a part of the model only (FSDP)."""
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
 def launch(stage: str, config: str | None) -> None:
@@ -57,6 +68,33 @@ def _launched(arguments: list[str]) -> int:
     for number, handler in before.items():
         signal.signal(number, handler)
     return code if code >= 0 else 128 - code  # ended by a signal: as a shell says it
+
+
+def taken_over(model: Any) -> Any:
+    """The model in other modules, to be sharded; in those of `model` the parameters are left without content."""
+    tensors = [*model.parameters(), *model.buffers()]
+    working = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    empty = {id(one): Parameter(one.to("meta"), one.requires_grad) for one in model.parameters()}
+    for module in model.modules():
+        module._parameters.update({name: empty[id(one)] for name, one in module._parameters.items() if one is not None})
+    return working
+
+
+def gather(working: Any, model: Any) -> None:
+    """Put the parameters of a sharded model into `model` of the main process, on the CPU."""
+    main, found = PartialState().is_main_process, {}
+    for name, tensor in working.named_parameters():
+        content = whole(tensor)  # in which all processes take part
+        if main:
+            found[name] = content.cpu()
+    if main:
+        model.load_state_dict(found, strict=False, assign=True)
+        model.tie_weights()
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """All of a tensor of which each process may hold a part; all of them have to ask for it."""
+    return tensor.detach().full_tensor() if isinstance(tensor, DTensor) else tensor.detach()
 
 
 def whole_steps(rows: list[Row], together: int) -> list[Row]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from transformers.modeling_outputs import CausalLMOutput
 
 from lmadapt.chat import IGNORED
@@ -141,7 +142,10 @@ def _forward_with_loss(model: Any, original: Callable[..., Any]) -> Callable[...
         # With a cache, transformers would not look for the examples packed into a row.
         hidden = model.base_model(*inputs, **{**options, "use_cache": False}).last_hidden_state
         items = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-        total, each = labelled_loss(hidden, model.get_output_embeddings().weight, labels)
+        head = model.get_output_embeddings()
+        if isinstance(head, FSDPModule):
+            head.unshard()  # what its own forward, not called here, would do
+        total, each = labelled_loss(hidden, head.weight, labels)
         return LabelledOutput(loss=total / items, hidden_states=(hidden,), token_losses=each)
 
     return forward

@@ -17,10 +17,12 @@ from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import DistributedType
 from pandas import DataFrame
 from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from safetensors import SafetensorError
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
@@ -29,7 +31,7 @@ from lmadapt.errors import Interrupted, UserError
 from lmadapt.files import atomic_folder, folder_sha256
 from training.anchors import PathIntegral, Penalty, Quadratic
 from training.checkpoint_files import newest_whole, replace_checkpoints
-from training.devices import processes, rows_of_process, whole_steps
+from training.devices import gather, processes, rows_of_process, sharded, taken_over, whole_steps
 from training.labelled_head import labelled_head, own_forward
 from training.micro_batches import MicroBatches
 from training.packing import DOMAIN, REPLAY, Row, micro_batch, pack
@@ -44,6 +46,7 @@ log = logging.getLogger(__name__)
 CHECKPOINTS = Path(".lmadapt/checkpoints")
 WRITING = "writing"  # where a checkpoint is until it is whole
 MAX_GRADIENT_NORM = 1.0
+UNSHARDED = ("kl_weight", "l2_sp_weight", "ewc_weight", "si_weight", "heldout_every_steps")  # not with FSDP
 COLUMNS = ["step", "learning_rate", "gradient_norm", "loss", "domain", "replay"]  # nats per labelled token
 SAMPLE_TOKENS = 64  # on which the labelled head is compared with the model's own
 
@@ -114,6 +117,7 @@ def train(
     of the step under way. With `heldout` it may end early, and the model gets the weights that are kept.
     """
     _check_model(model, rows)
+    whole, model = model, taken_over(model) if sharded() else model
     use_cache, keeper = model.config.use_cache, Checkpoints(checkpoint_minutes)
     watchers = [heldout] if heldout else []  # after `keeper`: they may say that a checkpoint is not needed
     trainer = _Trainer(
@@ -132,6 +136,9 @@ def train(
         data_collator=micro_batch,
         callbacks=[GradientCheck(), Progress(rows, rows_per_step), keeper, *callbacks, *watchers],
     )
+    if sharded():  # accelerate's policy would round counts of tokens, losses and sums of gradients to bf16 too
+        policy = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        trainer.accelerator.state.fsdp_plugin.mixed_precision_policy = policy
     trainer.remove_callback(PrinterCallback)
     trainer.penalties, trainer.embedding_learning_rate_factor = penalties, embedding_learning_rate_factor
     trainer.lr_factor = functools.partial(
@@ -142,6 +149,9 @@ def train(
     # LoRA layers would cast their input to fp32, and autocast it back: a tenth of a CPU step.
     with own_forward(model), labelled_head(language_model, sample), disable_input_dtype_casting(model):
         trainer.train(resume_from_checkpoint=newest_whole(checkpoints))
+    if sharded():
+        gather(model, whole)
+    model = whole
     model.config.use_cache = use_cache
     state = trainer.state
     if keeper.told and state.global_step < state.max_steps and not (heldout and heldout.stopped):
@@ -199,6 +209,8 @@ def trained(
     `general` is training data of general ability, from which anchors are estimated. The checkpoints' folder belongs to
     these settings, base weights and data: what was begun with others is not continued.
     """
+    if sharded() and (used := [name for name in UNSHARDED if getattr(params, name)]):
+        raise UserError(f"{stage}.{used[0]} needs the whole model on each device, which FSDP does not keep; allowed: 0")
     sample = params.general_sample(general, params.seed)
     settings = [params.model_dump(), folder_sha256(base), torch.__version__, processes()]
     digest = hashlib.sha256(json.dumps(settings).encode())
@@ -351,7 +363,8 @@ def _arguments(
     if share % micro_batch_rows:
         allowed = ", ".join(str(size) for size in range(1, share + 1) if share % size == 0)
         raise UserError(f"micro_batch_rows is {micro_batch_rows}; allowed with {share} rows a step: {allowed}")
-    chosen = ("paged_adamw_8bit" if gpu else "adamw_torch") if optimizer == "auto" else optimizer
+    paged = gpu and not sharded()  # bitsandbytes' optimisers know no tensors of which a process holds a part
+    chosen = ("paged_adamw_8bit" if paged else "adamw_torch") if optimizer == "auto" else optimizer
     log.info("optimizer %s, %d rows a pass, %d a step", chosen, micro_batch_rows, rows_per_step)
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
@@ -378,4 +391,7 @@ def _arguments(
         disable_tqdm=True,
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # on several GPUs one process would split rows by DataParallel
+    if sharded() and not gpu:
+        # accelerate would train whole copies on CPUs, and say nothing; what shards on GPUs shards here all the same
+        PartialState().distributed_type = DistributedType.MULTI_GPU
     return arguments

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from lmadapt.files import folder_sha256
+from lmadapt.models import load_bf16
 from tests.stages import test_pretrain, test_sft
 from tests.tables import write_heldout, write_instructions, write_texts
 
@@ -27,6 +30,7 @@ TWO: dict[str, Any] = {
     "mixed_precision": "bf16",
     "use_cpu": False,
 }
+IN_PARTS = yaml.safe_load((Path(__file__).parents[2] / "infra/accelerate/fsdp.yaml").read_text()) | {"num_processes": 2}
 ROOT = Path(__file__).parents[2]
 PARAMS = {"pretrain": test_pretrain.PARAMS, "sft": test_sft.PARAMS}
 
@@ -82,6 +86,45 @@ def test_two_processes_have_the_loss_curve_of_one(
     assert scores[1] == pytest.approx(scores[0], abs=1e-3)
 
 
+@pytest.mark.parametrize(("method", "within"), [("full", 5e-3), ("lora", 1e-3)])  # full: weights go round in bf16
+def test_a_model_in_parts_is_trained_as_a_whole_one_and_written_whole(
+    method: str, within: float, tiny_model: Path, tmp_path: Path
+) -> None:
+    options = {"method": method, "kl_weight": 0.0, "ewc_weight": 0.0, "max_tokens": 1500}
+    one, two = (
+        run(tmp_path / str(name), "pretrain", tiny_model, config, **options)
+        for name, config in ((1, None), (2, IN_PARTS))
+    )
+    assert curve(two, "loss") == pytest.approx(curve(one, "loss"), abs=within)
+    models = [load_bf16(folder / "out") for folder in (one, two)]
+    base, tensors = load_bf16(tiny_model).state_dict(), models[1].state_dict()
+    assert all(tensor.shape == base[name].shape for name, tensor in tensors.items())
+    trained = "model.layers.1.mlp.up_proj.weight"
+    assert not torch.equal(tensors[trained], base[trained])
+    ids = torch.arange(10, 40)[None]
+    with torch.no_grad():
+        logits = [model(ids).logits.float() for model in models]
+    assert (logits[0] - logits[1]).abs().mean() < 0.01
+
+
+def test_an_adapter_over_a_model_in_parts_is_written_whole(tiny_model: Path, tmp_path: Path) -> None:
+    options = {"kl_weight": 0.0, "ewc_weight": 0.0}
+    one, two = (
+        run(tmp_path / str(name), "sft", tiny_model, config, **options) for name, config in ((1, None), (2, IN_PARTS))
+    )
+    assert curve(two, "loss") == pytest.approx(curve(one, "loss"), abs=1e-3)
+    first, second = (load_file(folder / "out/adapter_model.safetensors") for folder in (one, two))
+    assert first.keys() == second.keys()
+    assert all((first[name] - second[name]).abs().max() < 5e-3 for name in first)
+
+
+def test_what_needs_the_whole_model_is_refused_where_it_is_in_parts(tiny_model: Path, tmp_path: Path) -> None:
+    words = command(tmp_path, "pretrain", tiny_model, IN_PARTS)
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pretrain.kl_weight needs the whole model on each device" in done.stderr
+
+
 def test_rows_that_processes_cannot_share_evenly_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     words = command(tmp_path, "pretrain", tiny_model, TWO, batch_tokens=384, max_sequence_tokens=128)
     done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
@@ -130,4 +173,20 @@ def test_each_config_is_one_that_accelerate_reads_and_launches_with(file: Path) 
     launched, _, _ = _validate_launch_command(launch_command_parser().parse_args(words))
     assert launched.num_processes == config.num_processes
     assert launched.mixed_precision == "bf16"
-    assert launched.multi_gpu == (file.stem == "ddp")
+    assert (launched.multi_gpu, launched.use_fsdp) == (file.stem == "ddp", file.stem == "fsdp")
+    if launched.use_fsdp:
+        assert launched.fsdp_version == 2
+        assert launched.fsdp_cpu_ram_efficient_loading is True
+        assert launched.fsdp_state_dict_type == "FULL_STATE_DICT"
+
+
+def test_recipes_name_configs_that_are_there_with_processes_that_can_share_a_step() -> None:
+    named = 0
+    for recipe in (ROOT / "recipes").glob("*.yaml"):
+        for stage in PARAMS:
+            params = yaml.safe_load(recipe.read_text())[stage]
+            if params["accelerate_config"]:
+                count = yaml.safe_load((ROOT / params["accelerate_config"]).read_text())["num_processes"]
+                assert params["batch_tokens"] // params["max_sequence_tokens"] % count == 0, recipe
+                named += 1
+    assert named == 2

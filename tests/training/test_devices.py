@@ -141,10 +141,14 @@ def test_a_config_that_is_not_there_is_refused(tiny_model: Path, tmp_path: Path)
     assert "pretrain.accelerate_config: no such file: devices.yaml" in done.stderr
 
 
-def test_told_to_end_all_processes_keep_a_checkpoint_and_go_on_from_it(tiny_model: Path, tmp_path: Path) -> None:
-    options = {"max_tokens": 12000, "batch_tokens": 256, "lora_dropout": 0.3}
-    whole = run(tmp_path / "whole", "sft", tiny_model, TWO, **options)
-    words = command(tmp_path / "told", "sft", tiny_model, TWO, **options, checkpoint_minutes=0.0)
+@pytest.mark.parametrize("config", [TWO, IN_PARTS], ids=["whole models", "in parts"])
+def test_told_to_end_all_processes_keep_a_checkpoint_and_go_on_from_it(
+    config: dict[str, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    anchors = {"kl_weight": 0.0, "ewc_weight": 0.0} if config is IN_PARTS else {}
+    options = {"max_tokens": 4000, "batch_tokens": 256, "lora_dropout": 0.3, **anchors}
+    whole = run(tmp_path / "whole", "sft", tiny_model, config, **options)
+    words = command(tmp_path / "told", "sft", tiny_model, config, **options, checkpoint_minutes=0.0)
     checkpoints = tmp_path / "told/.lmadapt/checkpoints"
     with subprocess.Popen(words, cwd=tmp_path / "told", env=environment(), stderr=subprocess.PIPE, text=True) as told:
         while told.poll() is None and not [*checkpoints.glob("sft-*/checkpoint-*")]:
@@ -156,7 +160,7 @@ def test_told_to_end_all_processes_keep_a_checkpoint_and_go_on_from_it(tiny_mode
     (kept,) = checkpoints.glob("sft-*/checkpoint-*")
     assert {file.name for file in kept.glob("rng_state_*.pth")} == {"rng_state_0.pth", "rng_state_1.pth"}
     assert not (tmp_path / "told/out").exists()
-    again = run(tmp_path / "told", "sft", tiny_model, TWO, **options, checkpoint_minutes=0.0)
+    again = run(tmp_path / "told", "sft", tiny_model, config, **options, checkpoint_minutes=0.0)
     assert folder_sha256(again / "out") == folder_sha256(whole / "out")
     assert curve(again, "loss") == curve(whole, "loss")
     assert not [*checkpoints.glob("*")]

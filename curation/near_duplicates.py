@@ -20,7 +20,7 @@ SHINGLE_WORDS = 5
 BANDS, ROWS = 14, 8  # 14 x 8 as in FineWeb (Penedo et al. 2024); each band is a hash of 8 minima (Broder 1997)
 # The same 112 minima are banded twice, in two orders: 99 % of pairs of similarity 0.80 are proposed instead of 92 %.
 KEYS = 2 * BANDS
-HELD_WORDS = 2**23  # read from the file before its pages are let go: 32 MiB
+HELD_BYTES, AROUND_BYTES = 3 * 2**25, 2**16  # of the file in memory, at most; what the kernel maps at once, besides
 
 _draw = np.random.default_rng(1)  # it never changes a decision that the exact check did not confirm
 _FACTORS = _draw.integers(2**31, size=BANDS * ROWS, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
@@ -61,8 +61,8 @@ class WordStore:
             self._map = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_READ) if size else None
             self._words = np.frombuffer(self._map or b"", np.uint32)
         starts, ends = self._offsets[0][texts], self._offsets[0][texts + 1]
-        self._seen += int((ends - starts).sum())
-        if self._map and self._seen > HELD_WORDS:  # or the whole file would come to count as memory of this process
+        self._seen += 4 * int((ends - starts).sum()) + AROUND_BYTES * len(texts)
+        if self._map and self._seen > HELD_BYTES:  # or the whole file would come to count as memory of this process
             self._map.madvise(mmap.MADV_DONTNEED)
             self._seen = 0
         return self._words, starts, ends

@@ -1,19 +1,36 @@
-"""Checkpoints on the disk: renamed when they are whole, and looked at before they are gone on from."""
+"""Checkpoints on the disk: named by what they depend on, renamed when whole, looked at before they are continued."""
 
+import hashlib
 import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from lmadapt.files import write_json
+from lmadapt.files import folder_sha256, write_json
+from lmadapt.sections import Section
+from training.devices import processes
+from training.packing import Row
 
 log = logging.getLogger(__name__)
 
 SIZES = "sizes.json"  # of its files in bytes; written last
+
+
+def fingerprint(params: Section, base: Path, rows: Sequence[Row], others: Sequence[Any] = ()) -> str:
+    """Of all that a training's result depends on, 16 hexadecimal digits; `others`: what else, by its `repr`."""
+    settings = [params.model_dump(), folder_sha256(base), version("torch"), processes()]
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for row in rows:
+        digest.update(repr(list(row.items())).encode())
+    digest.update(repr(list(others)).encode())
+    return digest.hexdigest()[:16]
 
 
 def replace_checkpoints(folder: Path, writing: Path | None) -> None:

@@ -1,8 +1,6 @@
 """The one training loop of pretrain and sft: transformers' Trainer over packed rows, with our labelled head."""
 
 import functools
-import hashlib
-import json
 import logging
 import math
 import shutil
@@ -28,9 +26,9 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from lmadapt.chat import IGNORED, Encoded
 from lmadapt.errors import Interrupted, UserError
-from lmadapt.files import atomic_folder, folder_sha256
+from lmadapt.files import atomic_folder
 from training.anchors import PathIntegral, Penalty, Quadratic
-from training.checkpoint_files import newest_whole, replace_checkpoints
+from training.checkpoint_files import fingerprint, newest_whole, replace_checkpoints
 from training.devices import gather, processes, rows_of_process, sharded, taken_over, whole_steps
 from training.labelled_head import labelled_head, own_forward
 from training.micro_batches import MicroBatches
@@ -212,11 +210,6 @@ def trained(
     if sharded() and (used := [name for name in UNSHARDED if getattr(params, name)]):
         raise UserError(f"{stage}.{used[0]} needs the whole model on each device, which FSDP does not keep; allowed: 0")
     sample = params.general_sample(general, params.seed)
-    settings = [params.model_dump(), folder_sha256(base), torch.__version__, processes()]
-    digest = hashlib.sha256(json.dumps(settings).encode())
-    for row in rows:
-        digest.update(repr(list(row.items())).encode())
-    digest.update(repr([sample, heldout and heldout.windows]).encode())
     if params.micro_batch_rows == "auto":
         micro_batch_rows = math.gcd(micro_batch_rows, rows_of_process(params.rows_per_step))
     path = _path(params, model, sample) if params.si_weight else None
@@ -241,7 +234,7 @@ def trained(
         heldout=heldout,
         checkpoint_minutes=params.checkpoint_minutes,
         callbacks=[MlflowRun(stage, params.model_dump(), step_tokens(rows, params.rows_per_step))],
-        checkpoints=CHECKPOINTS / f"{stage}-{digest.hexdigest()[:16]}",
+        checkpoints=CHECKPOINTS / f"{stage}-{fingerprint(params, base, rows, [sample, heldout and heldout.windows])}",
     )
     if not PartialState().is_main_process:
         sys.exit(0)  # the main process has the model, and writes it

@@ -19,6 +19,7 @@ from lmadapt.records import INSTRUCTION, write_table
 from lmadapt.shipping import ship_adapter, ship_merged
 from stages.sft import SftParams, sft
 from tests.tables import instruction, write_heldout, write_instructions
+from training.checkpoint_files import fingerprint
 from watching import callbacks
 from watching.heldout import HeldoutParams
 
@@ -217,6 +218,16 @@ def test_an_adapter_of_another_base_and_a_scaled_dora_adapter_are_refused(
     load_for_inference(tiny_model, precision="nf4", adapter=dora)
     with pytest.raises(UserError, match="a DoRA adapter cannot be scaled"):
         load_for_inference(tiny_model, precision="nf4", adapter=dora, alpha_scale=0.5)
+
+
+@pytest.mark.parametrize("key", SftParams.model_fields)
+def test_every_key_changes_the_fingerprint_by_which_checkpoints_are_found(key: str, tiny_model: Path) -> None:
+    watched = {"heldout_every_steps": 2, "heldout_tokens": 60, "keep": "best", "patience": 3}
+    watched |= {"retention_budget_bits_per_byte": 0.5, "checkpoint_minutes": 1.0, "activation_checkpointing": True}
+    watched |= {"accelerate_config": "two.yaml", "embedding_learning_rate_factor": 0.1}
+    scored = PARAMS | {"heldout_every_steps": 1}
+    before, after = (SftParams(**scored | changed) for changed in ({}, {key: (CHANGED | watched)[key]}))
+    assert fingerprint(before, tiny_model, []) != fingerprint(after, tiny_model, [])
 
 
 def test_scoring_held_out_text_changes_no_adapter_and_is_written_beside_the_curve(

@@ -29,6 +29,5 @@ def mean_surprisals(store: WordStore, background: np.ndarray, texts: np.ndarray)
 
 def _buckets(store: WordStore, texts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for start in range(0, len(texts), BATCH_TEXTS):
-        words, starts, ends = store.read(texts[start : start + BATCH_TEXTS])
-        joined = np.concatenate([words[begin:end] for begin, end in zip(starts, ends, strict=True)])
-        yield joined >> np.uint32(32 - BUCKETS_BITS), np.concatenate([[0], np.cumsum(ends - starts)])
+        words, offsets = store.read(texts[start : start + BATCH_TEXTS])
+        yield words >> np.uint32(32 - BUCKETS_BITS), offsets

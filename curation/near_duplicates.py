@@ -6,7 +6,7 @@ shingles of a proposed pair are read again.
 
 # mypy: disable-error-code="no-untyped-def, assignment"
 
-import mmap
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +20,6 @@ SHINGLE_WORDS = 5
 BANDS, ROWS = 14, 8  # 14 x 8 as in FineWeb (Penedo et al. 2024); each band is a hash of 8 minima (Broder 1997)
 # The same 112 minima are banded twice, in two orders: 99 % of pairs of similarity 0.80 are proposed instead of 92 %.
 KEYS = 2 * BANDS
-HELD_BYTES, AROUND_BYTES = 3 * 2**25, 2**16  # of the file in memory, at most; what the kernel maps at once, besides
 
 _draw = np.random.default_rng(1)  # it never changes a decision that the exact check did not confirm
 _FACTORS = _draw.integers(2**31, size=BANDS * ROWS, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
@@ -43,8 +42,6 @@ class WordStore:
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as the store is
         self._offsets = [np.zeros(1, np.int64)]
-        self._map: mmap.mmap | None = None
-        self._words, self._seen = np.empty(0, np.uint32), 0
         self.texts = 0
 
     def append(self, words: Words) -> None:
@@ -53,24 +50,22 @@ class WordStore:
         self._offsets.append(self._offsets[-1][-1] + words.offsets[1:])
         self.texts += len(words.offsets) - 1
 
-    def read(self, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The words of all texts, and where those of some texts begin and end in them; valid until the next call."""
+    def read(self, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The words of some texts, one after the other, and the offset of each, shape (len(texts) + 1,)."""
         if len(self._offsets) > 1:
-            whole = np.concatenate([self._offsets[0][:1], *(part[-len(part) :] for part in self._offsets[1:])])
-            self._offsets, size = [whole], 4 * int(whole[-1])
-            self._map = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_READ) if size else None
-            self._words = np.frombuffer(self._map or b"", np.uint32)
+            self._offsets = [
+                np.concatenate([self._offsets[0][:1], *(part[-len(part) :] for part in self._offsets[1:])])
+            ]
         starts, ends = self._offsets[0][texts], self._offsets[0][texts + 1]
-        self._seen += 4 * int((ends - starts).sum()) + AROUND_BYTES * len(texts)
-        if self._map and self._seen > HELD_BYTES:  # or the whole file would come to count as memory of this process
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._seen = 0
-        return self._words, starts, ends
+        # Not mapped into memory: the kernel maps 64 KiB around each text, and all of it counts as this process's.
+        file, places = self._file.fileno(), zip(starts.tolist(), (ends - starts).tolist(), strict=True)
+        parts = [os.pread(file, 4 * count, 4 * start) for start, count in places]
+        return np.frombuffer(b"".join(parts), np.uint32), np.concatenate([[0], np.cumsum(ends - starts)])
 
     def jaccards(self, text: int, others: np.ndarray, at_least: float = 0.0) -> np.ndarray:
         """Jaccard similarity of the shingles of `text` and of each of `others`, shape (len(others),).
 
-        It is 0 where reading an other whole was not needed to know that it is below `at_least`.
+        It is 0 where looking at an other whole was not needed to know that it is below `at_least`.
         """
         similarities: np.ndarray = _jaccards(*self.read(np.concatenate([[text], others])), at_least)
         return similarities
@@ -196,8 +191,9 @@ def _room(count):
 
 
 @numba.njit(nogil=True, cache=True)
-def _jaccards(words, starts, ends, at_least):
+def _jaccards(words, offsets, at_least):
     """Similarity of the first text to each of the others, shape (n - 1,), by two hash tables that fit a cache."""
+    starts, ends = offsets[:-1], offsets[1:]
     most = (ends - starts).max()
     if at_least > 0:  # of one text that many distinct shingles are looked at before it is left
         most = min(most, np.int64((ends[0] - starts[0] + 1) / at_least) + 2)

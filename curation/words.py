@@ -71,7 +71,6 @@ def fold(text: str) -> str:
     return " ".join(_fold_characters(text).split())
 
 
-@functools.lru_cache(2**14)  # licences, rules and headings are in many texts
 def _fold_characters(text: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 

@@ -1,5 +1,6 @@
 """`make servers` for as long as a test needs them."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ ROOT = Path(__file__).parents[1]
 
 
 @contextmanager
-def servers(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
-    """The process that started them, and their addresses; skips the test where PostgreSQL is not installed."""
+def servers(folder: Path, *, keep: bool = False) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
+    """The process that started them, and their addresses; skips the test where PostgreSQL is not installed.
+
+    With `keep` the data of PostgreSQL, which for root is outside of `folder`, stays.
+    """
     command = [sys.executable, "infra/servers.py", "--folder", str(folder)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout
@@ -30,3 +34,6 @@ def servers(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, s
     finally:
         process.terminate()
         process.wait(60)
+        if not keep:
+            outside = Path("/var/lib/lmadapt") / folder.as_posix().strip("/").replace("/", "-")
+            shutil.rmtree(outside, ignore_errors=True)

@@ -22,7 +22,7 @@ def listening(process: int) -> set[str]:
 def test_the_servers_answer_on_loopback_alone_keep_what_they_have_and_leave_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with servers(tmp_path / "servers") as (process, addresses):
+    with servers(tmp_path / "servers", keep=True) as (process, addresses):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", addresses["MLFLOW_TRACKING_URI"])
         assert urllib.request.urlopen(addresses["PREFECT_API_URL"] + "/health").read() == b"true"
         MlflowClient().create_registered_model("kept")

@@ -1,0 +1,52 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flows.hand_off import git, publish, remote_commit
+from flows.pipeline import begin, enter_project, results_of
+
+PARAMS = "# kept\nsft:\n  learning_rate: 0.1  # why\n"
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone of a bare repository with a params.yaml."""
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", "shared.git"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "clone", "-q", "shared.git", "clone"], cwd=tmp_path, check=True, stderr=subprocess.DEVNULL)
+    folder = tmp_path / "clone"
+    (folder / "params.yaml").write_text(PARAMS)
+    git(folder, "add", "-A")
+    git(folder, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t")
+    git(folder, "push", "-q", "origin", "HEAD:refs/heads/main")
+    return folder
+
+
+def test_a_run_starts_at_the_commit_of_a_branch_or_at_the_one_named(clone: Path) -> None:
+    commit = git(clone, "rev-parse", "HEAD")
+    assert begin(clone, "main", "runs/x", {}) == begin(clone, commit, "runs/x", {}) == commit
+    assert not remote_commit(clone, "runs/x")
+
+
+def test_a_change_for_one_run_is_a_commit_on_its_branch_and_nowhere_else(clone: Path) -> None:
+    start = begin(clone, "main", "runs/x", {"sft.learning_rate": 0.2})
+    assert git(clone, "show", f"{start}:params.yaml") == PARAMS.replace("0.1", "0.2").rstrip("\n")
+    assert remote_commit(clone, "runs/x") == start
+    assert remote_commit(clone, "main") == git(clone, "rev-parse", f"{start}~1")
+    with pytest.raises(ValueError, match=r"params: sft.rate is not in params.yaml of"):
+        begin(clone, "main", "runs/y", {"sft.rate": 1})
+
+
+def test_what_a_stage_measured_is_read_from_its_commit(clone: Path) -> None:
+    (clone / "metrics").mkdir()
+    (clone / "metrics/sft.json").write_text('{"steps": 7}')
+    (clone / "dvc.lock").write_text("schema: '2.0'\n")
+    commit = publish("sft", "runs/x", clone)
+    assert results_of(clone, commit) == {"sft": {"steps": 7}}
+    assert git(clone, "show", "--name-only", "--format=", commit).split() == ["dvc.lock", "results/sft.json"]
+
+
+def test_a_worker_without_a_checkout_of_its_own_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMADAPT_PROJECT", str(tmp_path))
+    with pytest.raises(RuntimeError, match="it must be the worker's own checkout"):
+        enter_project()

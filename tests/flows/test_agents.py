@@ -60,7 +60,7 @@ def runs(api: str) -> list[dict[str, Any]]:
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_a_schedule_fires_stages_run_on_their_pools_and_a_version_is_registered(
-    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_model: Path
 ) -> None:
     shared = shared_project(tmp_path, tiny_model)
     for name in AGENTS.values():
@@ -73,7 +73,6 @@ def test_a_schedule_fires_stages_run_on_their_pools_and_a_version_is_registered(
             "PREFECT_WORKER_QUERY_SECONDS": "2",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", addresses["MLFLOW_TRACKING_URI"])
         clone = tmp_path / AGENTS["control"]
         for pool in [*AGENTS, "lmadapt"]:
             run(clone, "prefect", "work-pool", "create", pool, "--type", "process", **variables)
@@ -92,7 +91,7 @@ def test_a_schedule_fires_stages_run_on_their_pools_and_a_version_is_registered(
         logs = "\n".join(file.read_text() for file in tmp_path.glob("*.log"))
         assert nightly[:1], logs[-6000:]
         assert nightly[0]["state_type"] == "COMPLETED", logs[-6000:]
-        (version,) = MlflowClient().search_model_versions("name = 'tiny'")
+        (version,) = MlflowClient(addresses["MLFLOW_TRACKING_URI"]).search_model_versions("name = 'tiny'")
     assert version.tags["status"] == "verified"
     assert nightly[0]["auto_scheduled"]
     pools = {one["parameters"]["stage"]: one["work_pool_name"] for one in found if "stage" in one["parameters"]}

@@ -20,12 +20,12 @@ def listening(process: int) -> set[str]:
 
 @pytest.mark.timeout(300)
 def test_the_servers_answer_on_loopback_alone_keep_what_they_have_and_leave_no_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     with servers(tmp_path / "servers", keep=True) as (process, addresses):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", addresses["MLFLOW_TRACKING_URI"])
+        client = MlflowClient(addresses["MLFLOW_TRACKING_URI"])
         assert urllib.request.urlopen(addresses["PREFECT_API_URL"] + "/health").read() == b"true"
-        MlflowClient().create_registered_model("kept")
+        client.create_registered_model("kept")
         assert listening(process.pid) == {"127.0.0.1"}
         family = psutil.Process(process.pid).children(recursive=True)
         password = (tmp_path / "servers/password").read_text()
@@ -34,7 +34,7 @@ def test_the_servers_answer_on_loopback_alone_keep_what_they_have_and_leave_no_p
     assert not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
     with servers(tmp_path / "servers") as (process, again):
         assert again == addresses
-        assert [model.name for model in MlflowClient().search_registered_models()] == ["kept"]
+        assert [model.name for model in client.search_registered_models()] == ["kept"]
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGKILL)
         _, alive = psutil.wait_procs(family, timeout=60)

@@ -67,7 +67,9 @@ def curve(folder: Path, *columns: str) -> list[float]:
         return [float(row[name] or "nan") for row in csv.DictReader(file, delimiter="\t") for name in columns]
 
 
-@pytest.mark.parametrize(("stage", "max_tokens"), [("pretrain", 2300), ("sft", 2100)])  # 19 rows, 4 a step
+@pytest.mark.parametrize(  # 19 rows, 4 a step
+    ("stage", "max_tokens"), [pytest.param("pretrain", 2300, marks=pytest.mark.faults), ("sft", 2100)]
+)
 def test_two_processes_have_the_loss_curve_of_one(
     stage: str, max_tokens: int, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -86,7 +88,9 @@ def test_two_processes_have_the_loss_curve_of_one(
     assert scores[1] == pytest.approx(scores[0], abs=1e-3)
 
 
-@pytest.mark.parametrize(("method", "within"), [("full", 5e-3), ("lora", 1e-3)])  # full: weights go round in bf16
+@pytest.mark.parametrize(  # full: weights go round in bf16
+    ("method", "within"), [pytest.param("full", 5e-3, marks=pytest.mark.faults), ("lora", 1e-3)]
+)
 def test_a_model_in_parts_is_trained_as_a_whole_one_and_written_whole(
     method: str, within: float, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -107,6 +111,7 @@ def test_a_model_in_parts_is_trained_as_a_whole_one_and_written_whole(
     assert (logits[0] - logits[1]).abs().mean() < 0.01
 
 
+@pytest.mark.faults
 def test_an_adapter_over_a_model_in_parts_is_written_whole(tiny_model: Path, tmp_path: Path) -> None:
     options = {"kl_weight": 0.0, "ewc_weight": 0.0}
     one, two = (
@@ -141,6 +146,7 @@ def test_a_config_that_is_not_there_is_refused(tiny_model: Path, tmp_path: Path)
     assert "pretrain.accelerate_config: no such file: devices.yaml" in done.stderr
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("config", [TWO, IN_PARTS], ids=["whole models", "in parts"])
 def test_told_to_end_all_processes_keep_a_checkpoint_and_go_on_from_it(
     config: dict[str, Any], tiny_model: Path, tmp_path: Path

@@ -14,8 +14,9 @@ from watching import callbacks
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/live.db")
-    return MlflowClient()
+    address = f"sqlite:///{tmp_path}/live.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    return MlflowClient(address)  # by name: another test of this process may have set an address for all
 
 
 def runs(client: MlflowClient) -> list[Any]:

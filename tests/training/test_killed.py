@@ -50,12 +50,14 @@ def test_twenty_kills_at_random_instants_never_change_the_result(stage: str, tmp
     whole = time.monotonic() - began
     assert output_md5(project, stage) == undisturbed
     generator, killed, resumed = random.Random(0), 0, 0
-    for _ in range(KILLS):
+    for _ in range(2 * KILLS):  # on a machine with other work some end before they are killed
+        if killed == KILLS:
+            break
         killed += killed_after(project, stage, generator.uniform(0, whole))
         resumed += any((project / ".lmadapt/checkpoints").glob(f"{stage}-*/checkpoint-*"))
         again = dvc(project, "repro", "--single-item", "--no-run-cache", "--force", stage)
         assert again.returncode == 0, again.stdout
         assert output_md5(project, stage) == undisturbed
         assert not any((project / ".lmadapt/checkpoints").glob(f"{stage}-*"))
-    assert killed >= KILLS - 4  # the clock of a loaded machine lets some end first
+    assert killed == KILLS
     assert resumed > 0

@@ -5,34 +5,101 @@ whole graph (no `--single-item`), and what it would have to run first is refused
 """
 
 import shutil
-import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from flows.run_stage import Log, Outcome, StageFailed, dvc, run_stage
+from ruamel.yaml import YAML
+
+from flows.git import git
+from flows.lease import LEASE_LOST, check_lease, push_with_lease, take_lease
+from flows.run_stage import TEMPORARY_FAILURE, Log, Outcome, StageFailed, dvc, run_stage
+from flows.shared_store import drop_checkpoints, pull_checkpoints, push_checkpoints, verify_downloads
 
 NOT_HANDED_OVER = 78  # what flows/one_stage.sh exits with
+PULSE_SECONDS = 10.0  # between two looks at the lease and at new checkpoints, while a stage runs
 
 
 def hand_over(stage: str, commit: str, branch: str, project: Path, log: Log) -> tuple[Outcome, str]:
     """Run one stage at `commit`; push its outputs, then dvc.lock as a commit to `branch`; the outcome and that commit.
 
     Without a change of dvc.lock the commit is the one that was given. Raises StageFailed: 78 when an earlier stage
-    was not handed over; what DVC or git say when a pull or a push fails, as when another run wrote to `branch`.
+    was not handed over; 75 when a second try may pass, as with a DVC remote that does not answer; 77 when another
+    agent has taken the run over; what git says when a push fails, as when another run wrote to `branch`.
     """
     check_out(commit, project)
+    lease = take_lease(project, branch)
+    with asking_the_store(stage):
+        verify_downloads(project)
+        for name in pull_checkpoints(project, branch, stage):
+            log(f"checkpoint {name} of another agent is here")
+    with pulse(stage, branch, lease, project, log) as taken_over:
+        outcome = run_alone(stage, project, log, taken_over)
+    check_lease(project, branch, lease)
+    exit_code, lines = dvc(["push", "--run-cache", stage], project, log, {})
+    if exit_code:
+        raise StageFailed(stage, TEMPORARY_FAILURE, ["dvc push failed: " + "; ".join(lines[-3:])])
+    published = publish(stage, branch, project, lease)
+    with asking_the_store(stage):
+        drop_checkpoints(project, branch, stage)
+    return outcome, published
+
+
+def run_alone(stage: str, project: Path, log: Log, taken_over: threading.Event) -> Outcome:
+    """Run the stage and none before it; StageFailed says why an earlier one is missing."""
     try:
-        outcome = run_stage(stage, project, log, alone=True)[stage]
+        return run_stage(stage, project, log, alone=True, ending=taken_over)[stage]
     except StageFailed as failure:
-        if failure.exit_code != NOT_HANDED_OVER or failure.stage == stage:
+        if taken_over.is_set():
+            raise StageFailed(stage, LEASE_LOST, ["ended: another agent has taken this run over"]) from failure
+        if failure.stage == stage:
             raise
+        if failure.exit_code != NOT_HANDED_OVER:  # nothing else is done with an earlier stage than to fetch its output
+            raise StageFailed(stage, TEMPORARY_FAILURE, failure.last_lines) from failure
+        lock = project / "dvc.lock"
+        ran = lock.is_file() and failure.stage in YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]
         why = (
             f"{failure.stage} comes before it and has no output for this commit in the DVC remote; run it on its agent"
         )
-        raise StageFailed(stage, NOT_HANDED_OVER, [f"{why} first, or `dvc push --run-cache` where it ran"]) from failure
-    exit_code, lines = dvc(["push", "--run-cache", stage], project, log, {})
-    if exit_code:
-        raise StageFailed(stage, exit_code, ["dvc push failed: " + "; ".join(lines[-3:])])
-    return outcome, publish(stage, branch, project)
+        # It ran once: its output may be on the way, or the remote may not answer for a while.
+        exit_code = TEMPORARY_FAILURE if ran else NOT_HANDED_OVER
+        raise StageFailed(stage, exit_code, [f"{why} first, or `dvc push --run-cache` where it ran"]) from failure
+
+
+@contextmanager
+def asking_the_store(stage: str) -> Iterator[None]:
+    """A remote that does not answer may answer later: StageFailed with 75."""
+    try:
+        yield
+    except Exception as error:  # each kind of remote has its own
+        raise StageFailed(stage, TEMPORARY_FAILURE, [f"the DVC remote does not answer: {error}"]) from error
+
+
+@contextmanager
+def pulse(stage: str, branch: str, lease: str, project: Path, log: Log) -> Iterator[threading.Event]:
+    """While the block runs: send its checkpoints, and set the event when another agent has the lease."""
+    taken_over, done, sent = threading.Event(), threading.Event(), set[str]()
+
+    def beat() -> None:
+        while not done.wait(PULSE_SECONDS):
+            try:
+                check_lease(project, branch, lease)
+                push_checkpoints(project, branch, stage, sent)
+            except StageFailed as failure:
+                if failure.exit_code == LEASE_LOST:
+                    return taken_over.set()
+                log(f"the lease was not looked at: {failure}")
+            except Exception as error:  # a remote away, a checkpoint replaced meanwhile: the next beat tries again
+                log(f"no checkpoint was sent: {error}")
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield taken_over
+    finally:
+        done.set()
+        thread.join()
 
 
 def check_out(commit: str, project: Path) -> None:
@@ -46,33 +113,31 @@ def check_out(commit: str, project: Path) -> None:
         (project / "dvc.lock").unlink(missing_ok=True)  # of another commit
 
 
-def publish(stage: str, branch: str, project: Path) -> str:
+def publish(stage: str, branch: str, project: Path, lease: str = "") -> str:
     """Push dvc.lock and what the stage measured as a commit to `branch` of origin, never forced; the commit."""
     measured, result = project / f"metrics/{stage}.json", project / f"results/{stage}.json"
     if measured.is_file():  # metrics/ is DVC's, which git must not track; results/ is for who reads the branch
         result.parent.mkdir(exist_ok=True)
         shutil.copyfile(measured, result)
     files = ["dvc.lock", *([f"results/{stage}.json"] if result.is_file() else [])]
-    return commit_all(project, files, f"Run {stage}", branch)
+    return commit_all(project, files, f"Run {stage}", branch, lease)
 
 
-def commit_all(project: Path, files: list[str], message: str, branch: str) -> str:
-    """Push the files as a commit on top of the checked out one, if they differ, to `branch` of origin; the commit."""
+def commit_all(project: Path, files: list[str], message: str, branch: str, lease: str = "") -> str:
+    """Push the files as a commit on top of the checked out one, if they differ, to `branch` of origin; the commit.
+
+    With a `lease` only who holds it may, and gives it back so.
+    """
     git(project, "add", *files)
     if git(project, "diff", "--cached", "--name-only"):
         git(project, "-c", "user.name=lmadapt", "-c", "user.email=lmadapt@localhost", "commit", "-qm", message)
-    git(project, "push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
+    if lease:
+        push_with_lease(project, branch, lease)
+    else:
+        git(project, "push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
     return git(project, "rev-parse", "HEAD")
 
 
 def remote_commit(project: Path, branch: str) -> str:
     """The commit of the branch of origin; empty where there is no such branch."""
     return git(project, "ls-remote", "origin", f"refs/heads/{branch}").partition("\t")[0]
-
-
-def git(project: Path, *arguments: str) -> str:
-    """What a git command says, without the last line break; raises StageFailed with its exit code."""
-    done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StageFailed(f"git {arguments[0]}", done.returncode, done.stderr.splitlines())
-    return done.stdout.rstrip("\n")

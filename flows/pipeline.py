@@ -4,9 +4,12 @@ The flow itself runs no stage. It starts the deployment `stage/POOL` for one sta
 in which the one before left its dvc.lock, on a branch of the run's name.
 """
 
+import ctypes
 import json
 import os
 import re
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,14 @@ from prefect.deployments import run_deployment
 from prefect.events import emit_event
 from ruamel.yaml import YAML
 
-from flows.hand_off import check_out, commit_all, git, remote_commit
+from flows.git import git
+from flows.hand_off import check_out, commit_all, remote_commit
 from flows.run_stage import StageFailed
 
 DEFAULT_POOL = "cpu"
 POLL_SECONDS = 1.0  # between two looks at a stage's state
+LOST_WORKERS = 2  # of one stage, before the run fails
+PR_SET_PDEATHSIG = 1
 Results = dict[str, dict[str, Any]]
 
 
@@ -29,6 +35,10 @@ def enter_project() -> dict[str, str]:
     folder = os.environ.get("LMADAPT_PROJECT", "")
     if not folder or not Path(folder, "dvc.yaml").is_file():
         raise RuntimeError(f"LMADAPT_PROJECT is {folder!r}; it must be the worker's own checkout of the project")
+    if sys.platform == "linux" and (worker := os.getppid()) > 1:  # without its worker nobody would end this run
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != worker:
+            raise RuntimeError("the worker is gone")
     os.chdir(folder)
     return {"directory": folder}
 
@@ -85,14 +95,21 @@ def begin(project: Path, revision: str, branch: str, params: dict[str, Any]) -> 
 
 
 def run_on_pool(stage: str, pool: str, commit: str, branch: str, project: Path, timeout_seconds: float | None) -> str:
-    """One stage on a worker of the pool; the commit it left on the branch, the given one where nothing changed."""
-    run = run_deployment(
-        f"stage/{pool}",
-        parameters={"stage": stage, "commit": commit, "branch": branch},
-        timeout=timeout_seconds,
-        poll_interval=POLL_SECONDS,
-        flow_run_name=f"{branch.removeprefix('runs/')} {stage}",
-    )
+    """One stage on a worker of the pool; the commit it left on the branch, the given one where nothing changed.
+
+    A crashed run, as infra/automations.yaml calls that of a lost worker, is started again, on whichever worker is free.
+    """
+    for lost in range(LOST_WORKERS + 1):
+        run = run_deployment(
+            f"stage/{pool}",
+            parameters={"stage": stage, "commit": commit, "branch": branch},
+            timeout=timeout_seconds,
+            poll_interval=POLL_SECONDS,
+            flow_run_name=f"{branch.removeprefix('runs/')} {stage}" + (f" again {lost}" if lost else ""),
+        )
+        if run.state is None or not run.state.is_crashed():
+            break
+        print(f"{stage}: its worker is lost ({run.state.message}); another one goes on")
     state = run.state
     if state is None or not state.is_completed():
         said = (state and state.message) or f"not completed within {timeout_seconds} s"

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,14 +40,16 @@ class StageFailed(Exception):
         return f"stage {self.stage} failed with exit code {self.exit_code}: {why}"
 
 
-def run_stage(stage: str, project: Path, log: Log, *, alone: bool = False) -> dict[str, Outcome]:
+def run_stage(
+    stage: str, project: Path, log: Log, *, alone: bool = False, ending: threading.Event | None = None
+) -> dict[str, Outcome]:
     """`dvc repro STAGE` in `project`; what became of the stage and of each one before it, by name.
 
     `alone`: what comes before is taken from the DVC remote, never run. Each line of output goes to `log` at once.
-    Raises StageFailed; ends every process it started when interrupted.
+    Raises StageFailed; ends every process it started when interrupted, or when `ending` is set.
     """
     only = {"SHELL": str(ONE_STAGE), "LMADAPT_ONE_STAGE": stage} if alone else {}
-    exit_code, lines = dvc(["repro", *(["--pull"] if alone else []), stage], project, log, only)
+    exit_code, lines = dvc(["repro", *(["--pull"] if alone else []), stage], project, log, only, ending)
     if exit_code:
         last_lines = lines[-30:]
         text = "\n".join(last_lines)
@@ -55,7 +58,9 @@ def run_stage(stage: str, project: Path, log: Log, *, alone: bool = False) -> di
     return {said[1]: outcome for line in lines for outcome, pattern in SAID.items() if (said := pattern.search(line))}
 
 
-def dvc(arguments: list[str], project: Path, log: Log, environment: dict[str, str]) -> tuple[int, list[str]]:
+def dvc(
+    arguments: list[str], project: Path, log: Log, environment: dict[str, str], ending: threading.Event | None = None
+) -> tuple[int, list[str]]:
     """`dvc ARGUMENTS` in a session of its own, its lines to `log` as they come; its exit code and its last lines."""
     # This Python first on PATH, since the commands in dvc.yaml say `python`.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
@@ -71,6 +76,8 @@ def dvc(arguments: list[str], project: Path, log: Log, environment: dict[str, st
         start_new_session=True,
     ) as process:
         assert process.stdout
+        if ending:
+            threading.Thread(target=_end_when, args=(ending, process), daemon=True).start()
         try:
             for line in map(str.rstrip, process.stdout):
                 log(line)
@@ -80,3 +87,9 @@ def dvc(arguments: list[str], project: Path, log: Log, environment: dict[str, st
             process.wait()  # the supervisor needs at most twice its grace
             raise
     return process.returncode, list(lines)
+
+
+def _end_when(told: threading.Event, process: "subprocess.Popen[str]") -> None:
+    while process.poll() is None:
+        if told.wait(0.5):
+            return process.terminate()

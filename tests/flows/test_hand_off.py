@@ -1,12 +1,16 @@
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from flows import hand_off
 from flows.adapt import adapt
 from flows.hand_off import hand_over
+from flows.lease import lease_ref, take_lease
 from flows.run_stage import StageFailed
+from flows.shared_store import pull_checkpoints, push_checkpoints
 
 GRAPH = """
 stages:
@@ -71,7 +75,7 @@ def test_what_was_not_pushed_is_refused_not_run_again(agents: tuple[Path, Path],
         hand_over("second", run(a, "git", "rev-parse", "HEAD"), "runs/x", b, print)
     assert (caught.value.stage, caught.value.exit_code) == ("second", 78)
     assert not (tmp_path / "ran.txt").exists()
-    assert not run(a, "git", "ls-remote", "origin", "runs/x")
+    assert not run(a, "git", "ls-remote", "origin", "refs/heads/runs/x")
 
 
 def test_no_stage_runs_on_the_output_of_an_older_one(agents: tuple[Path, Path], tmp_path: Path) -> None:
@@ -107,3 +111,100 @@ def test_a_checkout_with_edits_is_not_overwritten(agents: tuple[Path, Path]) -> 
 def test_a_list_of_stages_names_only_stages_of_the_project(agents: tuple[Path, Path]) -> None:
     with pytest.raises(ValueError, match=r"nothere not in .*which has first, second"):
         adapt.fn(agents[0], ["nothere"])
+
+
+def test_an_agent_whose_run_was_taken_over_ends_its_stage_and_writes_nothing(
+    agents: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hand_off, "PULSE_SECONDS", 0.5)
+    a, b = agents
+    (a / "dvc.yaml").write_text(GRAPH.replace("cp source.txt one.txt", "sleep 60 && cp source.txt one.txt"))
+    start = commit(a)
+    stage_began = threading.Event()
+    failures: list[StageFailed] = []
+
+    def cut_off() -> None:
+        try:
+            hand_over("first", start, "runs/x", a, lambda line: stage_began.set() if "Running" in line else None)
+        except StageFailed as failure:
+            failures.append(failure)
+
+    thread = threading.Thread(target=cut_off)
+    thread.start()
+    assert stage_began.wait(60)
+    token = take_lease(b, "runs/x")
+    thread.join(40)
+    assert [failure.exit_code for failure in failures] == [77]
+    assert run(a, "git", "ls-remote", "origin", lease_ref("runs/x")).split()[0] == token
+    assert not run(a, "git", "ls-remote", "origin", "refs/heads/runs/x")
+    assert not (tmp_path / "store/files").exists()
+
+
+def test_the_git_remote_refuses_what_comes_after_the_lease_was_taken(agents: tuple[Path, Path]) -> None:
+    a, b = agents
+    ours = take_lease(a, "runs/x")
+    take_lease(b, "runs/x")
+    push = ["git", "push", "--atomic", f"--force-with-lease={lease_ref('runs/x')}:{ours}", "origin"]
+    done = subprocess.run([*push, "HEAD:refs/heads/runs/x", f":{lease_ref('runs/x')}"], cwd=a, check=False)
+    assert done.returncode
+    assert not run(a, "git", "ls-remote", "origin", "refs/heads/runs/x")
+
+
+def test_a_lease_is_given_back_with_the_result(agents: tuple[Path, Path]) -> None:
+    a, _ = agents
+    hand_over("first", run(a, "git", "rev-parse", "HEAD"), "runs/x", a, print)
+    assert run(a, "git", "ls-remote", "origin").count("refs/lmadapt") == 0
+
+
+def test_a_truncated_object_is_not_used_and_asked_for_again_later(agents: tuple[Path, Path], tmp_path: Path) -> None:
+    a, b = agents
+    (a / "source.txt").write_text("1" * 1000)
+    _, after_first = hand_over("first", commit(a), "runs/x", a, print)
+    (stored,) = [one for one in (tmp_path / "store/files").rglob("*") if one.is_file()]
+    whole = stored.read_bytes()
+    stored.chmod(0o644)
+    stored.write_bytes(whole[:10])
+    with pytest.raises(StageFailed, match="first comes before it") as caught:
+        hand_over("second", after_first, "runs/x", b, print)
+    assert caught.value.exit_code == 75
+    assert not (b / "two.txt").exists()
+    stored.write_bytes(whole)
+    hand_over("second", after_first, "runs/x", b, print)
+    assert (b / "two.txt").read_bytes() == whole
+    assert (tmp_path / "ran.txt").read_text() == "first\nsecond\n"
+
+
+def test_a_remote_that_is_away_is_asked_again_later(agents: tuple[Path, Path], tmp_path: Path) -> None:
+    a, b = agents
+    _, after_first = hand_over("first", run(a, "git", "rev-parse", "HEAD"), "runs/x", a, print)
+    (tmp_path / "store").rename(tmp_path / "away")
+    (tmp_path / "store").touch()
+    with pytest.raises(StageFailed) as caught:
+        hand_over("second", after_first, "runs/x", b, print)
+    assert caught.value.exit_code == 75
+    (tmp_path / "store").unlink()
+    (tmp_path / "away").rename(tmp_path / "store")
+    assert hand_over("second", after_first, "runs/x", b, print)[0] == "ran"
+
+
+def test_a_checkpoint_moves_to_another_agent_whole_or_not_at_all(agents: tuple[Path, Path], tmp_path: Path) -> None:
+    a, b = agents
+    checkpoint = a / ".lmadapt/checkpoints/sft-0123/checkpoint-7"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "weights").write_bytes(b"w" * 20_000)
+    sent: set[str] = set()
+    push_checkpoints(a, "runs/x", "sft", sent)
+    assert not sent  # its sizes are not written yet
+    (checkpoint / "sizes.json").write_text("{}")
+    push_checkpoints(a, "runs/x", "sft", sent)
+    (packed,) = (tmp_path / "store/checkpoints/runs/x/sft").iterdir()
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[:5000])
+    assert pull_checkpoints(b, "runs/x", "sft") == []
+    packed.write_bytes(whole)
+    assert pull_checkpoints(b, "runs/y", "sft") == []
+    assert pull_checkpoints(b, "runs/x", "sft") == ["sft-0123/checkpoint-7"]
+    assert (b / ".lmadapt/checkpoints/sft-0123/checkpoint-7/weights").read_bytes() == b"w" * 20_000
+    checkpoint.rename(checkpoint.with_name("checkpoint-9"))
+    push_checkpoints(a, "runs/x", "sft", sent)
+    assert [one.name for one in packed.parent.iterdir()] == ["sft-0123.checkpoint-9.tar"]

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.hand_off import git, publish, remote_commit
+from flows.git import git
+from flows.hand_off import publish, remote_commit
 from flows.pipeline import begin, enter_project, results_of
 
 PARAMS = "# kept\nsft:\n  learning_rate: 0.1  # why\n"

@@ -1,0 +1,90 @@
+"""The DVC remote, where the `dvc` command has no word for it: verified downloads, and checkpoints on their way.
+
+A stage's checkpoints are kept in `checkpoints/BRANCH/STAGE` of the remote while it runs, so that another agent goes on
+where a lost one was. The training itself decides whether a checkpoint is whole and its own, by its fingerprint.
+"""
+
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+CHECKPOINTS = Path(".lmadapt/checkpoints")  # FOLDER/checkpoint-STEP, as training/checkpoint_files.py writes them
+WHOLE = "sizes.json"  # written last
+
+
+def verify_downloads(project: Path) -> None:
+    """Have DVC compare the hash of all that it takes from the remote: it does not by itself."""
+    from dvc.repo import Repo
+
+    with Repo(str(project)) as repo:
+        name = repo.config["core"].get("remote")
+        if name and not repo.config["remote"][name].get("verify"):
+            with repo.config.edit("local") as local:
+                local.setdefault("remote", {}).setdefault(name, {})["verify"] = True
+
+
+def push_checkpoints(project: Path, branch: str, stage: str, sent: set[str]) -> None:
+    """Send the stage's whole checkpoints that are not in `sent`, which is updated; older ones leave the remote."""
+    for sizes in sorted((project / CHECKPOINTS).glob(f"{stage}-*/checkpoint-*/{WHOLE}")):
+        checkpoint = sizes.parent
+        name = f"{checkpoint.parent.name}.{checkpoint.name}.tar"
+        if name in sent:
+            continue
+        fs, folder = _place(project, branch, stage)
+        with tempfile.TemporaryDirectory(dir=project / ".lmadapt") as temporary:
+            packed = Path(temporary, name)
+            with tarfile.open(packed, "w") as archive:
+                archive.add(checkpoint, checkpoint.relative_to(project / CHECKPOINTS))
+            older = _names(fs, folder)
+            fs.makedirs(folder, exist_ok=True)
+            fs.put_file(str(packed), fs.join(folder, name))
+        for outdated in older:
+            if outdated != name:
+                fs.remove(fs.join(folder, outdated))
+        sent.add(name)
+
+
+def pull_checkpoints(project: Path, branch: str, stage: str) -> list[str]:
+    """Fetch what a lost agent has sent and this one has not; the checkpoints' names. Broken ones are left out."""
+    fs, folder = _place(project, branch, stage)
+    fetched = []
+    for name in _names(fs, folder):
+        inner = Path(*name.removesuffix(".tar").rsplit(".", 1))
+        target = project / CHECKPOINTS / inner
+        if target.exists():
+            continue
+        (project / ".lmadapt").mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=project / ".lmadapt") as temporary:
+            packed = Path(temporary, name)
+            fs.get_file(fs.join(folder, name), str(packed))
+            try:
+                with tarfile.open(packed) as archive:
+                    archive.extractall(temporary, filter="data")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(Path(temporary, inner), target)
+            except (tarfile.TarError, OSError):  # sent by halves
+                continue
+        fetched.append(inner.as_posix())
+    return fetched
+
+
+def drop_checkpoints(project: Path, branch: str, stage: str) -> None:
+    """Remove the stage's checkpoints of this run from the remote."""
+    fs, folder = _place(project, branch, stage)
+    for name in _names(fs, folder):
+        fs.remove(fs.join(folder, name))
+
+
+def _place(project: Path, branch: str, stage: str) -> tuple[Any, str]:
+    """The remote's file system, and the folder of the stage's checkpoints on it."""
+    from dvc.repo import Repo
+
+    with Repo(str(project)) as repo:
+        remote = repo.cloud.get_remote()
+        return remote.fs, remote.fs.join(remote.path, "checkpoints", branch, stage)
+
+
+def _names(fs: Any, folder: str) -> list[str]:
+    return [fs.name(path) for path in fs.find(folder)] if fs.exists(folder) else []

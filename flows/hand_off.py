@@ -13,7 +13,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from flows.git import git
-from flows.lease import LEASE_LOST, check_lease, push_with_lease, take_lease
+from flows.lease import LEASE_LOST, check_lease, lease_of, push_with_lease
 from flows.run_stage import TEMPORARY_FAILURE, Log, Outcome, StageFailed, dvc, run_stage
 from flows.shared_store import drop_checkpoints, pull_checkpoints, push_checkpoints, verify_downloads
 
@@ -29,21 +29,20 @@ def hand_over(stage: str, commit: str, branch: str, project: Path, log: Log) -> 
     agent has taken the run over; what git says when a push fails, as when another run wrote to `branch`.
     """
     check_out(commit, project)
-    lease = take_lease(project, branch)
-    with asking_the_store(stage):
-        verify_downloads(project)
-        for name in pull_checkpoints(project, branch, stage):
-            log(f"checkpoint {name} of another agent is here")
-    with pulse(stage, branch, lease, project, log) as taken_over:
-        outcome = run_alone(stage, project, log, taken_over)
-    check_lease(project, branch, lease)
-    exit_code, lines = dvc(["push", "--run-cache", stage], project, log, {})
-    if exit_code:
-        raise StageFailed(stage, TEMPORARY_FAILURE, ["dvc push failed: " + "; ".join(lines[-3:])])
-    published = publish(stage, branch, project, lease)
-    with asking_the_store(stage):
-        drop_checkpoints(project, branch, stage)
-    return outcome, published
+    with lease_of(project, branch) as lease:
+        with asking_the_store(stage):
+            verify_downloads(project)
+            for name in pull_checkpoints(project, branch, stage):
+                log(f"checkpoint {name} of another agent is here")
+        with pulse(stage, branch, lease, project, log) as taken_over:
+            outcome = run_alone(stage, project, log, taken_over)
+        check_lease(project, branch, lease)
+        exit_code, lines = dvc(["push", "--run-cache", stage], project, log, {})
+        if exit_code:
+            raise StageFailed(stage, TEMPORARY_FAILURE, ["dvc push failed: " + "; ".join(lines[-3:])])
+        with asking_the_store(stage):
+            drop_checkpoints(project, branch, stage)
+        return outcome, publish(stage, branch, project, lease)
 
 
 def run_alone(stage: str, project: Path, log: Log, taken_over: threading.Event) -> Outcome:

@@ -5,6 +5,8 @@ its lease in one atomic push, which the git remote refuses when the lease is ano
 """
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flows.git import git
@@ -31,6 +33,19 @@ def check_lease(project: Path, branch: str, token: str) -> None:
     held = git(project, "ls-remote", "origin", lease_ref(branch)).partition("\t")[0]
     if held != token:
         raise StageFailed("lease", LEASE_LOST, [f"another agent has taken over {branch}; nothing is written here"])
+
+
+@contextmanager
+def lease_of(project: Path, branch: str) -> Iterator[str]:
+    """The token of the lease, taken; given back when the block fails, unless another has it or git does not answer."""
+    token = take_lease(project, branch)
+    try:
+        yield token
+    except BaseException:
+        with suppress(StageFailed):
+            still_ours = f"--force-with-lease={lease_ref(branch)}:{token}"
+            git(project, "push", "--quiet", still_ours, "origin", f":{lease_ref(branch)}")
+        raise
 
 
 def push_with_lease(project: Path, branch: str, token: str) -> None:

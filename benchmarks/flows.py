@@ -1,0 +1,176 @@
+"""Flows on agents: what Prefect adds to a stage, what a hand-off costs, how soon a lost machine's work goes on.
+
+On a small project of three stages with real servers (PostgreSQL, Prefect, MLflow) and workers, all on this machine.
+"""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import write_results
+from flows.git import git
+from flows.hand_off import hand_over
+from flows.run_stage import dvc
+from tests.flows.agents import Team, run, team
+
+REPETITIONS, STAGES, STEPS = 3, ("curate", "train", "register"), 2
+HANDED_BYTES = 1_500_000_000
+BIG = f"""
+stages:
+  make:
+    cmd: head -c {HANDED_BYTES} /dev/urandom > big.bin
+    outs: [big.bin]
+  use:
+    cmd: stat -c %s big.bin > size.txt
+    deps: [big.bin]
+    outs: [size.txt]
+"""
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Measure all in turn, write the results."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="bench-flows-") as name:
+        for part in ("agents", "lost", "local", "handoff"):
+            Path(name, part).mkdir()
+        measurements = overhead(Path(name, "agents"), rows)
+        measurements |= local_overhead(Path(name, "local"), rows)
+        measurements |= hand_off_of_a_model(Path(name, "handoff"), rows)
+        measurements |= lost_worker(Path(name, "lost"), rows)
+    rounded = {key: round(value, 3) for key, value in measurements.items()}
+    write_results("flows", rounded, rows=rows, packages=["prefect", "dvc"], seeds=[], repetitions=REPETITIONS)
+
+
+def note(rows: list[Row], what: str, **measured: Any) -> None:
+    """Keep a row and show it."""
+    rows.append({"what": what, **measured})
+    print(rows[-1], file=sys.stderr, flush=True)
+
+
+def push_change(project: Path, text: str) -> str:
+    """New data on main of origin, so that all stages have to run; the commit."""
+    (project / "source.txt").write_text(text)
+    git(project, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", text)
+    git(project, "push", "-q", "origin", "HEAD:refs/heads/main")
+    return git(project, "rev-parse", "HEAD")
+
+
+def overhead(folder: Path, rows: list[Row]) -> dict[str, float]:
+    """Seconds a stage takes longer in a run of `pipeline` than the same hand-over called as a function."""
+    found = []
+    with team(folder, steps=STEPS) as one:
+        one.start_worker("cpu-agent", "cpu")
+        one.start_worker("gpu-one", "gpu")
+        run(folder, "git", "clone", "-q", "-b", "main", "shared.git", "plain")
+        for repetition in range(REPETITIONS):
+            push_change(folder / "project", f"flow {repetition}")
+            ended = one.ended(one.begin(), 180)
+            if ended["state_type"] != "COMPLETED":
+                raise RuntimeError(f"a run ended as {ended['state_type']}")
+            flow = seconds_between(ended["start_time"], ended["end_time"])
+            plain = plainly(folder, push_change(folder / "project", f"plain {repetition}"), repetition)
+            found.append((flow - plain) / len(STAGES))
+            note(rows, "overhead", flow_seconds=flow, plain_seconds=plain, overhead_seconds=found[-1])
+    return {"overhead_seconds_median": statistics.median(found)}
+
+
+def plainly(folder: Path, commit: str, repetition: int) -> float:
+    """Seconds of the three hand-overs without Prefect."""
+    os.environ["RAN"] = str(folder / "ran.txt")
+    shutil.rmtree(folder / "plain/.lmadapt", ignore_errors=True)
+    began = time.perf_counter()
+    for stage in STAGES:
+        _, commit = hand_over(stage, commit, f"runs/plain-{repetition}", folder / "plain", lambda line: None)
+    return time.perf_counter() - began
+
+
+def seconds_between(begin: str, end: str) -> float:
+    """From one time of Prefect's to another."""
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
+
+
+def local_overhead(folder: Path, rows: list[Row]) -> dict[str, float]:
+    """Seconds a stage takes longer in `python -m flows.adapt` than in `dvc repro`; and what starting Prefect takes."""
+    from tests.flows.agents import make_repository
+
+    make_repository(folder, STEPS)
+    project = folder / "project"
+    variables = {"RAN": str(folder / "ran.txt"), "PYTHONPATH": str(project), "DO_NOT_TRACK": "true"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | variables | {"PATH": path, "PREFECT_HOME": str(folder / "prefect")}
+    commands = {
+        "flow": [sys.executable, "-m", "flows.adapt"],
+        "dvc": [sys.executable, "-m", "dvc", "repro"],
+    }
+    found = []
+    for repetition in range(-1, REPETITIONS):  # the first makes Prefect's database
+        seconds = {}
+        for name, command in commands.items():
+            (project / "source.txt").write_text(f"{name} {repetition}")
+            shutil.rmtree(project / ".lmadapt", ignore_errors=True)
+            began = time.perf_counter()
+            subprocess.run(command, cwd=project, env=environment, check=True, capture_output=True)
+            seconds[name] = time.perf_counter() - began
+        note(rows, "local overhead", repetition=repetition, **seconds)
+        if repetition >= 0:
+            found.append((seconds["flow"] - seconds["dvc"]) / len(STAGES))
+    return {"local_overhead_seconds_median": statistics.median(found)}
+
+
+def hand_off_of_a_model(folder: Path, rows: list[Row]) -> dict[str, float]:
+    """Seconds from a made output to its use on another agent, over those of two plain copies of it."""
+    from tests.flows.agents import make_repository
+
+    make_repository(folder, STEPS)
+    project = folder / "project"
+    (project / "dvc.yaml").write_text(BIG)
+    (project / ".gitignore").write_text("/big.bin\n/size.txt\n.lmadapt/\n")
+    push_change(project, "big")
+    dvc(["repro", "make"], project, lambda line: None, {})
+    git(project, "add", "dvc.lock")
+    commit = push_change(project, "made")
+    run(folder, "git", "clone", "-q", "-b", "main", "shared.git", "other")
+    began = time.perf_counter()
+    dvc(["push", "--run-cache", "make"], project, lambda line: None, {})
+    pushed = time.perf_counter() - began
+    hand_over("use", commit, "runs/big", folder / "other", lambda line: None)
+    seconds = time.perf_counter() - began
+    began = time.perf_counter()
+    for copy in ("one", "two"):
+        with (project / "big.bin").open("rb") as source, (folder / copy).open("wb") as target:
+            shutil.copyfileobj(source, target, 16 << 20)
+    copying = time.perf_counter() - began
+    note(rows, "hand-off", seconds=seconds, push_seconds=pushed, two_copies_seconds=copying, bytes=HANDED_BYTES)
+    return {"handoff_vs_copy": seconds / copying}
+
+
+def lost_worker(folder: Path, rows: list[Row]) -> dict[str, float]:
+    """Seconds from the end of a machine to its run being taken for lost, and from there to its stage on another."""
+    with team(folder, steps=40) as one:
+        one.start_worker("cpu-agent", "cpu")
+        one.start_worker("gpu-one", "gpu")
+        one.begin()
+        one.until(lambda: list((folder / "store/checkpoints").glob("runs/*/train/*.tar")), 120)
+        one.start_worker("gpu-two", "gpu")
+        one.power_off("gpu-one")
+        lost = one.until(lambda: crashed(one), 200)
+        resumed = one.until(lambda: "in gpu-two" in "".join(one.ran()), 120)
+        note(rows, "lost worker", lost_seconds=lost, resume_seconds=resumed)
+    return {"lost_worker_seconds": lost, "resume_seconds": resumed}
+
+
+def crashed(one: Team) -> bool:
+    """Whether the server takes a run for lost."""
+    return any(found["state_type"] == "CRASHED" for found in one.runs())
+
+
+if __name__ == "__main__":
+    main()

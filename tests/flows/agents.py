@@ -1,0 +1,212 @@
+"""Real servers and workers in clones of a small project, for tests in which something goes wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.servers import servers
+
+ROOT = Path(__file__).parents[2]
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+# A stage that takes a while and goes on from its newest checkpoint, then one that reads what it made.
+TRAIN = """
+import os, sys, time
+from pathlib import Path
+folder = Path(".lmadapt/checkpoints/train-0123")
+found = sorted(folder.glob("checkpoint-*/step"), key=lambda file: int(file.read_text()))
+step = int(found[-1].read_text()) if found else 0
+with open(os.environ["RAN"], "a") as log:
+    log.write(f"train from {step} in {Path.cwd().name} as {os.getpid()}\\n")
+while step < STEPS:
+    time.sleep(1)
+    step += 1
+    written = folder / f"checkpoint-{step}"
+    written.mkdir(parents=True)
+    (written / "step").write_text(str(step))
+    (written / "sizes.json").write_text("{}")
+Path("model.txt").write_text(f"{step} steps on {Path('data.txt').read_text()}")
+"""
+GRAPH = """
+stages:
+  curate:
+    cmd: echo curate >> $RAN && cp source.txt data.txt
+    deps: [source.txt]
+    outs: [data.txt]
+  train:
+    cmd: python train.py
+    deps: [data.txt, train.py]
+    outs: [model.txt]
+  register:
+    cmd: echo register >> $RAN && cat model.txt > version.txt
+    deps: [model.txt]
+    outs: [version.txt]
+"""
+
+
+def run(folder: Path, *command: str, **variables: str) -> str:
+    environment = {**os.environ, **variables}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+@dataclass
+class Team:
+    """Servers, clones and workers in a folder; `variables` is what all of them have in their environment."""
+
+    folder: Path
+    variables: dict[str, str]
+    workers: dict[str, "subprocess.Popen[bytes]"]
+    running: ExitStack
+    servers: "subprocess.Popen[str]"
+
+    def kill_servers(self) -> None:
+        """Kill -9 PostgreSQL, Prefect and MLflow at once; what supervises them then ends."""
+        import psutil
+
+        for process in psutil.Process(self.servers.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if not any("supervise.py" in part for part in process.cmdline()):
+                    process.kill()
+        self.servers.wait(60)
+
+    def start_servers(self) -> None:
+        """Start them again, at the same addresses, with the data they had."""
+        self.servers, _ = self.running.enter_context(servers(self.folder / "servers"))
+
+    @property
+    def api(self) -> str:
+        return self.variables["PREFECT_API_URL"]
+
+    def start_worker(self, name: str, pool: str) -> None:
+        clone = self.folder / name
+        if not clone.exists():
+            run(self.folder, "git", "clone", "-q", "-b", "main", "shared.git", name)
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--limit", "1"]
+        own = {"LMADAPT_PROJECT": str(clone), "PYTHONPATH": str(clone)}
+        with clone.with_suffix(".log").open("ab") as log:
+            self.workers[name] = subprocess.Popen(
+                command,
+                cwd=clone,
+                env=os.environ | self.variables | own,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def begin(self, **parameters: Any) -> str:
+        """Start `pipeline/nightly`; the id of its run."""
+        deployment = httpx.get(f"{self.api}/deployments/name/pipeline/nightly").json()["id"]
+        made = httpx.post(
+            f"{self.api}/deployments/{deployment}/create_flow_run",
+            json={"state": {"type": "SCHEDULED"}, "parameters": {"revision": "main", **parameters}},
+        )
+        return str(made.json()["id"])
+
+    def flow_run(self, run_id: str) -> dict[str, Any]:
+        return dict(httpx.get(f"{self.api}/flow_runs/{run_id}").json())
+
+    def runs(self) -> list[dict[str, Any]]:
+        return list(httpx.post(f"{self.api}/flow_runs/filter", json={"sort": "START_TIME_ASC"}).json())
+
+    def ended(self, run_id: str, seconds: float) -> dict[str, Any]:
+        """The run, once it has ended."""
+        self.until(lambda: self.flow_run(run_id)["state_type"] in ENDED, seconds)
+        return self.flow_run(run_id)
+
+    def until(self, there: Callable[[], Any], seconds: float) -> float:
+        """How long it took until `there` was true; fails with the workers' logs after `seconds`."""
+        began = time.monotonic()
+        while time.monotonic() - began < seconds:
+            try:
+                if there():
+                    return time.monotonic() - began
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.3)
+        logs = "\n".join(f"--- {file.name}\n{file.read_text()[-5000:]}" for file in self.folder.glob("*.log"))
+        raise AssertionError(f"not within {seconds} s; {logs}")
+
+    def ran(self) -> list[str]:
+        """What stages wrote when they began."""
+        file = self.folder / "ran.txt"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def in_branch(self, run_id: str, name: str) -> str:
+        """A file as the branch of a run has it."""
+        branch = f"runs/{self.flow_run(run_id)['name']}"
+        return run(self.folder, "git", "--git-dir", "shared.git", "show", f"{branch}:{name}")
+
+    def power_off(self, name: str) -> None:
+        """Kill -9 the worker and all it has started, at once."""
+        worker = self.workers.pop(name)
+        for process in [*descendants(worker.pid), worker.pid]:
+            os.kill(process, signal.SIGSTOP)
+        for process in [*descendants(worker.pid), worker.pid]:
+            os.kill(process, signal.SIGKILL)
+        worker.wait()
+
+
+def descendants(root: int) -> list[int]:
+    """Processes that a process has started, and those that these have."""
+    import psutil
+
+    return [child.pid for child in psutil.Process(root).children(recursive=True)]
+
+
+@contextmanager
+def team(folder: Path, *, steps: int) -> Iterator[Team]:
+    """A small project, pushed, with servers, pools and deployments, and a worker that controls runs."""
+    make_repository(folder, steps)
+    with ExitStack() as running:
+        process, addresses = running.enter_context(servers(folder / "servers"))
+        variables = addresses | {
+            "DO_NOT_TRACK": "true",
+            "PREFECT_HOME": str(folder / "prefect"),
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "RAN": str(folder / "ran.txt"),
+        }
+        one = Team(folder, variables, {}, running, process)
+        project = folder / "project"
+        for pool in ("lmadapt", "control", "cpu", "gpu"):
+            run(project, "prefect", "work-pool", "create", pool, "--type", "process", **variables)
+        run(project, "prefect", "--no-prompt", "deploy", "--prefect-file", "infra/prefect.yaml", "--all", **variables)
+        run(project, "prefect", "automation", "create", "--from-file", "infra/automations.yaml", **variables)
+        one.start_worker("control", "control")
+        try:
+            yield one
+        finally:
+            for worker in one.workers.values():
+                worker.terminate()
+            for worker in one.workers.values():
+                worker.wait(60)
+
+
+def make_repository(folder: Path, steps: int) -> None:
+    """`project`, its bare repository `shared.git`, and the DVC remote `store`, in the folder."""
+    project = folder / "project"
+    run(folder, "git", "init", "-q", "--bare", "shared.git")
+    run(folder, "git", "clone", "-q", "shared.git", "project")
+    run(project, "cp", "-r", str(ROOT / "flows"), str(ROOT / "infra"), ".")
+    (project / "dvc.yaml").write_text(GRAPH)
+    (project / "train.py").write_text(TRAIN.replace("STEPS", str(steps)))
+    (project / "source.txt").write_text("data")
+    (project / "params.yaml").write_text("pools:\n  train: gpu\n")
+    (project / ".gitignore").write_text("__pycache__/\n.lmadapt/\n/data.txt\n/model.txt\n/version.txt\n")
+    dvc = [sys.executable, "-m", "dvc"]
+    run(project, *dvc, "init", "-q")
+    run(project, *dvc, "config", "core.analytics", "false")
+    run(project, *dvc, "remote", "add", "-q", "-d", "store", str(folder / "store"))
+    run(project, "git", "add", "-A")
+    run(project, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "A small project")
+    run(project, "git", "push", "-q", "origin", "HEAD:refs/heads/main")

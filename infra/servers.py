@@ -7,6 +7,7 @@ a folder of the project; telemetry is off.
 import argparse
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -132,9 +133,7 @@ def make_database(folder: Path, account: dict[str, Any]) -> str:
 
 def make_databases(port: int, password: str) -> None:
     """The databases `prefect` and `mlflow`, where they are not there."""
-    import psycopg2
-
-    connection = psycopg2.connect(host="127.0.0.1", port=port, user="lmadapt", password=password, dbname="postgres")
+    connection = database_connection(port, password)
     connection.autocommit = True
     with connection.cursor() as cursor:
         for name in ("prefect", "mlflow"):
@@ -142,6 +141,20 @@ def make_databases(port: int, password: str) -> None:
             if not cursor.fetchone():
                 cursor.execute(f"CREATE DATABASE {name}")
     connection.close()
+
+
+def database_connection(port: int, password: str) -> Any:
+    """A connection to PostgreSQL, which listens before it has put right what a crash left; exits when that lasts."""
+    import psycopg2
+
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return psycopg2.connect(host="127.0.0.1", port=port, user="lmadapt", password=password, dbname="postgres")
+        except psycopg2.OperationalError as error:
+            if not re.search("starting up|not yet accepting", str(error)) or time.monotonic() > deadline:
+                sys.exit(f"PostgreSQL: {error}")
+            time.sleep(0.2)
 
 
 def child(

@@ -158,7 +158,7 @@ def lost_worker(folder: Path, rows: list[Row]) -> dict[str, float]:
         one.start_worker("cpu-agent", "cpu")
         one.start_worker("gpu-one", "gpu")
         one.begin()
-        one.until(lambda: list((folder / "store/checkpoints").glob("runs/*/train/*.tar")), 120)
+        one.until(lambda: list((folder / "store/checkpoints").glob("runs/*/train/*.zip")), 120)
         one.start_worker("gpu-two", "gpu")
         one.power_off("gpu-one")
         lost = one.until(lambda: crashed(one), 200)

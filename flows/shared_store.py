@@ -5,8 +5,8 @@ where a lost one was. The training itself decides whether a checkpoint is whole 
 """
 
 import shutil
-import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,15 @@ def push_checkpoints(project: Path, branch: str, stage: str, sent: set[str]) -> 
     """Send the stage's whole checkpoints that are not in `sent`, which is updated; older ones leave the remote."""
     for sizes in sorted((project / CHECKPOINTS).glob(f"{stage}-*/checkpoint-*/{WHOLE}")):
         checkpoint = sizes.parent
-        name = f"{checkpoint.parent.name}.{checkpoint.name}.tar"
+        name = f"{checkpoint.parent.name}.{checkpoint.name}.zip"
         if name in sent:
             continue
         fs, folder = _place(project, branch, stage)
         with tempfile.TemporaryDirectory(dir=project / ".lmadapt") as temporary:
             packed = Path(temporary, name)
-            with tarfile.open(packed, "w") as archive:
-                archive.add(checkpoint, checkpoint.relative_to(project / CHECKPOINTS))
+            with zipfile.ZipFile(packed, "w") as archive:  # stored as they are: weights do not get smaller
+                for file in sorted(checkpoint.rglob("*")):
+                    archive.write(file, file.relative_to(project / CHECKPOINTS))
             older = _names(fs, folder)
             fs.makedirs(folder, exist_ok=True)
             fs.put_file(str(packed), fs.join(folder, name))
@@ -51,7 +52,7 @@ def pull_checkpoints(project: Path, branch: str, stage: str) -> list[str]:
     fs, folder = _place(project, branch, stage)
     fetched = []
     for name in _names(fs, folder):
-        inner = Path(*name.removesuffix(".tar").rsplit(".", 1))
+        inner = Path(*name.removesuffix(".zip").rsplit(".", 1))
         target = project / CHECKPOINTS / inner
         if target.exists():
             continue
@@ -60,11 +61,11 @@ def pull_checkpoints(project: Path, branch: str, stage: str) -> list[str]:
             packed = Path(temporary, name)
             fs.get_file(fs.join(folder, name), str(packed))
             try:
-                with tarfile.open(packed) as archive:
-                    archive.extractall(temporary, filter="data")
+                with zipfile.ZipFile(packed) as archive:
+                    archive.extractall(temporary)  # which leaves no way out of the folder
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(Path(temporary, inner), target)
-            except (tarfile.TarError, OSError):  # sent by halves
+            except (zipfile.BadZipFile, OSError):  # sent by halves
                 continue
         fetched.append(inner.as_posix())
     return fetched

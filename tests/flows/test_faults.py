@@ -42,7 +42,7 @@ def test_the_stage_of_a_machine_that_lost_power_goes_on_at_its_checkpoint_on_ano
         one.start_worker("gpu-one", "gpu")
         run_id = one.begin()
         store = tmp_path / "store/checkpoints"
-        one.until(lambda: list(store.glob("runs/*/train/*.tar")), 120)
+        one.until(lambda: list(store.glob("runs/*/train/*.zip")), 120)
         one.start_worker("gpu-two", "gpu")
         one.power_off("gpu-one")
         lost = one.until(lambda: [found for found in one.runs() if found["state_type"] == "CRASHED"], 110)

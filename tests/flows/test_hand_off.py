@@ -207,4 +207,4 @@ def test_a_checkpoint_moves_to_another_agent_whole_or_not_at_all(agents: tuple[P
     assert (b / ".lmadapt/checkpoints/sft-0123/checkpoint-7/weights").read_bytes() == b"w" * 20_000
     checkpoint.rename(checkpoint.with_name("checkpoint-9"))
     push_checkpoints(a, "runs/x", "sft", sent)
-    assert [one.name for one in packed.parent.iterdir()] == ["sft-0123.checkpoint-9.tar"]
+    assert [one.name for one in packed.parent.iterdir()] == ["sft-0123.checkpoint-9.zip"]

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ DEFAULT_POOL = "cpu"
 POLL_SECONDS = 1.0  # between two looks at a stage's state
 LOST_WORKERS = 2  # of one stage, before the run fails
 PR_SET_PDEATHSIG = 1
+CHECKOUT = threading.Lock()  # held while git writes to the one checkout: flows/sweep.py has several runs in it
 Results = dict[str, dict[str, Any]]
 
 
@@ -58,20 +60,28 @@ def pipeline(
     """
     folder = (project or Path.cwd()).resolve()
     branch = f"runs/{runtime.flow_run.name or 'local'}"
-    commit = begin(folder, revision, branch, params or {})
-    texts = (git(folder, "show", f"{commit}:{name}") for name in ("params.yaml", "dvc.yaml"))
-    settings, graph = (YAML(typ="safe").load(text) for text in texts)
-    pools, known = settings.get("pools") or {}, list(graph["stages"])
-    if unknown := [name for name in [*(stages or []), *pools] if name not in known]:
-        raise ValueError(f"stages: {', '.join(unknown)} not in dvc.yaml of {commit}, which has {', '.join(known)}")
+    with CHECKOUT:
+        commit = begin(folder, revision, branch, params or {})
+    settings, graph = settings_and_graph(folder, commit, stages)
+    pools, chosen = settings.get("pools") or {}, [name for name in graph if stages is None or name in stages]
     try:
-        for stage in (name for name in known if stages is None or name in stages):
+        for stage in chosen:
             commit = run_on_pool(stage, pools.get(stage, DEFAULT_POOL), commit, branch, folder, stage_timeout_seconds)
     except StageFailed as failure:
         tell("failed", branch, {"stage": failure.stage, "exit_code": failure.exit_code})
         raise
-    report(branch, commit, results_of(folder, commit))
+    report(branch, commit, results_of(folder, commit, chosen))
     return commit
+
+
+def settings_and_graph(project: Path, commit: str, stages: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """params.yaml and the stages of dvc.yaml at a commit; ValueError where `stages` or a pool names none of them."""
+    texts = (git(project, "show", f"{commit}:{name}") for name in ("params.yaml", "dvc.yaml"))
+    settings, known = (YAML(typ="safe").load(text) for text in texts)
+    graph = known["stages"]
+    if unknown := [name for name in [*(stages or []), *(settings.get("pools") or {})] if name not in graph]:
+        raise ValueError(f"stages: {', '.join(unknown)} not in dvc.yaml of {commit}, which has {', '.join(graph)}")
+    return settings, graph
 
 
 def begin(project: Path, revision: str, branch: str, params: dict[str, Any]) -> str:
@@ -117,11 +127,13 @@ def run_on_pool(stage: str, pool: str, commit: str, branch: str, project: Path, 
     return remote_commit(project, branch) or commit
 
 
-def results_of(project: Path, commit: str) -> Results:
-    """What the stages measured, as the run's commit holds it, by stage."""
-    git(project, "fetch", "--quiet", "origin")
+def results_of(project: Path, commit: str, stages: list[str]) -> Results:
+    """What these stages measured, as the run's commit holds it; what it has of others is of an earlier run."""
+    with CHECKOUT:
+        git(project, "fetch", "--quiet", "origin")
     files = git(project, "ls-tree", "--name-only", commit, "results/").splitlines()
-    return {Path(name).stem: json.loads(git(project, "show", f"{commit}:{name}")) for name in files}
+    names = [name for name in files if Path(name).stem in stages]
+    return {Path(name).stem: json.loads(git(project, "show", f"{commit}:{name}")) for name in names}
 
 
 def report(branch: str, commit: str, results: Results) -> None:

@@ -13,6 +13,7 @@ STAGES = ["fetch", "curate", "validate", "pretrain", "sft", "evaluate", "registe
 DEPLOYED = {  # flow and work pool
     "local": ("adapt", "lmadapt"),
     "nightly": ("pipeline", "control"),
+    "watch": ("watch", "control"),
     "cpu": ("stage", "cpu"),
     "gpu": ("stage", "gpu"),
 }

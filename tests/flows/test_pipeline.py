@@ -43,7 +43,8 @@ def test_what_a_stage_measured_is_read_from_its_commit(clone: Path) -> None:
     (clone / "metrics/sft.json").write_text('{"steps": 7}')
     (clone / "dvc.lock").write_text("schema: '2.0'\n")
     commit = publish("sft", "runs/x", clone)
-    assert results_of(clone, commit) == {"sft": {"steps": 7}}
+    assert results_of(clone, commit, ["fetch", "sft"]) == {"sft": {"steps": 7}}
+    assert results_of(clone, commit, ["fetch"]) == {}
     assert git(clone, "show", "--name-only", "--format=", commit).split() == ["dvc.lock", "results/sft.json"]
 
 

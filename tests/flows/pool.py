@@ -1,0 +1,83 @@
+"""A small project with a control clone and agents, whose stages really run, without workers and their servers."""
+
+import queue
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import pipeline as pipeline_module
+from flows.hand_off import hand_over
+
+
+def run(folder: Path, *command: str) -> str:
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@dataclass
+class Pool:
+    """`control`, a clone for flows; `at_once` tells how many stages ran side by side at most."""
+
+    folder: Path
+    control: Path
+    clones: "queue.Queue[Path]"
+    at_once: int = 0
+
+    def push(self, **files: str) -> str:
+        """New content on main of origin, by a third clone; the commit."""
+        project = self.folder / "project"
+        for name, content in files.items():
+            (project / name.replace("_", ".")).write_text(content)
+        run(project, "git", "add", "-A")
+        run(project, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t")
+        run(project, "git", "push", "-q", "origin", "HEAD:refs/heads/main")
+        return run(project, "git", "rev-parse", "HEAD")
+
+    def ran(self) -> list[str]:
+        """What stages wrote when they ran."""
+        file = self.folder / "ran.txt"
+        return file.read_text().split() if file.exists() else []
+
+    def show(self, name: str) -> str:
+        """A file as REVISION:NAME of the shared repository."""
+        return run(self.folder, "git", "--git-dir", "shared.git", "show", name)
+
+
+@contextmanager
+def pool(folder: Path, agents: int, monkeypatch: pytest.MonkeyPatch, **files: str) -> Iterator[Pool]:
+    """The project with these files (`dvc_yaml` is dvc.yaml), pushed, and clones of it for control and agents."""
+    run(folder, "git", "init", "-q", "--bare", "-b", "main", "shared.git")
+    run(folder, "git", "clone", "-q", "shared.git", "project")
+    dvc = [sys.executable, "-m", "dvc"]
+    run(folder / "project", *dvc, "init", "-q")
+    run(folder / "project", *dvc, "config", "core.analytics", "false")
+    run(folder / "project", *dvc, "remote", "add", "-q", "-d", "store", str(folder / "store"))
+    (folder / "project/.gitignore").write_text(".lmadapt/\n__pycache__/\n/metrics/\n")
+    one = Pool(folder, folder / "control", queue.Queue())
+    one.push(**files)
+    for name in ("control", *(f"agent-{number}" for number in range(agents))):
+        run(folder, "git", "clone", "-q", "-b", "main", "shared.git", name)
+        if name != "control":
+            one.clones.put(folder / name)
+    monkeypatch.setenv("RAN", str(folder / "ran.txt"))
+    monkeypatch.setattr(pipeline_module, "run_on_pool", on_an_agent(one, agents))
+    yield one
+
+
+def on_an_agent(one: Pool, agents: int) -> Callable[..., str]:
+    """What a worker does with a stage: the hand-over in its clone, one at a time."""
+
+    def run_on_pool(stage: str, pool: str, commit: str, branch: str, *rest: Any) -> str:
+        clone = one.clones.get()
+        try:
+            one.at_once = max(one.at_once, agents - one.clones.qsize())
+            return hand_over(stage, commit, branch, clone, lambda line: None)[1]
+        finally:
+            one.clones.put(clone)
+
+    return run_on_pool

@@ -103,9 +103,9 @@ class Team:
                 start_new_session=True,
             )
 
-    def begin(self, **parameters: Any) -> str:
-        """Start `pipeline/nightly`; the id of its run."""
-        deployment = httpx.get(f"{self.api}/deployments/name/pipeline/nightly").json()["id"]
+    def begin(self, deployed: str = "pipeline/nightly", **parameters: Any) -> str:
+        """Start a deployment; the id of its run."""
+        deployment = httpx.get(f"{self.api}/deployments/name/{deployed}").json()["id"]
         made = httpx.post(
             f"{self.api}/deployments/{deployment}/create_flow_run",
             json={"state": {"type": "SCHEDULED"}, "parameters": {"revision": "main", **parameters}},

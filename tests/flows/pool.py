@@ -57,7 +57,7 @@ def pool(folder: Path, agents: int, monkeypatch: pytest.MonkeyPatch, **files: st
     run(folder / "project", *dvc, "init", "-q")
     run(folder / "project", *dvc, "config", "core.analytics", "false")
     run(folder / "project", *dvc, "remote", "add", "-q", "-d", "store", str(folder / "store"))
-    (folder / "project/.gitignore").write_text(".lmadapt/\n__pycache__/\n/metrics/\n")
+    (folder / "project/.gitignore").write_text(".lmadapt/\n__pycache__/\n/metrics/\n/data.txt\n")
     one = Pool(folder, folder / "control", queue.Queue())
     one.push(**files)
     for name in ("control", *(f"agent-{number}" for number in range(agents))):

@@ -13,11 +13,15 @@ STAGES = ["fetch", "curate", "validate", "pretrain", "sft", "evaluate", "registe
 DEPLOYED = {  # flow and work pool
     "local": ("adapt", "lmadapt"),
     "nightly": ("pipeline", "control"),
+    "sweep": ("sweep", "control"),
     "watch": ("watch", "control"),
     "cpu": ("stage", "cpu"),
     "gpu": ("stage", "gpu"),
 }
-BY_RUN = {"stage": {"stage": "sft", "commit": "0" * 40, "branch": "runs/x"}}  # parameters a deployment leaves open
+BY_RUN = {  # parameters a deployment leaves open
+    "stage": {"stage": "sft", "commit": "0" * 40, "branch": "runs/x"},
+    "sweep": {"sets": [{"sft.learning_rate": 0.0001}]},
+}
 
 GRAPH = """
 stages:

@@ -1,0 +1,49 @@
+"""Sets of a sweep whose stages only wait, so that many of them fit on few cores."""
+
+from typing import Any
+
+from flows.git import git
+from tests.flows.agents import Team
+
+GRAPH = """
+stages:
+  prepare:
+    cmd: echo prepare >> $RAN && python -c 'import time; time.sleep(SHARED)' && cp source.txt data.txt
+    deps: [source.txt]
+    outs: [data.txt]
+  train:
+    cmd: python train.py
+    deps: [data.txt, train.py]
+    params: [train]
+    metrics: [metrics/train.json]
+"""
+TRAIN = """
+import json, os, sys, time
+from pathlib import Path
+rate = int(Path("params.yaml").read_text().split("rate:")[1].split()[0])
+with open(os.environ["RAN"], "a") as log:
+    log.write(f"train {rate} in {Path.cwd().name}\\n")
+time.sleep(SECONDS)
+if rate == FAILING:
+    sys.exit("this rate does not work")
+Path("metrics").mkdir(exist_ok=True)
+Path("metrics/train.json").write_text(json.dumps({"rate": rate}))
+"""
+
+
+def rates(count: int) -> list[dict[str, Any]]:
+    """So many params sets for the project below."""
+    return [{"train.rate": number} for number in range(1, count + 1)]
+
+
+def push_sleeping(one: Team, seconds: float, shared_seconds: float, failing: int = -1) -> str:
+    """Make the team's project one in which all sets share `prepare` and each has its `train`; the commit of main."""
+    project = one.folder / "project"
+    (project / "dvc.yaml").write_text(GRAPH.replace("SHARED", str(shared_seconds)))
+    (project / "train.py").write_text(TRAIN.replace("SECONDS", str(seconds)).replace("FAILING", str(failing)))
+    (project / "params.yaml").write_text("train:\n  rate: 0\n")
+    (project / ".gitignore").write_text("__pycache__/\n.lmadapt/\n/data.txt\n/metrics/\n")
+    git(project, "add", "-A")
+    git(project, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "Stages that wait")
+    git(project, "push", "-q", "origin", "HEAD:refs/heads/main")
+    return git(project, "rev-parse", "HEAD")

@@ -1,0 +1,90 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from flows.sweep_plan import Part, feeds, keys_read, plan, reads
+
+ROOT = Path(__file__).parents[2]
+GRAPH = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+SETTINGS = YAML(typ="safe").load(ROOT / "params.yaml")
+STAGES = list(GRAPH)
+
+
+def planned(*sets: dict[str, Any]) -> Part:
+    return plan(list(sets), SETTINGS, GRAPH, STAGES)
+
+
+def test_a_key_is_read_by_its_stage_and_by_all_that_come_after_it() -> None:
+    read = keys_read(GRAPH, ["fetch.model", "pretrain.seed", "sft.learning_rate", "register.artifact"])
+    by_key = {key: [stage for stage in STAGES if key in read[stage]] for key in ("fetch.model", "sft.learning_rate")}
+    assert by_key == {"fetch.model": STAGES, "sft.learning_rate": ["sft", "evaluate", "register"]}
+    assert [stage for stage in STAGES if "pretrain.seed" in read[stage]] == STAGES[3:]
+    assert [stage for stage in STAGES if "register.artifact" in read[stage]] == ["register"]
+
+
+def test_sets_that_change_one_stage_share_all_before_it() -> None:
+    root = planned({"sft.learning_rate": 1e-4}, {"sft.learning_rate": 3e-4}, {})
+    assert (root.sets, root.stages, root.params) == ([1, 2, 3], STAGES[:4], {})
+    assert [(fork.sets, fork.stages) for fork in root.forks] == [([number], STAGES[4:]) for number in (1, 2, 3)]
+    assert [fork.params for fork in root.forks] == [{"sft.learning_rate": 1e-4}, {"sft.learning_rate": 3e-4}, {}]
+
+
+def test_some_of_the_sets_share_what_the_others_do_not() -> None:
+    sets = [{"pretrain.seed": 1 + i // 2, "sft.seed": i, "curate.seed": 7} for i in range(4)]
+    root = planned(*sets)
+    assert (root.stages, root.params) == (STAGES[:3], {"curate.seed": 7})
+    assert [(fork.sets, fork.stages) for fork in root.forks] == [([1, 2], ["pretrain"]), ([3, 4], ["pretrain"])]
+    assert [fork.params for fork in root.forks] == [{"curate.seed": 7, "pretrain.seed": seed} for seed in (1, 2)]
+    assert [leaf.params for fork in root.forks for leaf in fork.forks] == sets
+
+
+def test_sets_that_no_stage_tells_apart_end_on_branches_of_their_own() -> None:
+    root = planned({"pools.sft": "cpu"}, {"pools.sft": "gpu", "sft.seed": 0})
+    assert (root.stages, root.params) == (STAGES, {})
+    assert [(fork.sets, fork.stages) for fork in root.forks] == [([1], []), ([2], [])]
+
+
+def test_a_set_alone_is_the_pipeline() -> None:
+    assert planned({"sft.seed": 3}) == Part([1], STAGES, {"sft.seed": 3}, [])
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        ([{"sft.seed": 1}, {"sft.rate": 1}], "sft.rate of set 2 is not in params.yaml"),
+        ([{"sft": {}}], "sft of set 1 is not in params.yaml"),
+        ([{"nothere.seed": 1}], "nothere.seed of set 1 is not in params.yaml"),
+        ([{"sft.seed": 1}, {"sft.seed": SETTINGS["sft"]["seed"]}, {}], "2 and 3 come to the same params"),
+        ([], "none given"),
+    ],
+)
+def test_sets_that_cannot_be_are_refused(sets: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        planned(*sets)
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ({"params": ["sft"]}, True),
+        ({"params": ["sft.seed"]}, True),
+        ({"params": ["sft.seed.inner"]}, True),
+        ({"params": ["sft.seeds", "sf"]}, False),
+        ({"params": [{"params.yaml": ["sft.seed"]}]}, True),
+        ({"params": [{"params.yaml": None}]}, True),
+        ({"params": [{"other.yaml": ["sft.seed"]}]}, False),
+        ({"deps": ["params.yaml"]}, True),
+        ({"cmd": "train ${sft.seed}"}, True),
+        ({}, False),
+    ],
+)
+def test_what_a_stage_reads_is_what_dvc_compares(stage: dict[str, Any], expected: bool) -> None:
+    assert reads(stage, "sft.seed") == expected
+
+
+def test_a_stage_comes_before_another_by_a_file_or_the_folder_it_is_in() -> None:
+    assert feeds({"outs": ["data/raw"]}, {"deps": ["data/raw/a.parquet"]})
+    assert feeds({"metrics": [{"data/raw/m.json": {"persist": True}}]}, {"deps": ["data/raw"]})
+    assert not feeds({"outs": ["data/raw"]}, {"deps": ["data/raw2"]})

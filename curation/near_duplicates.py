@@ -17,6 +17,7 @@ import numpy as np
 from curation.words import Words, mix
 
 SHINGLE_WORDS = 5
+AT_ONCE = 128  # shingles hashed before one of them is looked at
 BANDS, ROWS = 14, 8  # 14 x 8 as in FineWeb (Penedo et al. 2024); each band is a hash of 8 minima (Broder 1997)
 # The same 112 minima are banded twice, in two orders: 99 % of pairs of similarity 0.80 are proposed instead of 92 %.
 KEYS = 2 * BANDS
@@ -46,7 +47,7 @@ class WordStore:
 
     def append(self, words: Words) -> None:
         """Add the words of further texts."""
-        self._file.write(words.hashes.tobytes())
+        self._file.write(words.hashes.data)
         self._offsets.append(self._offsets[-1][-1] + words.offsets[1:])
         self.texts += len(words.offsets) - 1
 
@@ -58,9 +59,12 @@ class WordStore:
             ]
         starts, ends = self._offsets[0][texts], self._offsets[0][texts + 1]
         # Not mapped into memory: the kernel maps 64 KiB around each text, and all of it counts as this process's.
-        file, places = self._file.fileno(), zip(starts.tolist(), (ends - starts).tolist(), strict=True)
-        parts = [os.pread(file, 4 * count, 4 * start) for start, count in places]
-        return np.frombuffer(b"".join(parts), np.uint32), np.concatenate([[0], np.cumsum(ends - starts)])
+        offsets = np.concatenate([[0], np.cumsum(ends - starts)])
+        words = np.empty(offsets[-1], np.uint32)
+        file, into, places, bounds = self._file.fileno(), words.data, (4 * starts).tolist(), offsets.tolist()
+        for place, begin, end in zip(places, bounds[:-1], bounds[1:], strict=True):
+            os.preadv(file, [into[begin:end]], place)
+        return words, offsets
 
     def jaccards(self, text: int, others: np.ndarray, at_least: float = 0.0) -> np.ndarray:
         """Jaccard similarity of the shingles of `text` and of each of `others`, shape (len(others),).
@@ -145,38 +149,39 @@ def _proposed(document, groups, members, group_bounds, dropped):
 
 
 @numba.njit(inline="always")
-def _shingle(words, place, size):
-    """Hash of `size` words from `place` on."""
-    value = np.uint64(size)
+def _shingles(words, size, hashes):
+    """Hash of each run of `size` words, into the beginning of `hashes`; word after word, so that many go at once."""
+    number = len(words) - size + 1
+    hashes[:number] = np.uint64(size)
     for step in range(size):
-        value = (value ^ np.uint64(words[place + step])) * np.uint64(0x9E3779B97F4A7C15)
-        value ^= value >> np.uint64(29)
-    return mix(value)
+        moved = words[step : step + number]
+        for place in range(number):
+            value = (hashes[place] ^ np.uint64(moved[place])) * np.uint64(0x9E3779B97F4A7C15)
+            hashes[place] = value ^ (value >> np.uint64(29))
+    for place in range(number):
+        hashes[place] = mix(hashes[place])
+    return number
 
 
 @numba.njit(nogil=True, cache=True)
 def _band_keys(hashes, offsets, factors, summands, order, keys):
-    words, rows = factors.shape[0], ROWS
-    longest = 1
-    for text in range(len(offsets) - 1):
-        longest = max(longest, offsets[text + 1] - offsets[text])
-    shingles, minima = np.empty(longest, np.uint32), np.empty(words, np.uint32)
-    for text in range(len(offsets) - 1):
-        start, count = offsets[text], offsets[text + 1] - offsets[text]
-        if count == 0:
+    longest = (offsets[1:] - offsets[:-1]).max() if len(keys) else 0
+    minima, short = np.empty(len(factors), np.uint32), np.empty(longest, np.uint32)
+    shingles = np.empty(longest, np.uint64)
+    for text in range(len(keys)):
+        words = hashes[offsets[text] : offsets[text + 1]]
+        if len(words) == 0:
             continue
-        size = min(count, SHINGLE_WORDS)
-        number = count - size + 1
-        for place in range(number):
-            shingles[place] = np.uint32(_shingle(hashes, start + place, size) >> np.uint64(32))
-        minima[:] = np.uint32(0xFFFFFFFF)
-        for place in range(number):
-            shingle = shingles[place]
-            for row in range(words):
-                minima[row] = min(minima[row], np.uint32(shingle * factors[row] + summands[row]))
+        number = _shingles(words, min(len(words), SHINGLE_WORDS), shingles)
+        short[:number] = shingles[:number] >> np.uint64(32)
+        for row in range(len(factors)):
+            factor, summand, least = factors[row], summands[row], np.uint32(0xFFFFFFFF)
+            for place in range(number):
+                least = min(least, np.uint32(short[place] * factor + summand))
+            minima[row] = least
         for key in range(keys.shape[1]):
             value = np.uint64(key + 1)
-            for row in range(key * rows, (key + 1) * rows):
+            for row in range(key * ROWS, (key + 1) * ROWS):
                 value = mix(value * np.uint64(0x9E3779B97F4A7C15) + np.uint64(minima[order[row]]))
             keys[text, key] = max(np.uint32(1), np.uint32(value >> np.uint64(32)))
 
@@ -193,33 +198,41 @@ def _room(count):
 @numba.njit(nogil=True, cache=True)
 def _jaccards(words, offsets, at_least):
     """Similarity of the first text to each of the others, shape (n - 1,), by two hash tables that fit a cache."""
-    starts, ends = offsets[:-1], offsets[1:]
-    most = (ends - starts).max()
-    if at_least > 0:  # of one text that many distinct shingles are looked at before it is left
-        most = min(most, np.int64((ends[0] - starts[0] + 1) / at_least) + 2)
-    room_first, room = _room(ends[0] - starts[0]), _room(most)
-    first, filled = np.empty(room_first, np.uint64), np.zeros(room_first, np.bool_)
-    table, last = np.empty(room, np.uint64), np.full(room, -1, np.int32)
-    distinct, shared = np.zeros(len(starts)), np.zeros(len(starts))
-    for text in range(len(starts)):
-        size = min(ends[text] - starts[text], SHINGLE_WORDS)
-        for place in range(starts[text], ends[text] - size + 1):
-            shingle = _shingle(words, place, size)
-            slot = np.int64(shingle & np.uint64(room - 1))
-            while last[slot] == text and table[slot] != shingle:
-                slot = (slot + 1) & (room - 1)
-            if last[slot] == text:
+    lengths = offsets[1:] - offsets[:-1]
+    most = lengths.max()  # shingles of a text that the first has not
+    if at_least > 0:  # one that has more of them is left
+        most = min(most, np.int64((lengths[0] + 1) / at_least) - lengths[0] + 2)
+    room_first, room = _room(lengths[0]), _room(most)
+    first, in_first = np.empty(room_first, np.uint64), np.full(room_first, -1, np.int32)
+    missing, in_missing = np.empty(room, np.uint64), np.full(room, -1, np.int32)
+    shingles, similarities, distinct = np.empty(AT_ONCE, np.uint64), np.zeros(len(lengths)), 0
+    for text in range(len(lengths)):
+        own = words[offsets[text] : offsets[text + 1]]
+        size = min(len(own), SHINGLE_WORDS)
+        number, shared, extra = len(own) - size + 1, 0, 0
+        for place in range(number):
+            if place % AT_ONCE == 0:
+                _shingles(own[place : place + AT_ONCE + size - 1], size, shingles)
+            shingle = shingles[place % AT_ONCE]
+            slot = shingle & np.uint64(room_first - 1)
+            while in_first[slot] >= 0 and first[slot] != shingle:
+                slot = (slot + np.uint64(1)) & np.uint64(room_first - 1)
+            if in_first[slot] >= 0 or text == 0:
+                shared += in_first[slot] != text
+                first[slot], in_first[slot] = shingle, text
                 continue
-            table[slot], last[slot] = shingle, text
-            distinct[text] += 1
-            slot = np.int64(shingle & np.uint64(room_first - 1))
-            while filled[slot] and first[slot] != shingle:
-                slot = (slot + 1) & (room_first - 1)
-            shared[text] += filled[slot]
-            if text == 0:
-                first[slot], filled[slot] = shingle, True
-            # Even if all that is left were shared: shared <= distinct[0], and what it lacks stays lacking.
-            elif distinct[0] < at_least * (distinct[0] + distinct[text] - shared[text]) - 1e-9:
-                shared[text] = 0
+            slot = shingle & np.uint64(room - 1)
+            while in_missing[slot] == text and missing[slot] != shingle:
+                slot = (slot + np.uint64(1)) & np.uint64(room - 1)
+            if in_missing[slot] == text:
+                continue
+            missing[slot], in_missing[slot] = shingle, text
+            extra += 1
+            # Even if all that is left were shared: what one lacks of the other stays lacking.
+            if min(distinct, shared + number - place - 1) < at_least * (distinct + extra) - 1e-9:
+                shared = 0
                 break
-    return shared[1:] / (distinct[0] + distinct[1:] - shared[1:])
+        if text == 0:
+            distinct = shared
+        similarities[text] = shared / (distinct + extra)
+    return similarities[1:]

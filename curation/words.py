@@ -20,28 +20,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-if "scipy.linalg" not in sys.modules:
-    # To learn whether it may use BLAS, which nothing here does, numba would import all of it: 0.2 s of each start.
-    sys.modules["scipy.linalg"] = None
-    try:
-        importlib.import_module("numba.np.arraymath")
-    finally:
-        del sys.modules["scipy.linalg"]
+# To learn whether it may use them, which nothing here does, numba would import all of BLAS and cffi: 0.2 s a start.
+for _module, _needed_by in (("scipy.linalg", "numba.np.arraymath"), ("cffi", "numba.core.typing.cffi_utils")):
+    if _module not in sys.modules:
+        sys.modules[_module] = None
+        try:
+            importlib.import_module(_needed_by)
+        finally:
+            del sys.modules[_module]
 
 # Scripts written without spaces: every character counts as a word.
 SPACELESS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 LETTER = r"[\p{L}\p{M}\p{N}]"
 # An operator behind a number is a word of its own, or "12 + 7" and "12 - 7" would read alike.
 OPERATORS = {
-    "+": "plus",
-    "-\u2212": "minus",
-    "*\u00d7": "times",
-    "/\u00f7": "over",
-    "^": "power",
-    "<": "below",
-    ">": "above",
-}
+    "+": "plus", "-\u2212": "minus", "*\u00d7": "times", "/\u00f7": "over", "^": "power", "<": "below", ">": "above",
+}  # fmt: skip
 PART, IN_WORD, ALONE, OPERATOR = 0, 1, 2, 3  # what a character is; an operator: OPERATOR plus its place in OPERATORS
+SLOW, BLOCK = 255, 1024  # mark of a byte that is not letter, digit or separator of ASCII; bytes hashed at a time
+LONGEST_CACHED = 32  # bytes
 SPACES = (32, *range(9, 14), *range(28, 32), 0x85, 0x1680, 0x2028, 0x2029)  # once folded
 PRIME, BASIS = 0x100000001B3, 0xCBF29CE484222325  # FNV-1a, 64 bits (Fowler, Noll, Vo 1991)
 
@@ -75,28 +72,47 @@ def _fold_characters(text: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
-def _fold_lines(text: str) -> str:
-    lines, data = text.split("\n"), np.frombuffer(text.encode(), np.uint8)
-    foreign = np.searchsorted(np.flatnonzero(data == 10), np.flatnonzero(data > 127))
-    for number in np.unique(foreign).tolist():
-        lines[number] = _fold_characters(lines[number])
-    return "\n".join(lines)
+@functools.lru_cache(2**14)
+def _fold_run(run: bytes) -> bytes:
+    return _fold_characters(run.decode()).encode()
 
 
 def _folded(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """UTF-8 bytes and offsets of a column, with the lines folded that are not ASCII."""
+    """UTF-8 bytes and offsets of a column, with all folded that is not ASCII."""
     data, offsets = text_buffers(texts)
     filled = np.flatnonzero(np.diff(offsets))
     highest = np.maximum.reduceat(data[: offsets[-1]], offsets[:-1][filled]) if len(filled) else filled
-    if (highest > 127).any():
-        foreign = np.zeros(len(texts), np.bool_)
-        foreign[filled] = highest > 127
-        foreign = pa.BooleanArray.from_buffers(
-            pa.bool_(), len(texts), [None, pa.py_buffer(np.packbits(foreign, bitorder="little"))]
-        )
-        changed = text_column(map(_fold_lines, texts.filter(foreign).to_pylist()))
-        data, offsets = text_buffers(pc.replace_with_mask(texts, foreign, changed))
-    return data, offsets
+    foreign = filled[highest > 127]
+    if not len(foreign):
+        return data, offsets
+    starts, ends = _loose_runs(data, offsets[foreign], offsets[foreign + 1], settled_characters())
+    behind, last = int(offsets[0]), int(offsets[-1])
+    whole, growth = data.data, [-behind]
+    pieces: list[memoryview | bytes] = []
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        run = whole[start:end].tobytes()
+        folded = (_fold_run if len(run) <= LONGEST_CACHED else _fold_run.__wrapped__)(run)
+        pieces += [whole[behind:start], folded]
+        growth.append(len(folded) - len(run))
+        behind = end
+    data = np.frombuffer(b"".join([*pieces, whole[behind:last]]), np.uint8)
+    return data, offsets + np.cumsum(growth)[np.searchsorted(ends, offsets, side="right")]
+
+
+@functools.cache
+def settled_characters() -> np.ndarray:
+    """Whether folding leaves a character of the Basic Multilingual Plane as it is, whatever it stands between.
+
+    Marks and jamo do not: they change places, or become one with what is before them. Shape (65536,), bool.
+    """
+    settled: np.ndarray = np.ones(2**16, np.bool_)
+    for start, end in ((0x80, 0x3400), (0xA000, 0xAC00), (0xF900, 0x10000)):  # ideographs, syllables are between
+        characters = [chr(code) for code in range(start, end)]
+        folded = _fold_characters("\n".join(characters)).split("\n")
+        pairs = zip(characters, folded, strict=True)
+        settled[start:end] = [one == other and unicodedata.category(one)[0] != "M" for one, other in pairs]
+    settled[0x1100:0x1200] = False
+    return settled
 
 
 def text_column(texts: Iterable[str]) -> pa.Array:
@@ -122,10 +138,10 @@ def split_words(texts: Any) -> Words:
     column = texts if isinstance(texts, pa.Array) else text_column(texts)
     column = column.cast(pa.large_string())
     data, offsets = _folded(column.fill_null("") if column.null_count else column)
-    hashes = np.empty(int(offsets[-1] - offsets[0]) + 1, np.uint64)  # what is not filled costs no memory
+    hashes = np.empty(int(offsets[-1] - offsets[0]) + 1, np.uint32)  # what is not filled costs no memory
     ends = np.zeros(len(offsets), np.int64)
     count = _hash_words(data, offsets, character_classes(), _OPERATOR_HASHES, hashes, ends)
-    return Words(_short(hashes[:count]), ends)
+    return Words(hashes[:count], ends)
 
 
 def digest(text: str, words: np.ndarray) -> bytes:
@@ -146,7 +162,7 @@ def normal_form(text: str) -> str:
 
 def word_hash(word: str) -> int:
     """The hash of one word of normal form, as split_words gives it."""
-    return int(_short(np.array([_fnv(word)], np.uint64))[0])
+    return int(mix.py_func(np.array([_fnv(word)], np.uint64))[0] >> np.uint64(32))
 
 
 def _fnv(word: str) -> int:
@@ -159,14 +175,13 @@ def _fnv(word: str) -> int:
 @functools.cache
 def character_classes() -> np.ndarray:
     """What each character of the Basic Multilingual Plane is, shape (65536,), uint8."""
-    plane = [chr(code) if not 0xD800 <= code < 0xE000 else " " for code in range(2**16)]
-    characters = text_column(plane)
-    letters, spaceless = (
-        np.unpackbits(
-            np.frombuffer(pc.match_substring_regex(characters, kind).buffers()[1], np.uint8), bitorder="little"
-        )
-        for kind in (LETTER, SPACELESS)
-    )
+    plane = np.arange(2**16, dtype="<u2")
+    plane[0xD800:0xE000] = 32
+    ends = np.cumsum(1 + (plane >= 0x80) + (plane >= 0x800), dtype=np.int64)
+    offsets, data = np.append(np.int64(0), ends), plane.tobytes().decode("utf-16-le").encode()
+    characters = pa.LargeStringArray.from_buffers(len(plane), pa.py_buffer(offsets), pa.py_buffer(data))
+    bits = [pc.match_substring_regex(characters, kind).buffers()[1] for kind in (LETTER, SPACELESS)]
+    letters, spaceless = (np.unpackbits(np.frombuffer(one, np.uint8), bitorder="little") for one in bits)
     classes = np.where(letters, np.where(spaceless, ALONE, IN_WORD), PART).astype(np.uint8)
     for number, signs in enumerate(OPERATORS):
         classes[[ord(sign) for sign in signs]] = OPERATOR + number
@@ -179,14 +194,6 @@ def mix(value):
     value = (value ^ (value >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     value = (value ^ (value >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
     return value ^ (value >> np.uint64(33))
-
-
-@numba.njit(nogil=True, cache=True)
-def _short(values):
-    short = np.empty(len(values), np.uint32)
-    for place in range(len(values)):
-        short[place] = np.uint32(mix(values[place]) >> np.uint64(32))
-    return short
 
 
 @numba.njit(inline="always")
@@ -212,56 +219,91 @@ def class_of(code, classes):
 
 
 @numba.njit(nogil=True, cache=True)
-def _hash_words(data, offsets, classes, operator_hashes, hashes, ends):
-    lower, plain, before_number = np.zeros(256, np.uint8), np.zeros(256, np.bool_), np.zeros(256, np.bool_)
-    for code in range(128):
-        plain[code] = classes[code] <= IN_WORD
-        before_number[code] = code in SPACES or code == 41
-        if classes[code] == IN_WORD:
-            lower[code] = code + 32 if 65 <= code <= 90 else code
-    basis, prime = np.uint64(BASIS), np.uint64(PRIME)
-    count = 0
-    for text in range(len(offsets) - 1):
-        place, end = offsets[text], offsets[text + 1]
-        word, inside, number = basis, False, False  # number: white space and ) aside, a digit stands before
-        while place < end:
-            byte = data[place]
-            if plain[byte]:
-                # Without a branch on where a word ends, which no processor predicts: its hash is written all the time.
-                letter = lower[byte]
-                within = letter != 0
-                hashes[count] = word
-                count += inside and not within
-                chosen = np.uint64(0) - np.uint64(within)
-                word = (((word ^ np.uint64(letter)) * prime) & chosen) | (basis & ~chosen)
-                inside = within
-                number = (48 <= byte <= 57) or (number and before_number[byte])
+def _loose_runs(data, begins, ends, settled):
+    """Starts and ends of the runs of characters outside ASCII, of some texts, of which one is not settled.
+
+    An ASCII character before the run belongs to it: with none before itself does ASCII ever become one character.
+    """
+    most, count = (ends - begins).sum() // 2, 0  # bytes of the smallest run; what is not filled costs no memory
+    firsts, lasts = np.empty(most, np.int64), np.empty(most, np.int64)
+    for text in range(len(begins)):
+        place = begins[text]
+        while place < ends[text]:
+            if data[np.uint64(place)] < 128:
                 place += 1
                 continue
-            code, width = np.uint32(byte), 1
-            if byte >= 128:
+            start, loose = place, False
+            while place < ends[text] and data[place] >= 128:
                 code, width = decode(data, place)
-            kind = class_of(code, classes)
-            if kind == IN_WORD:
-                word, inside = (word ^ np.uint64(code)) * prime, True
-            elif inside:
-                hashes[count] = word
+                loose |= code >= 0x10000 or not settled[code]
+                place += width
+            if loose:
+                firsts[count], lasts[count] = max(start - 1, begins[text]), place
                 count += 1
-                word, inside = basis, False
-            if kind == ALONE:
-                hashes[count] = (basis ^ np.uint64(code)) * prime
-                count += 1
-            elif kind >= OPERATOR and number:
-                hashes[count] = operator_hashes[kind - OPERATOR]
-                count += 1
+    return firsts[:count], lasts[:count]
+
+
+@numba.njit(inline="always")
+def _behind_number(data, start, place):
+    """Whether, white space and ) aside, a digit stands before a place of a text that begins at `start`."""
+    while place > start:
+        place -= 1
+        if not 128 <= data[place] < 192:  # a character begins
+            code = np.uint32(data[place]) if data[place] < 128 else decode(data, place)[0]
             if not (code in SPACES or code == 41):
-                number = 48 <= code <= 57
-            place += width
-        if inside:
-            hashes[count] = word
-            count += 1
-        ends[text + 1] = count
-    return count
+                return 48 <= code <= 57
+    return False
+
+
+@numba.njit(nogil=True, cache=True)
+def _hash_words(data, offsets, classes, operator_hashes, hashes, ends):  # noqa: PLR0912 - one pass over the bytes
+    lower = np.full(256, SLOW, np.uint8)
+    for code in range(128):
+        if classes[code] <= IN_WORD:
+            lower[code] = (code + 32 if 65 <= code <= 90 else code) if classes[code] == IN_WORD else 0
+    basis, prime = np.uint64(BASIS), np.uint64(PRIME)
+    block, count, total = np.empty(2 * BLOCK, np.uint64), 0, 0
+    for text in range(len(offsets) - 1):
+        place, start, end = offsets[text], offsets[text], offsets[text + 1]
+        word, inside = basis, False
+        while place < end:
+            pause = min(end, place + BLOCK)
+            while place < pause:
+                letter = lower[data[np.uint64(place)]]  # an index without a sign need not be asked for it
+                if letter != SLOW:
+                    # Without a branch on where a word ends, which no processor predicts: its hash is always written.
+                    within = letter != 0
+                    block[np.uint64(count)] = word
+                    count += inside and not within
+                    word = (word ^ np.uint64(letter)) * prime if within else basis
+                    inside = within
+                    place += 1
+                    continue
+                code, width = np.uint32(data[place]), 1
+                if code >= 128:
+                    code, width = decode(data, place)
+                kind = class_of(code, classes)
+                if kind == IN_WORD:
+                    word, inside = (word ^ np.uint64(code)) * prime, True
+                elif inside:
+                    block[count] = word
+                    count += 1
+                    word, inside = basis, False
+                if kind == ALONE:
+                    block[count] = (basis ^ np.uint64(code)) * prime
+                    count += 1
+                elif kind >= OPERATOR and _behind_number(data, start, place):
+                    block[count] = operator_hashes[kind - OPERATOR]
+                    count += 1
+                place += width
+            if place >= end and inside:
+                block[count] = word
+                count += 1
+            for one in range(count):
+                hashes[total + one] = np.uint32(mix(block[one]) >> np.uint64(32))
+            total, count = total + count, 0
+        ends[text + 1] = total
+    return total
 
 
 _OPERATOR_HASHES = np.array([_fnv(word) for word in OPERATORS.values()], np.uint64)

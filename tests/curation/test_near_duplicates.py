@@ -122,3 +122,11 @@ def test_what_is_left_unread_because_it_cannot_reach_the_limit_is_below_it() -> 
     assert (cut[exact < 0.6] < 0.6).all()
     assert (exact >= 0.6).any()
     assert (cut[exact < 0.6] == 0).any()
+
+
+def test_a_low_limit_counts_all_that_an_other_has_alone() -> None:
+    texts = ["", "one", prose(1, 300), prose(2, 300), " ".join(map(str, range(2000)))]
+    store = WordStore()
+    store.append(split_words(texts))
+    for one in range(len(texts)):
+        assert store.jaccards(one, np.arange(len(texts)), at_least=0.01)[one] == 1.0

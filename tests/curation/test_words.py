@@ -1,4 +1,5 @@
-from hypothesis import given, settings
+import pyarrow as pa
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curation.words import digest, fold, normal_form, split_words, word_hash
@@ -47,6 +48,26 @@ def test_folding_and_splitting_twice_is_doing_it_once(text: str) -> None:
 def test_texts_do_not_depend_on_their_neighbours(texts: list[str]) -> None:
     together = split_words(texts)
     assert [together.of(n).tolist() for n in range(len(texts))] == [split_words([t]).hashes.tolist() for t in texts]
+
+
+MARKS = "e\u0301\u0323\u0307\u1100\u1161\uac00\u11a8\uff76\uff9e"  # some of which become one, or change places
+OTHERS = "\ufb01\u00c5\u212b\u00bd\u2026\u00e9\u6f22 aI\U0001d400\U0001f600"
+
+
+@settings(deadline=None, max_examples=300)
+@example(["\u1100\u1161", "\uac00\u11a8 e", "\u0301"])
+@given(st.lists(st.text(st.sampled_from(MARKS + OTHERS), max_size=12), max_size=4))
+def test_characters_that_become_one_do_so_in_whatever_they_stand(texts: list[str]) -> None:
+    words = [[word_hash(word) for word in normal_form(text).split()] for text in texts]
+    assert [split_words(texts).of(n).tolist() for n in range(len(texts))] == words
+    column = pa.array(["漢字 É", *texts], pa.large_string())
+    assert split_words(column.slice(1)).hashes.tolist() == [one for own in words for one in own]
+
+
+def test_a_word_may_be_longer_than_the_bytes_hashed_at_a_time() -> None:
+    for length in range(1020, 1030):
+        for text in ("a" * length + " b", "é" * length + "1+2", "a " * length + "b", "1+" * length, "漢" * length):
+            assert split_words([text]).hashes.tolist() == [word_hash(word) for word in normal_form(text).split()]
 
 
 def test_the_digest_ignores_case_and_spacing_and_nothing_else() -> None:

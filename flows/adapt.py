@@ -32,13 +32,19 @@ def repro(stage: str, project: Path) -> Outcome:
 
 
 @flow(name="adapt", log_prints=True)
-def adapt(project: Path | None = None, stages: list[str] | None = None) -> dict[str, str]:
-    """What became of the stages of the project (default: the working folder); ValueError for a name it has not."""
+def adapt(
+    project: Path | None = None, stages: list[str] | None = None, stage_timeout_seconds: float | None = None
+) -> dict[str, str]:
+    """What became of the stages of the project (default: the working folder); ValueError for a name it has not.
+
+    A stage that is not done in `stage_timeout_seconds` is ended and fails, and is not tried again.
+    """
     folder = (project or Path.cwd()).resolve()
     known = stage_names(folder)
     if unknown := [name for name in stages or [] if name not in known]:
         raise ValueError(f"stages: {', '.join(unknown)} not in {folder / 'dvc.yaml'}, which has {', '.join(known)}")
-    return {name: repro(name, folder) for name in known if stages is None or name in stages}
+    run = repro.with_options(timeout_seconds=stage_timeout_seconds)
+    return {name: run(name, folder) for name in known if stages is None or name in stages}
 
 
 @task(task_run_name="{stage}", retries=2, retry_delay_seconds=[10, 60], retry_condition_fn=may_pass_later)

@@ -16,8 +16,10 @@ from typing import Any
 
 from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
 from prefect.deployments import run_deployment
 from prefect.events import emit_event
+from prefect.states import Cancelling
 from ruamel.yaml import YAML
 
 from flows.git import git
@@ -105,26 +107,33 @@ def begin(project: Path, revision: str, branch: str, params: dict[str, Any]) -> 
 
 
 def run_on_pool(stage: str, pool: str, commit: str, branch: str, project: Path, timeout_seconds: float | None) -> str:
-    """One stage on a worker of the pool; the commit it left on the branch, the given one where nothing changed.
+    """One stage on a worker of POOL or POOL/QUEUE; the commit it left on the branch, the given one if nothing changed.
 
     A crashed run, as infra/automations.yaml calls that of a lost worker, is started again, on whichever worker is free.
+    One that is not done in time, the wait for a worker included, is cancelled.
     """
+    name, _, work_queue = pool.partition("/")
     for lost in range(LOST_WORKERS + 1):
         run = run_deployment(
-            f"stage/{pool}",
+            f"stage/{name}",
             parameters={"stage": stage, "commit": commit, "branch": branch},
             timeout=timeout_seconds,
             poll_interval=POLL_SECONDS,
+            work_queue_name=work_queue or None,
             flow_run_name=f"{branch.removeprefix('runs/')} {stage}" + (f" again {lost}" if lost else ""),
         )
         if run.state is None or not run.state.is_crashed():
             break
         print(f"{stage}: its worker is lost ({run.state.message}); another one goes on")
     state = run.state
-    if state is None or not state.is_completed():
-        said = (state and state.message) or f"not completed within {timeout_seconds} s"
-        raise StageFailed(stage, 1, [f"{state.name if state else 'unknown'} on pool {pool}: {said}"])
-    return remote_commit(project, branch) or commit
+    if state and state.is_completed():
+        return remote_commit(project, branch) or commit
+    said = (state and state.message) or "it said nothing"
+    if state is None or not state.is_final():
+        said = f"not completed within {timeout_seconds} s"
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(run.id, Cancelling(message=said))
+    raise StageFailed(stage, 1, [f"{state.name if state else 'unknown'} on pool {pool}: {said}"])
 
 
 def results_of(project: Path, commit: str, stages: list[str]) -> Results:

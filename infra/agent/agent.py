@@ -1,6 +1,7 @@
 """An agent: check this machine, then take runs of one work pool, one at a time: `python infra/agent/agent.py POOL`.
 
-On SIGTERM it takes no more runs, lets the one under way end, and exits with 0. It exits with 78 when a check fails.
+With POOL/QUEUE, or POOL/QUEUE/QUEUE, it takes runs of these work queues alone. On SIGTERM it takes no more runs, lets
+the one under way end, and exits with 0. It exits with 78 when a check fails.
 Read from the environment: LMADAPT_PROJECT (its own checkout), PREFECT_API_URL, LMADAPT_FREE_GB (default 20), and
 CUDA_VISIBLE_DEVICES, which must name one GPU where it is set.
 """
@@ -100,12 +101,12 @@ class Agent(ProcessWorker):
             await asyncio.sleep(0.5)
 
 
-async def serve(pool: str) -> None:
+async def serve(pool: str, work_queues: list[str]) -> None:
     """Take runs until SIGTERM or SIGINT, then end the last one in peace."""
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    agent = Agent(work_pool_name=pool, limit=1)
+    agent = Agent(work_pool_name=pool, work_queues=work_queues, limit=1)
     agent.polling = asyncio.Lock()
     working, waiting = asyncio.create_task(agent.start()), asyncio.create_task(told.wait())
     await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -120,17 +121,17 @@ async def serve(pool: str) -> None:
 def main() -> None:
     """Check, then serve the pool on the command line."""
     if len(sys.argv) != 2 or "LMADAPT_PROJECT" not in os.environ:
-        sys.exit("usage: LMADAPT_PROJECT=CHECKOUT PREFECT_API_URL=ADDRESS python infra/agent/agent.py POOL")
-    project, pool = Path(os.environ["LMADAPT_PROJECT"]), sys.argv[1]
+        sys.exit("usage: LMADAPT_PROJECT=CHECKOUT PREFECT_API_URL=ADDRESS python infra/agent/agent.py POOL[/QUEUE]")
+    project, (pool, *work_queues) = Path(os.environ["LMADAPT_PROJECT"]), sys.argv[1].split("/")
     free_gb = float(os.environ.get("LMADAPT_FREE_GB", "20"))
     found = problems(project, os.environ.get("CUDA_VISIBLE_DEVICES"), free_gb) + asyncio.run(unreachable(pool))
     for problem in found:
         print(f"agent: {problem}", file=sys.stderr)
     if found:
         sys.exit(NOT_FIT)
-    print(f"agent: Prefect {prefect.__version__}, pool {pool}, {project}", flush=True)
+    print(f"agent: Prefect {prefect.__version__}, pool {sys.argv[1]}, {project}", flush=True)
     os.chdir(project)
-    asyncio.run(serve(pool))
+    asyncio.run(serve(pool, work_queues))
 
 
 if __name__ == "__main__":

@@ -87,11 +87,12 @@ class Team:
     def api(self) -> str:
         return self.variables["PREFECT_API_URL"]
 
-    def start_worker(self, name: str, pool: str) -> None:
+    def start_worker(self, name: str, pool: str, *work_queues: str) -> None:
         clone = self.folder / name
         if not clone.exists():
             run(self.folder, "git", "clone", "-q", "-b", "main", "shared.git", name)
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--limit", "1"]
+        command += [word for work_queue in work_queues for word in ("--work-queue", work_queue)]
         own = {"LMADAPT_PROJECT": str(clone), "PYTHONPATH": str(clone)}
         with clone.with_suffix(".log").open("ab") as log:
             self.workers[name] = subprocess.Popen(

@@ -46,6 +46,16 @@ except flows.adapt.StageFailed as failure:
     print(json.dumps([failure.stage, failure.exit_code, "torch" in sys.modules]))
 """
 
+SLOW = """
+stages:
+  slow:
+    cmd: echo $$ >> slow.txt; sleep 600
+"""
+IN_TIME = """
+import flows.adapt
+flows.adapt.adapt(stage_timeout_seconds=8)
+"""
+
 
 def python(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run Python in `folder` as a user whose home is `folder`/home."""
@@ -73,6 +83,15 @@ def test_a_flow_runs_each_stage_retries_only_what_may_pass_and_stays_in_the_proj
     assert not (tmp_path / "home/.prefect").exists()
 
 
+def test_a_stage_that_is_not_done_in_time_is_ended_and_not_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text(SLOW)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    done = python(IN_TIME, tmp_path)
+    assert "exceeded timeout of 8" in done.stderr, done.stderr[-3000:]
+    (process,) = (tmp_path / "slow.txt").read_text().split()
+    assert not Path("/proc", process).exists()
+
+
 @pytest.mark.parametrize("deployment", YAML(typ="safe").load(ROOT / "infra/prefect.yaml")["deployments"])
 def test_a_deployment_names_a_flow_that_loads_and_takes_its_parameters(deployment: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
     program = (
@@ -86,4 +105,5 @@ def test_a_deployment_names_a_flow_that_loads_and_takes_its_parameters(deploymen
     expected, pool = DEPLOYED[deployment["name"]]
     assert done.stdout.splitlines()[-1:] == [json.dumps([expected, STAGES, False])], done.stderr[-3000:]
     assert deployment["work_pool"]["name"] == pool
+    assert expected == "stage" or deployment["parameters"]["stage_timeout_seconds"] > 0
     assert not any(schedule["active"] for schedule in deployment.get("schedules", []))

@@ -87,7 +87,7 @@ def test_told_to_end_an_agent_finishes_its_run_and_takes_no_other(tmp_path: Path
 
         first = start()
         with (tmp_path / "agent.log").open("w") as log:
-            agent = subprocess.Popen([*AGENT, "cpu"], env=variables, cwd=project, stdout=log, stderr=log)
+            agent = subprocess.Popen([*AGENT, "cpu/default"], env=variables, cwd=project, stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + 120
             while state(first) != "RUNNING":

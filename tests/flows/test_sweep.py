@@ -7,7 +7,7 @@ from prefect.client.orchestration import get_client
 from flows.sweep import outcome, sweep
 from tests.flows.pool import Pool, pool, run
 
-PARAMS = "prepare:\n  size: 1\ntrain:\n  rate: 1\n"
+PARAMS = "prepare:\n  rows: 1\ntrain:\n  rate: 1\n"
 EVALUATE = """
 import json, sys
 from pathlib import Path
@@ -81,8 +81,8 @@ def test_a_failed_set_is_in_the_table_and_does_not_stop_the_others(one: Pool) ->
 
 
 def test_a_failed_shared_stage_fails_the_sets_that_share_it_and_no_other(one: Pool) -> None:
-    one.push(dvc_yaml=GRAPH.replace("cp source.txt data.txt", "grep -q size..1 params.yaml && cp source.txt data.txt"))
-    sets = [{"prepare.size": 2, "train.rate": 4}, {"prepare.size": 2}, {"train.rate": 5}]
+    one.push(dvc_yaml=GRAPH.replace("cp source.txt data.txt", "grep -q rows..1 params.yaml && cp source.txt data.txt"))
+    sets = [{"prepare.rows": 2, "train.rate": 4}, {"prepare.rows": 2}, {"train.rate": 5}]
     with pytest.raises(RuntimeError, match=r"2 of 3 sets failed: 1 \(stage prepare failed.*2 \(stage prepare failed"):
         sweep(sets, project=one.control)
     assert [row[2].partition(":")[0] for row in rows(artifact())] == ["failed", "failed", "HOLD"]

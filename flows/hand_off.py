@@ -77,25 +77,33 @@ def asking_the_store(stage: str) -> Iterator[None]:
 
 @contextmanager
 def pulse(stage: str, branch: str, lease: str, project: Path, log: Log) -> Iterator[threading.Event]:
-    """While the block runs: send its checkpoints, and set the event when another agent has the lease."""
+    """While the block runs, and once more when it fails: send its checkpoints; set the event when the lease is lost."""
     taken_over, done, sent = threading.Event(), threading.Event(), set[str]()
 
     def beat() -> None:
-        while not done.wait(PULSE_SECONDS):
-            try:
-                check_lease(project, branch, lease)
-                push_checkpoints(project, branch, stage, sent)
-            except StageFailed as failure:
-                if failure.exit_code == LEASE_LOST:
-                    return taken_over.set()
-                log(f"the lease was not looked at: {failure}")
-            except Exception as error:  # a remote away, a checkpoint replaced meanwhile: the next beat tries again
-                log(f"no checkpoint was sent: {error}")
+        try:
+            check_lease(project, branch, lease)
+            push_checkpoints(project, branch, stage, sent)
+        except StageFailed as failure:
+            if failure.exit_code == LEASE_LOST:
+                return taken_over.set()
+            log(f"the lease was not looked at: {failure}")
+        except Exception as error:  # a remote away, a checkpoint replaced meanwhile: the next beat tries again
+            log(f"no checkpoint was sent: {error}")
 
-    thread = threading.Thread(target=beat, daemon=True)
+    def beats() -> None:
+        while not taken_over.is_set() and not done.wait(PULSE_SECONDS):
+            beat()
+
+    thread = threading.Thread(target=beats, daemon=True)
     thread.start()
     try:
         yield taken_over
+    except BaseException:
+        done.set()
+        thread.join()
+        beat()  # what a stage wrote when it was told to end
+        raise
     finally:
         done.set()
         thread.join()

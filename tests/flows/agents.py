@@ -87,16 +87,23 @@ class Team:
     def api(self) -> str:
         return self.variables["PREFECT_API_URL"]
 
-    def start_worker(self, name: str, pool: str, *work_queues: str) -> None:
+    def start_worker(self, name: str, pool: str, *work_queues: str, **own: str) -> None:
+        """Start a worker of a pool, or of queues of it, in its clone; `own` is what it alone has in its environment."""
+        command = ["-m", "prefect", "worker", "start", "--pool", pool, "--limit", "1"]
+        self._start(name, [*command, *(word for queue in work_queues for word in ("--work-queue", queue))], own)
+
+    def start_agent(self, name: str, pool: str) -> None:
+        """The same as a service: infra/agent/agent.py."""
+        self._start(name, ["infra/agent/agent.py", pool], {"LMADAPT_FREE_GB": "0"})
+
+    def _start(self, name: str, command: list[str], own: dict[str, str]) -> None:
         clone = self.folder / name
         if not clone.exists():
             run(self.folder, "git", "clone", "-q", "-b", "main", "shared.git", name)
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--limit", "1"]
-        command += [word for work_queue in work_queues for word in ("--work-queue", work_queue)]
-        own = {"LMADAPT_PROJECT": str(clone), "PYTHONPATH": str(clone)}
+        own = own | {"LMADAPT_PROJECT": str(clone), "PYTHONPATH": str(clone)}
         with clone.with_suffix(".log").open("ab") as log:
             self.workers[name] = subprocess.Popen(
-                command,
+                [sys.executable, *command],
                 cwd=clone,
                 env=os.environ | self.variables | own,
                 stdout=log,
@@ -146,6 +153,15 @@ class Team:
         """A file as the branch of a run has it."""
         branch = f"runs/{self.flow_run(run_id)['name']}"
         return run(self.folder, "git", "--git-dir", "shared.git", "show", f"{branch}:{name}")
+
+    def push(self, **files: str) -> str:
+        """New content on main (`source_txt` is source.txt), by no agent; the commit."""
+        project = self.folder / "project"
+        for name, content in files.items():
+            (project / name.replace("_", ".")).write_text(content)
+        run(project, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", ", ".join(files))
+        run(project, "git", "push", "-q", "origin", "HEAD:refs/heads/main")
+        return run(project, "git", "rev-parse", "HEAD")
 
     def power_off(self, name: str) -> None:
         """Kill -9 the worker and all it has started, at once."""
@@ -198,7 +214,7 @@ def make_repository(folder: Path, steps: int) -> None:
     project = folder / "project"
     run(folder, "git", "init", "-q", "--bare", "shared.git")
     run(folder, "git", "clone", "-q", "shared.git", "project")
-    run(project, "cp", "-r", str(ROOT / "flows"), str(ROOT / "infra"), ".")
+    run(project, "cp", "-r", *(str(ROOT / name) for name in ("flows", "infra", "requirements.lock")), ".")
     (project / "dvc.yaml").write_text(GRAPH)
     (project / "train.py").write_text(TRAIN.replace("STEPS", str(steps)))
     (project / "source.txt").write_text("data")

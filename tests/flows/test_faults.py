@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,10 +11,11 @@ import httpx
 import psutil
 import pytest
 
-from tests.flows.agents import Team, run, team
+from tests.flows.agents import ROOT, Team, run, team
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
-STEPS = 25
+STEPS, FEW_STEPS = 25, 2
+FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 
 
 def training(one: Team) -> int | None:
@@ -21,13 +24,13 @@ def training(one: Team) -> int | None:
     return int(begun[-1].split()[-1]) if begun else None
 
 
-def assert_undisturbed_end(one: Team, run_id: str, *, registered: int = 1) -> None:
+def assert_undisturbed_end(one: Team, run_id: str, *, steps: int = STEPS, data: str = "data") -> None:
     """The model is that of an undisturbed run; no process of a training is left, no lease, no slot."""
-    assert f"{STEPS} steps on data" in "".join(
+    assert f"{steps} steps on {data}" in "".join(
         file.read_text() for file in one.folder.glob("*/version.txt") if file.is_file()
     )
     assert "register" in one.in_branch(run_id, "dvc.lock")
-    assert one.ran().count("register") == registered
+    assert one.ran().count("register") == 1
     assert not [
         pid for line in one.ran() if line.startswith("train") and psutil.pid_exists(pid := int(line.split()[-1]))
     ]
@@ -63,6 +66,26 @@ def test_when_a_worker_is_killed_its_run_ends_by_itself_and_is_taken_up_again(tm
         os.kill(one.workers.pop("gpu-one").pid, signal.SIGKILL)
         one.start_worker("gpu-two", "gpu")
         assert one.ended(run_id, 150)["state_type"] == "COMPLETED"
+        assert_undisturbed_end(one, run_id)
+
+
+def test_an_agent_that_is_told_to_end_leaves_its_last_checkpoint_to_another(tmp_path: Path) -> None:
+    with team(tmp_path, steps=STEPS) as one:
+        one.start_worker("cpu-agent", "cpu")
+        one.start_agent("gpu-one", "gpu")
+        run_id = one.begin()
+        one.until(lambda: training(one), 120)
+        time.sleep(4)
+        agent = one.workers.pop("gpu-one")
+        agent.terminate()
+        assert agent.wait(60) == 0
+        written = max(int(file.read_text()) for file in tmp_path.glob("gpu-one/.lmadapt/checkpoints/*/*/step"))
+        one.start_worker("gpu-two", "gpu")
+        assert one.ended(run_id, 120)["state_type"] == "COMPLETED"
+        assert [line.split()[:5] for line in one.ran() if line.startswith("train")] == [
+            ["train", "from", "0", "in", "gpu-one"],
+            ["train", "from", str(written), "in", "gpu-two"],
+        ]
         assert_undisturbed_end(one, run_id)
 
 
@@ -118,3 +141,83 @@ def test_two_runs_of_one_commit_run_each_stage_once(tmp_path: Path) -> None:
         assert [one.ended(run_id, 240)["state_type"] for run_id in both] == ["COMPLETED", "COMPLETED"]
         assert len({one.in_branch(run_id, "dvc.lock") for run_id in both}) == 1
         assert [line.split()[0] for line in one.ran()] == ["curate", "train", "register"]
+
+
+def objects(one: Team) -> list[Path]:
+    """What the DVC remote has of outputs."""
+    return [file for file in (one.folder / "store/files/md5").rglob("*") if file.is_file()]
+
+
+def curated(one: Team) -> str:
+    """A run whose first stage is done and whose second one waits for an agent."""
+    one.start_worker("cpu-agent", "cpu")
+    run_id = one.begin()
+    one.until(lambda: [found for found in one.runs() if found["parameters"].get("stage") == "train"], 120)
+    return run_id
+
+
+def test_a_truncated_object_is_not_trained_on_and_is_fetched_again(tmp_path: Path) -> None:
+    with team(tmp_path, steps=FEW_STEPS) as one:
+        run_id = curated(one)
+        (data,) = [file for file in objects(one) if file.read_text() == "data"]
+        data.chmod(0o644)
+        data.write_text("da")
+        one.start_worker("gpu-one", "gpu")
+        log = tmp_path / "gpu-one.log"
+        one.until(lambda: "exit code 75" in log.read_text(), 60)
+        assert training(one) is None
+        data.write_text("data")
+        assert one.ended(run_id, 120)["state_type"] == "COMPLETED"
+        assert_undisturbed_end(one, run_id, steps=FEW_STEPS)
+
+
+def test_a_forgotten_push_is_named_and_made_up_for(tmp_path: Path) -> None:
+    with team(tmp_path, steps=FEW_STEPS) as one:
+        run_id = curated(one)
+        (tmp_path / "store").rename(tmp_path / "never-pushed")
+        one.start_worker("gpu-one", "gpu")
+        log = tmp_path / "gpu-one.log"
+        one.until(lambda: "dvc push --run-cache" in log.read_text(), 60)
+        assert training(one) is None
+        run(tmp_path / "cpu-agent", sys.executable, "-m", "dvc", "push", "--run-cache", "curate")
+        assert one.ended(run_id, 120)["state_type"] == "COMPLETED"
+        assert one.ran().count("curate") == 1
+        assert_undisturbed_end(one, run_id, steps=FEW_STEPS)
+
+
+def test_with_a_stale_lock_nothing_is_trained(tmp_path: Path) -> None:
+    with team(tmp_path, steps=FEW_STEPS) as one:
+        one.start_worker("cpu-agent", "cpu")
+        one.start_worker("gpu-one", "gpu")
+        first = one.begin(stages=["curate"])
+        assert one.ended(first, 120)["state_type"] == "COMPLETED"
+        run(tmp_path / "project", "git", "pull", "-q", "origin", f"runs/{one.flow_run(first)['name']}")
+        one.push(source_txt="newer")  # and the lock of the older
+        stale = one.ended(one.begin(stages=["train", "register"]), 120)
+        assert stale["state_type"] == "FAILED"
+        assert "exit code 78: curate comes before it" in stale["state"]["message"]
+        assert training(one) is None
+        run_id = one.begin()
+        assert one.ended(run_id, 120)["state_type"] == "COMPLETED"
+        assert_undisturbed_end(one, run_id, steps=FEW_STEPS, data="newer")
+
+
+@pytest.mark.skipif(not FAKETIME, reason="needs libfaketime")
+def test_agents_whose_clocks_are_off_by_an_hour_are_refused_and_do_no_harm_where_nobody_checks(tmp_path: Path) -> None:
+    with team(tmp_path, steps=FEW_STEPS) as one:
+        clock = {"LD_PRELOAD": str(FAKETIME[0]), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        ahead, behind = clock | {"FAKETIME": "+1h"}, clock | {"FAKETIME": "-1h"}
+        one.start_worker("cpu-agent", "cpu")
+        run_id = one.begin()
+        one.start_worker("gpu-behind", "gpu", **behind)
+        one.start_worker("gpu-ahead", "gpu", **ahead)
+        checked = one.variables | {"LMADAPT_PROJECT": str(tmp_path / "project"), "LMADAPT_FREE_GB": "0"}
+        for where, off in {"ahead of": ahead, "behind": behind}.items():
+            command = [sys.executable, str(ROOT / "infra/agent/agent.py"), "gpu"]
+            agent = subprocess.run(
+                command, env=os.environ | checked | off, capture_output=True, text=True, check=False, timeout=60
+            )
+            assert agent.returncode == 78, agent.stderr
+            assert f"s {where} the Prefect server's" in agent.stderr
+        assert one.ended(run_id, 150)["state_type"] == "COMPLETED"
+        assert_undisturbed_end(one, run_id, steps=FEW_STEPS)

@@ -5,17 +5,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.flows.agents import Team, run, team
+from tests.flows.agents import Team, team
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
-
-
-def push_pool(one: Team, pool: str) -> None:
-    """The stage `train` runs on this pool from now on."""
-    project = one.folder / "project"
-    (project / "params.yaml").write_text(f"pools:\n  train: {pool}\n")
-    run(project, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", f"Train on {pool}")
-    run(project, "git", "push", "-q", "origin", "HEAD:refs/heads/main")
 
 
 def stage(one: Team, name: str) -> dict[str, str]:
@@ -26,7 +18,7 @@ def stage(one: Team, name: str) -> dict[str, str]:
 
 def test_a_stage_goes_to_the_workers_of_the_queue_that_its_pool_names(tmp_path: Path) -> None:
     with team(tmp_path, steps=1) as one:
-        push_pool(one, "gpu/80gb")
+        one.push(params_yaml="pools:\n  train: gpu/80gb\n")
         one.start_worker("cpu-agent", "cpu")
         one.start_worker("small", "gpu", "24gb", "default")
         run_id = one.begin()
@@ -49,7 +41,7 @@ def test_a_stage_that_is_not_done_in_time_is_cancelled_whether_it_runs_or_waits(
         assert "on pool gpu: not completed within 40" in ended["state"]["message"]
         one.until(lambda: not psutil.pid_exists(process), 60)
         one.until(lambda: stage(one, "train")["state_type"] == "CANCELLED", 60)
-        push_pool(one, "gpu/misspelt")
+        one.push(params_yaml="pools:\n  train: gpu/misspelt\n")
         waiting = one.ended(one.begin(stage_timeout_seconds=25), 120)
         assert "on pool gpu/misspelt: not completed within 25" in waiting["state"]["message"]
         one.until(lambda: {each["state_type"] for each in one.runs()} <= {"COMPLETED", "FAILED", "CANCELLED"}, 30)

@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from email.utils import formatdate
 from pathlib import Path
 
 import httpx
 import pytest
 
-from infra.agent.agent import wrong_gpu, wrong_versions
+from infra.agent.agent import CLOCK_SECONDS, wrong_clock, wrong_gpu, wrong_versions
 from tests.servers import servers
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ def repository(folder: Path, *, origin: bool) -> Path:
         subprocess.run([sys.executable, "-m", *command], cwd=project, check=True)
     (project / "requirements.lock").write_text((ROOT / "requirements.lock").read_text())
     (project / "slow.py").write_text(
-        "import time\nfrom prefect import flow\n\n@flow\ndef slow():\n    time.sleep(15)\n"
+        "import time\nfrom prefect import flow\n\n@flow\ndef slow():\n    time.sleep(600)\n"
         "if __name__ == '__main__':\n"
         "    slow.from_source('.', 'slow.py:slow').deploy('slow', work_pool_name='cpu')\n"
     )
@@ -51,6 +52,14 @@ def test_an_agent_has_one_gpu_that_answers(tmp_path: Path, monkeypatch: pytest.M
     assert "GPU 0 does not answer" in wrong_gpu("0")[0]
 
 
+def test_a_clock_that_is_far_from_the_server_s_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_800_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert wrong_clock(formatdate(now - CLOCK_SECONDS)) == wrong_clock(formatdate(now + CLOCK_SECONDS)) == []
+    assert "3600 s ahead of" in wrong_clock(formatdate(now - 3600))[0]
+    assert "3600 s behind" in wrong_clock(formatdate(now + 3600))[0]
+
+
 def test_a_machine_that_is_not_fit_takes_no_runs(tmp_path: Path) -> None:
     variables = {
         "LMADAPT_PROJECT": str(repository(tmp_path, origin=False)),
@@ -67,7 +76,7 @@ def test_a_machine_that_is_not_fit_takes_no_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
-def test_told_to_end_an_agent_finishes_its_run_and_takes_no_other(tmp_path: Path) -> None:
+def test_told_to_end_an_agent_has_its_run_end_and_takes_no_other(tmp_path: Path) -> None:
     project = repository(tmp_path, origin=True)
     with servers(tmp_path / "servers") as (_, addresses):
         api = addresses["PREFECT_API_URL"]
@@ -96,7 +105,7 @@ def test_told_to_end_an_agent_finishes_its_run_and_takes_no_other(tmp_path: Path
             second = start()
             agent.send_signal(signal.SIGTERM)
             assert agent.wait(120) == 0, (tmp_path / "agent.log").read_text()
-            assert (state(first), state(second)) == ("COMPLETED", "SCHEDULED")
+            assert (state(first), state(second)) == ("CRASHED", "SCHEDULED")
         finally:
             agent.kill()
             agent.wait()

@@ -1,4 +1,4 @@
-"""Flows on agents: what Prefect adds to a stage, what a hand-off costs, how soon a lost machine's work goes on.
+"""Flows on agents: what Prefect adds to a stage, what a hand-off costs, how soon a lost machine's work goes on, sweeps.
 
 On a small project of three stages with real servers (PostgreSQL, Prefect, MLflow) and workers, all on this machine.
 """
@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.flows_sweep import sweep_rows
 from benchmarks.record import write_results
 from flows.git import git
 from flows.hand_off import hand_over
@@ -39,12 +40,15 @@ def main() -> None:
     """Measure all in turn, write the results."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="bench-flows-") as name:
-        for part in ("agents", "lost", "local", "handoff"):
+        for part in ("agents", "lost", "local", "handoff", "sweep"):
             Path(name, part).mkdir()
         measurements = overhead(Path(name, "agents"), rows)
         measurements |= local_overhead(Path(name, "local"), rows)
         measurements |= hand_off_of_a_model(Path(name, "handoff"), rows)
         measurements |= lost_worker(Path(name, "lost"), rows)
+        swept, speedup = sweep_rows(Path(name, "sweep"))
+        rows += swept
+        measurements |= speedup
     rounded = {key: round(value, 3) for key, value in measurements.items()}
     write_results("flows", rounded, rows=rows, packages=["prefect", "dvc"], seeds=[], repetitions=REPETITIONS)
 

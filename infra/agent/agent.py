@@ -35,7 +35,7 @@ def problems(project: Path, gpu: str | None, free_gb: float) -> list[str]:
     found = [*wrong_versions(project / "requirements.lock"), *wrong_gpu(gpu)]
     if (free := shutil.disk_usage(project).free / 1e9) < free_gb:
         found.append(f"{project} has {free:.0f} GB free, LMADAPT_FREE_GB asks for {free_gb:.0f}")
-    if said := failure("git", "ls-remote", "--exit-code", "origin", "HEAD", folder=project):
+    if said := failure("git", "ls-remote", "--quiet", "origin", "HEAD", folder=project):
         found.append(f"the git remote origin does not answer: {said}")
     ask = "from dvc.repo import Repo; odb = Repo().cloud.get_remote_odb(); odb.fs.exists(odb.path)"
     if said := failure(sys.executable, "-c", ask, folder=project):

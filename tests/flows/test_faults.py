@@ -164,7 +164,7 @@ def test_a_truncated_object_is_not_trained_on_and_is_fetched_again(tmp_path: Pat
         data.write_text("da")
         one.start_worker("gpu-one", "gpu")
         log = tmp_path / "gpu-one.log"
-        one.until(lambda: "exit code 75" in log.read_text(), 60)
+        one.until(lambda: "exit_code=75" in log.read_text(), 60)
         assert training(one) is None
         data.write_text("data")
         assert one.ended(run_id, 120)["state_type"] == "COMPLETED"

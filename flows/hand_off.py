@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from flows.git import git
 from flows.lease import LEASE_LOST, check_lease, lease_of, push_with_lease
 from flows.run_stage import TEMPORARY_FAILURE, Log, Outcome, StageFailed, dvc, run_stage
-from flows.shared_store import drop_checkpoints, pull_checkpoints, push_checkpoints, verify_downloads
+from flows.shared_store import drop_checkpoints, pull_checkpoints, push_checkpoints, set_up_cache
 
 NOT_HANDED_OVER = 78  # what flows/one_stage.sh exits with
 PULSE_SECONDS = 10.0  # between two looks at the lease and at new checkpoints, while a stage runs
@@ -31,7 +31,7 @@ def hand_over(stage: str, commit: str, branch: str, project: Path, log: Log) -> 
     check_out(commit, project)
     with lease_of(project, branch) as lease:
         with asking_the_store(stage):
-            verify_downloads(project)
+            set_up_cache(project)
             for name in pull_checkpoints(project, branch, stage):
                 log(f"checkpoint {name} of another agent is here")
         with pulse(stage, branch, lease, project, log) as taken_over:

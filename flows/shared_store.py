@@ -1,4 +1,4 @@
-"""The DVC remote, where the `dvc` command has no word for it: verified downloads, and checkpoints on their way.
+"""The DVC remote, where the `dvc` command has no word for it: verified downloads, links, and checkpoints on their way.
 
 A stage's checkpoints are kept in `checkpoints/BRANCH/STAGE` of the remote while it runs, so that another agent goes on
 where a lost one was. The training itself decides whether a checkpoint is whole and its own, by its fingerprint.
@@ -14,15 +14,23 @@ CHECKPOINTS = Path(".lmadapt/checkpoints")  # FOLDER/checkpoint-STEP, as trainin
 WHOLE = "sizes.json"  # written last
 
 
-def verify_downloads(project: Path) -> None:
-    """Have DVC compare the hash of all that it takes from the remote: it does not by itself."""
+def set_up_cache(project: Path) -> None:
+    """Have DVC compare the hash of all that it takes from the remote, and link files to its cache instead of copying.
+
+    It does neither by itself. What the project or the user has set stays.
+    """
     from dvc.repo import Repo
 
     with Repo(str(project)) as repo:
         name = repo.config["core"].get("remote")
-        if name and not repo.config["remote"][name].get("verify"):
+        verify = name and not repo.config["remote"][name].get("verify")
+        link = "type" not in repo.config["cache"]
+        if verify or link:
             with repo.config.edit("local") as local:
-                local.setdefault("remote", {}).setdefault(name, {})["verify"] = True
+                if verify:
+                    local.setdefault("remote", {}).setdefault(name, {})["verify"] = True
+                if link:
+                    local.setdefault("cache", {})["type"] = "reflink,hardlink,symlink,copy"
 
 
 def push_checkpoints(project: Path, branch: str, stage: str, sent: set[str]) -> None:

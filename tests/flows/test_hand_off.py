@@ -69,6 +69,22 @@ def test_a_stage_takes_what_another_agent_handed_over_and_no_stage_runs_twice(
     assert hand_over("second", after_second, "runs/x", a, print) == ("unchanged", after_second)
 
 
+def test_what_was_handed_over_is_linked_to_the_cache_unless_the_project_says_otherwise(
+    agents: tuple[Path, Path],
+) -> None:
+    a, b = agents
+    run(b, sys.executable, "-m", "dvc", "config", "--local", "cache.type", "copy")
+    _, after_first = hand_over("first", run(a, "git", "rev-parse", "HEAD"), "runs/x", a, print)
+    _, after_second = hand_over("second", after_first, "runs/x", b, print)
+    assert not (b / "one.txt").samefile(b / "two.txt")
+    run(b, sys.executable, "-m", "dvc", "config", "--local", "cache.type", "hardlink")
+    (b / "one.txt").unlink()
+    (b / "two.txt").unlink()
+    hand_over("second", after_second, "runs/x", b, print)
+    assert (b / "one.txt").samefile(b / "two.txt")  # equal, so one object of the cache
+    assert "reflink,hardlink" in (a / ".dvc/config.local").read_text()
+
+
 def test_what_was_not_pushed_is_refused_not_run_again(agents: tuple[Path, Path], tmp_path: Path) -> None:
     a, b = agents
     with pytest.raises(StageFailed, match="first comes before it") as caught:

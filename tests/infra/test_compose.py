@@ -46,7 +46,7 @@ def test_an_agent_on_kubernetes_has_one_gpu_no_rights_and_time_to_drain() -> Non
     pod = yaml.safe_load((INFRA / "agent/kubernetes.yaml").read_text())["spec"]["template"]["spec"]
     [agent] = pod["containers"]
     assert agent["resources"]["limits"]["nvidia.com/gpu"] == 1
-    assert pod["terminationGracePeriodSeconds"] == 86400
+    assert pod["terminationGracePeriodSeconds"] == 900
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["automountServiceAccountToken"] is False
     for container in [agent, *pod["initContainers"]]:

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from flows.git import git
 from flows.lease import LEASE_LOST, check_lease, lease_of, push_with_lease
 from flows.run_stage import TEMPORARY_FAILURE, Log, Outcome, StageFailed, dvc, run_stage
@@ -56,14 +54,13 @@ def run_alone(stage: str, project: Path, log: Log, taken_over: threading.Event) 
             raise
         if failure.exit_code != NOT_HANDED_OVER:  # nothing else is done with an earlier stage than to fetch its output
             raise StageFailed(stage, TEMPORARY_FAILURE, failure.last_lines) from failure
-        lock = project / "dvc.lock"
-        ran = lock.is_file() and failure.stage in YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]
+        # Only of a stage that ran on what is here now does DVC ask for the output, which may be on its way.
+        asked = any(f"Unable to pull data for stage: '{failure.stage}'" in line for line in failure.last_lines)
         why = (
             f"{failure.stage} comes before it and has no output for this commit in the DVC remote; run it on its agent"
+            " first, or `dvc push --run-cache` where it ran"
         )
-        # It ran once: its output may be on the way, or the remote may not answer for a while.
-        exit_code = TEMPORARY_FAILURE if ran else NOT_HANDED_OVER
-        raise StageFailed(stage, exit_code, [f"{why} first, or `dvc push --run-cache` where it ran"]) from failure
+        raise StageFailed(stage, TEMPORARY_FAILURE if asked else NOT_HANDED_OVER, [why]) from failure
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from flows.run_stage import StageFailed
 
 DEFAULT_POOL = "cpu"
 POLL_SECONDS = 1.0  # between two looks at a stage's state
+EXIT_CODE = re.compile(r"failed with exit code (-?\d+)")
 LOST_WORKERS = 2  # of one stage, before the run fails
 PR_SET_PDEATHSIG = 1
 CHECKOUT = threading.Lock()  # held while git writes to the one checkout: flows/sweep.py has several runs in it
@@ -112,10 +113,10 @@ def run_on_pool(stage: str, pool: str, commit: str, branch: str, project: Path, 
     A crashed run, as infra/automations.yaml calls that of a lost worker, is started again, on whichever worker is free.
     One that is not done in time, the wait for a worker included, is cancelled.
     """
-    name, _, work_queue = pool.partition("/")
+    pool_name, _, work_queue = pool.partition("/")
     for lost in range(LOST_WORKERS + 1):
         run = run_deployment(
-            f"stage/{name}",
+            f"stage/{pool_name}",
             parameters={"stage": stage, "commit": commit, "branch": branch},
             timeout=timeout_seconds,
             poll_interval=POLL_SECONDS,
@@ -133,7 +134,10 @@ def run_on_pool(stage: str, pool: str, commit: str, branch: str, project: Path, 
         said = f"not completed within {timeout_seconds} s"
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(run.id, Cancelling(message=said))
-    raise StageFailed(stage, 1, [f"{state.name if state else 'unknown'} on pool {pool}: {said}"])
+    told = EXIT_CODE.search(said)  # by the stage itself
+    raise StageFailed(
+        stage, int(told[1]) if told else 1, [f"{state.name if state else 'unknown'} on pool {pool}: {said}"]
+    )
 
 
 def results_of(project: Path, commit: str, stages: list[str]) -> Results:

@@ -20,6 +20,8 @@ MOJIBAKE = ftfy.TextFixerConfig(
     normalization=None,
 )
 LINE_BREAKS = re.compile(r"\r\n?|[\u0085\u2028\u2029]")
+# What ftfy takes for wrongly decoded has one of these characters, or two in succession that are not ASCII.
+DOUBTFUL = re.compile("[^\x00-\x7f](?:(?<=[\x80-\x9fŒœÂÃ])|[^\x00-\x7f])")
 MAX_PASSES = 8  # one repairs nearly every text; more are seen in texts made to need them
 HARMLESS = bytes([9, 10, *range(32, 127)])
 SUSPECT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
@@ -41,6 +43,8 @@ def clean(text: str) -> tuple[str, str, str]:
         "unicode_nfc": _compose,
         "surrounding_space": str.strip,
     }
+    if text.isascii() and not text.encode().translate(None, HARMLESS):  # four times as fast as a search
+        steps = {"surrounding_space": str.strip}
     for _ in range(MAX_PASSES):
         before = text
         for name, step in steps.items():
@@ -49,22 +53,24 @@ def clean(text: str) -> tuple[str, str, str]:
                 rule = rule or name
                 evidence.append(f"{name}: {_difference(text, changed)}")
                 text = changed
-        if text == before:
+        ends = text[: text.find("\n")] + text[text.rfind("\n") :]  # of many lines the first and the last
+        if text == before or (ends.isascii() and text == before.strip()):
             break
     return text, rule, "; ".join(evidence)
 
 
 def _fix_encoding(text: str) -> str:
-    if text.isascii():
+    if not DOUBTFUL.search(text):
         return text
     lines = text.split("\n")  # ftfy is slow, and repairs line by line as well
-    return "\n".join(line if line.isascii() or not is_bad(line) else ftfy.fix_text(line, MOJIBAKE) for line in lines)
+    for place, line in enumerate(lines):
+        if not line.isascii() and DOUBTFUL.search(line) and is_bad(line):
+            lines[place] = ftfy.fix_text(line, MOJIBAKE)
+    return "\n".join(lines)
 
 
 def _remove_control(text: str) -> str:
-    if not text.encode().translate(None, HARMLESS) if text.isascii() else not SUSPECT.search(text):
-        return text  # translate is four times as fast as a search
-    return CONTROL.sub("", LINE_BREAKS.sub("\n", text))
+    return CONTROL.sub("", LINE_BREAKS.sub("\n", text)) if SUSPECT.search(text) else text
 
 
 def _compose(text: str) -> str:
@@ -73,5 +79,7 @@ def _compose(text: str) -> str:
 
 def _difference(before: str, after: str) -> str:
     """The first place where two texts differ, with a little of what follows."""
-    start = bisect.bisect(range(min(len(before), len(after))), 0, key=lambda n: before[: n + 1] != after[: n + 1])
+    start = len(after)
+    if not before.startswith(after):
+        start = bisect.bisect(range(min(len(before), len(after))), 0, key=lambda n: before[: n + 1] != after[: n + 1])
     return f"{before[start : start + 20]!r} became {after[start : start + 20]!r} at character {start}"

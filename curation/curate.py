@@ -29,6 +29,7 @@ from curation.decisions import (
     DOCUMENT_ROLES,
     INSTRUCTION_ROLES,
     ROLES,
+    TABLE_OF,
     Row,
     alive,
     bad_rows,
@@ -58,13 +59,6 @@ from lmadapt.records import (
     write_table,
 )
 
-TABLE_OF = {
-    "corpus": "corpus",
-    "general_text": "replay_text",
-    "instructions": "instructions",
-    "general_instructions": "replay_instructions",
-    "evaluation": "items",
-}
 STDERR = Console(stderr=True)
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
@@ -285,10 +279,9 @@ def hold_out(rows: Sequence[Row], training: Training, fraction: float, min_jacca
         if row.entity in chosen:
             row.drop("heldout_entity", f"{row.entity} is held out")
     heldout = [row for row in alive(rows, *DOCUMENT_ROLES) if row.split]
-    owners = [*heldout, *(row for row in alive(rows, *INSTRUCTION_ROLES) for _ in row.texts)]
-    texts = np.array(
-        [row.texts[0] for row in heldout] + [t for row in alive(rows, *INSTRUCTION_ROLES) for t in row.texts]
-    )
+    others = alive(rows, *INSTRUCTION_ROLES)
+    owners = [*heldout, *(row for row in others for _ in row.texts)]
+    texts = np.array([row.texts[0] for row in heldout] + [text for row in others for text in row.texts])
     keys = training.keys_of(texts)
     for match in near_duplicates(keys, texts, training.store, min_jaccard, keepers=len(heldout)):
         kept = owners[match.kept]

@@ -11,6 +11,7 @@ from lmadapt.records import DECISION
 
 ROLES = ("corpus", "general_text", "instructions", "general_instructions", "evaluation")
 DOCUMENT_ROLES, INSTRUCTION_ROLES = ROLES[:2], ROLES[2:4]
+TABLE_OF = dict(zip(ROLES, ("corpus", "replay_text", "instructions", "replay_instructions", "items"), strict=True))
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.decisions import Row
+from curation.decisions import TABLE_OF, Row
 from curation.decontamination import LeakFinder
 from curation.languages import find_languages, language_problem
 from curation.near_duplicates import near_duplicates
@@ -27,12 +27,7 @@ from lmadapt.records import CURATED_TABLES, read_groups, read_table
 
 Record = dict[str, Any]
 Frames = dict[str, pd.DataFrame]
-ROLE_OF = {
-    "corpus": "corpus",
-    "replay_text": "general_text",
-    "instructions": "instructions",
-    "replay_instructions": "general_instructions",
-}
+ROLE_OF = {table: role for role, table in TABLE_OF.items() if role != "evaluation"}
 TRAINING = tuple(ROLE_OF)
 PLACE = ["id", "source", "location"]
 
@@ -76,23 +71,16 @@ def derive(
                 columns[name] += values
         compared[table] = training.rows[before:]
         frames[table] = pd.DataFrame(columns or _describe([], [], tokenizer) | {"language_problem": []})
-        sizes.append({"id": table, "source": f"{table}.parquet", "location": "", "rows": len(frames[table])})
-        sizes[-1] |= {
-            "tokens_per_row": float(frames[table]["tokens"].sum() / max(1, len(frames[table]))),
-            "vocabulary": len(vocabulary),
-        }
+        rows = len(frames[table])
+        sizes.append({"id": table, "source": f"{table}.parquet", "location": "", "rows": rows})
+        sizes[-1]["tokens_per_row"] = float(frames[table]["tokens"].sum() / max(1, rows))
+        sizes[-1]["vocabulary"] = len(vocabulary)
     _mark_duplicates(frames, compared, training, near_duplicate_jaccard)
     uses = Counter(name for table in (*compared, "items") for name in frames[table]["id"])
     for table in (*compared, "items"):
         frames[table]["id_uses"] = [uses[name] for name in frames[table]["id"]]
-    totals = _totals(items, frames)
-    return {
-        **frames,
-        "tables": schemas,
-        "categories": _categories(items),
-        "totals": totals,
-        "sizes": pd.DataFrame(sizes),
-    }
+    counted = {"categories": _categories(items), "totals": _totals(items, frames), "sizes": pd.DataFrame(sizes)}
+    return frames | {"tables": schemas} | counted
 
 
 def _check_schemas(curated: Path) -> tuple[pd.DataFrame, dict[str, Path]]:
@@ -103,10 +91,8 @@ def _check_schemas(curated: Path) -> tuple[pd.DataFrame, dict[str, Path]]:
         try:
             found = pq.read_schema(file).remove_metadata()
         except (pa.ArrowInvalid, OSError) as error:
-            missing = isinstance(error, FileNotFoundError)
-            raise UserError(
-                f"{file}: {'no such file' if missing else f'not a readable Parquet file: {error}'}"
-            ) from None
+            told = "no such file" if isinstance(error, FileNotFoundError) else f"not a readable Parquet file: {error}"
+            raise UserError(f"{file}: {told}") from None
         problem = "" if found.equals(schema) else f"expected {schema.to_string()}; found {found.to_string()}"
         rows.append({"id": name, "source": file.name, "location": "", "schema_problem": problem.replace("\n", ", ")})
         if not problem:
@@ -117,21 +103,16 @@ def _check_schemas(curated: Path) -> tuple[pd.DataFrame, dict[str, Path]]:
 def _describe(records: Sequence[Record], rows: Sequence[Row], tokenizer: Any) -> dict[str, list[Any]]:
     """Columns of a group of training or held-out rows."""
     columns: dict[str, list[Any]] = {name: [record[name] for record in records] for name in PLACE}
-    columns["leak"] = [
-        f"item {leak.item}: {leak.words}" if (leak := next(iter(row.leaks), None)) else "" for row in rows
-    ]
+    leaks = [next(iter(row.leaks), None) for row in rows]
+    columns["leak"] = [f"item {leak.item}: {leak.words}" if leak else "" for leak in leaks]
     columns["personal_data"] = [row.evidence if "personal data" in row.evidence else "" for row in rows]
     columns["category"] = [record.get("category") for record in records]
     columns["group"] = [record.get("group") for record in records]
     columns["characters"] = [len("".join(parts_of(record)).strip()) for record in records]
-    problems = [
-        (conversation_problem(r["messages"] or ()) or ("", "")) if "messages" in r else ("", "") for r in records
-    ]
+    problems = [(conversation_problem(r["messages"] or ()) if "messages" in r else None) or ("", "") for r in records]
     columns["role_order_problem"] = [text if rule == "role_order" else "" for rule, text in problems]
     columns["empty_message_problem"] = [text if rule.startswith("empty") else "" for rule, text in problems]
-    encoded = [
-        _encode(r, tokenizer) if not rule else (0, 0, "") for r, (rule, _) in zip(records, problems, strict=True)
-    ]
+    encoded = [(0, 0, "") if rule else _encode(r, tokenizer) for r, (rule, _) in zip(records, problems, strict=True)]
     for place, name in enumerate(("tokens", "supervised_tokens", "encoding_problem")):
         columns[name] = [one[place] for one in encoded]
     return columns

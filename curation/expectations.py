@@ -127,13 +127,9 @@ def _make(own: Own, name: str, file: Path) -> Any:
 
 def _count_suites(minimums: Mapping[str, float]) -> Suites:
     columns = {
-        "corpus_rows": "min_corpus_documents",
-        "instructions_rows": "min_instructions",
-        "domain_items": "min_domain_items",
-        "general_items": "min_general_items",
-        "general_categories": "min_general_categories",
-        "supervised_fraction": "min_supervised_fraction",
-    }
+        "corpus_rows": "min_corpus_documents", "instructions_rows": "min_instructions",
+        **{key: f"min_{key}" for key in ("domain_items", "general_items", "general_categories", "supervised_fraction")},
+    }  # fmt: skip
     totals = []
     for column, key in columns.items():
         needed = int(column in ("domain_items", "general_items"))

@@ -54,9 +54,7 @@ class WordStore:
     def read(self, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The words of some texts, one after the other, and the offset of each, shape (len(texts) + 1,)."""
         if len(self._offsets) > 1:
-            self._offsets = [
-                np.concatenate([self._offsets[0][:1], *(part[-len(part) :] for part in self._offsets[1:])])
-            ]
+            self._offsets = [np.concatenate(self._offsets)]
         starts, ends = self._offsets[0][texts], self._offsets[0][texts + 1]
         # Not mapped into memory: the kernel maps 64 KiB around each text, and all of it counts as this process's.
         offsets = np.concatenate([[0], np.cumsum(ends - starts)])
@@ -187,12 +185,12 @@ def _band_keys(hashes, offsets, factors, summands, order, keys):
 
 
 @numba.njit(inline="always")
-def _room(count):
-    """A power of two, at least twice the count."""
-    room = 4
-    while room < 2 * count:
-        room *= 2
-    return room
+def room(count):
+    """A power of two, at least twice the count: the size of a hash table."""
+    size = 4
+    while size < 2 * count:
+        size *= 2
+    return size
 
 
 @numba.njit(nogil=True, cache=True)
@@ -202,9 +200,8 @@ def _jaccards(words, offsets, at_least):
     most = lengths.max()  # shingles of a text that the first has not
     if at_least > 0:  # one that has more of them is left
         most = min(most, np.int64((lengths[0] + 1) / at_least) - lengths[0] + 2)
-    room_first, room = _room(lengths[0]), _room(most)
-    first, in_first = np.empty(room_first, np.uint64), np.full(room_first, -1, np.int32)
-    missing, in_missing = np.empty(room, np.uint64), np.full(room, -1, np.int32)
+    first, in_first = np.empty(room(lengths[0]), np.uint64), np.full(room(lengths[0]), -1, np.int32)
+    missing, in_missing = np.empty(room(most), np.uint64), np.full(room(most), -1, np.int32)
     shingles, similarities, distinct = np.empty(AT_ONCE, np.uint64), np.zeros(len(lengths)), 0
     for text in range(len(lengths)):
         own = words[offsets[text] : offsets[text + 1]]
@@ -214,16 +211,16 @@ def _jaccards(words, offsets, at_least):
             if place % AT_ONCE == 0:
                 _shingles(own[place : place + AT_ONCE + size - 1], size, shingles)
             shingle = shingles[place % AT_ONCE]
-            slot = shingle & np.uint64(room_first - 1)
+            slot = shingle & np.uint64(len(first) - 1)
             while in_first[slot] >= 0 and first[slot] != shingle:
-                slot = (slot + np.uint64(1)) & np.uint64(room_first - 1)
+                slot = (slot + np.uint64(1)) & np.uint64(len(first) - 1)
             if in_first[slot] >= 0 or text == 0:
                 shared += in_first[slot] != text
                 first[slot], in_first[slot] = shingle, text
                 continue
-            slot = shingle & np.uint64(room - 1)
+            slot = shingle & np.uint64(len(missing) - 1)
             while in_missing[slot] == text and missing[slot] != shingle:
-                slot = (slot + np.uint64(1)) & np.uint64(room - 1)
+                slot = (slot + np.uint64(1)) & np.uint64(len(missing) - 1)
             if in_missing[slot] == text:
                 continue
             missing[slot], in_missing[slot] = shingle, text

@@ -1,22 +1,25 @@
 """Personal data and secrets in text, replaced by typed placeholders such as <EMAIL>.
 
-A fast search (Arrow's RE2, about 1.5 ms/MB for all kinds together) picks the texts worth a look; only in those do
-Python's expressions run, and what has a checksum is checked: cards by Luhn (ISO/IEC 7812-1), account numbers by
-country and modulo 97 (ISO 13616), addresses by the ipaddress module. Forms of API keys are those that GitHub's
-secret scanning and detect-secrets list; other values count where they are assigned to a name such as `api_key`.
+A fast search (Arrow's RE2) picks the texts and in them the lines worth a look, for each kind; only in those do Python's
+expressions run, and what has a checksum is checked: cards by Luhn (ISO/IEC 7812-1), account numbers by country and
+modulo 97 (ISO 13616), addresses by the ipaddress module. Forms of API keys are those that GitHub's secret scanning and
+detect-secrets list; other values count where they are assigned to a name such as `api_key`.
 """
 
 import ipaddress
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from curation.words import text_buffers, text_column
 
 CONTEXT = 24  # characters before a candidate that may tell what it is
 CUE = re.compile(
@@ -26,6 +29,7 @@ NO_ADDRESS = re.compile(
     r"(?i)(\b(v|ver|version|release|build|section|chapter|figure|table|oid)[ .:=]*|[=~<>]=\s*[\"']?)$"
 )
 DATE = re.compile(r"\d{1,2}([-/.])\d{1,2}\1\d{4}|\d{4}([-/. ])\d{1,2}\2\d{1,2}")
+GROUPED = re.compile(r"(1[ .-])?(\([2-9]\d\d\) ?|[2-9]\d\d[ .-])\d{3}[ .-]\d{4}|0[1-9]\d{8,9}|\d\d[ -]\d{4,5}-\d{4}")
 ISSUERS = re.compile(r"4|5|6|2[2-7]|3[04-8]|1800|2131|0604|81")  # first digits of cards in use
 IBAN_COUNTRIES = (  # SWIFT, IBAN registry
     "AD AE AL AT AZ BA BE BG BH BI BR BY CH CR CY CZ DE DJ DK DO EE EG ES FI FK FO FR GB GE GI GL GR GT HR HU IE IL IQ "
@@ -48,6 +52,13 @@ class Kind:
     def pattern(self) -> re.Pattern[str]:
         """The whole expression; a group `value` is what is replaced, where there is one."""
         return re.compile(f"{self.before}(?:{self.expression}){self.after}")
+
+    @cached_property
+    def search(self) -> str:
+        """What RE2, which cannot look around, finds wherever `pattern` matches, and elsewhere."""
+        before = self.before.replace(r"(?<!\d )", "").replace("(?<![", "(?:^|[^")
+        expression = self.expression.replace(r"\s", r"\s\v\x1c-\x1f\x85\p{Z}")
+        return f"{before}(?:{expression}){self.after.replace('(?![', '(?:$|[^')}"
 
 
 def _is_card(match: str, before: str) -> bool:
@@ -78,17 +89,18 @@ def _is_address(match: str, before: str) -> bool:
 
 
 def _is_phone(match: str, before: str) -> bool:
+    told = CUE.search(before) is not None
+    if match.isdecimal() and match[0] != "0" and not told:  # any number
+        return False
     number = re.split(r"[xe]", match)[0]
     digits = re.sub(r"\D", "", number)
     if DATE.fullmatch(number.strip()) or len(set(digits)) < 3:
         return False
     if re.match(r"\(?\+[1-9]|00[1-9]", number):
         return 8 <= len(digits) <= 17
-    if CUE.search(before):
+    if told:
         return 7 <= len(digits) <= 13
-    if re.fullmatch(r"(1[ .-])?(\([2-9]\d\d\) ?|[2-9]\d\d[ .-])\d{3}[ .-]\d{4}", number.strip()):
-        return True
-    if re.fullmatch(r"0[1-9]\d{8,9}|\d\d[ -]\d{4,5}-\d{4}", number.strip()):
+    if GROUPED.fullmatch(number.strip()):
         return True
     return bool(re.match(r"\(|0[1-9]\d{0,4}[ ./-]", number)) and 9 <= len(digits) <= 12
 
@@ -99,9 +111,8 @@ def _is_secret(match: str, before: str) -> bool:
         return True
     value = found["value"]
     bits = -sum(n / len(value) * math.log2(n / len(value)) for n in Counter(value).values())
-    return bool(re.fullmatch(_FORMS, value)) or (
-        bits > 3 and any(map(str.isdigit, value)) and any(map(str.isalpha, value))
-    )
+    mixed = any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+    return bool(re.fullmatch(_FORMS, value)) or (bits > 3 and mixed)
 
 
 _FORMS = (
@@ -113,7 +124,7 @@ _FORMS = (
 )
 _ASSIGNED = (
     r"(?i:api[_-]?key|access[_-]?key|secret(?:[_-]?key)?|auth[_-]?token|access[_-]?token|token|passw(?:or)?d)"
-    r"[\"']?\s*(?:[:=]|=>|:=|is)\s*[\"']?"
+    r"[\"']?[\s]*(?:[:=]|=>|:=|is)[\s]*[\"']?"
 )
 ASSIGNED = re.compile(rf"{_ASSIGNED}(?P<value>[A-Za-z0-9_\-/+.=]{{16,}})$")
 KINDS = {
@@ -121,21 +132,17 @@ KINDS = {
         "PRIVATE_KEY",
         r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=:,.\-\s\\]*?"
         r"-----END [A-Z0-9 ]*KEY(?: BLOCK)?-----|[A-Za-z0-9+/=\s\\]*)",
-        before="",
-        after="",
+        before="", after="",
     ),
     "api_keys": Kind(
         "API_KEY",
         rf"{_FORMS}|{_ASSIGNED}[A-Za-z0-9_\-/+.=]{{16,}}",
-        _is_secret,
-        before=r"(?<![A-Za-z0-9])",
-        after=r"(?![A-Za-z0-9])",
+        _is_secret, before=r"(?<![A-Za-z0-9])", after=r"(?![A-Za-z0-9])",
     ),
     "emails": Kind(
         "EMAIL",
         r"[A-Za-z0-9_][A-Za-z0-9._%+'\-]*@(?:[A-Za-z0-9\-]+\.)+[A-Za-z]{2,24}",
-        before=r"(?<![\w.%+\-@])",
-        after=r"(?![\w@])",
+        before=r"(?<![\w.%+\-@])", after=r"(?![\w@])",
     ),
     "ibans": Kind(
         "IBAN", r"[A-Za-z]{2}[0-9]{2}(?:[A-Za-z0-9]{11,30}|(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?)", _is_iban
@@ -144,16 +151,12 @@ KINDS = {
     "ip_addresses": Kind(
         "IP_ADDRESS",
         r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}|(?:[0-9A-Fa-f]{1,4}:){1,7}(?::|(?::?[0-9A-Fa-f]{1,4}){1,7})",
-        _is_address,
-        before=r"(?<![\w.:])",
-        after=r"(?!\w|\.[0-9]|:[0-9A-Fa-f]{0,4}:)",
+        _is_address, before=r"(?<![\w.:])", after=r"(?![\w]|\.[0-9]|:[0-9A-Fa-f]{0,4}:)",
     ),
     "phones": Kind(
         "PHONE",
         r"(?:\(?\+|\(|)[0-9](?:(?: ?\(|\)[ \-]?|[ .\-/])?[0-9]){6,16}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?",
-        _is_phone,
-        before=r"(?<![\w.\-/])(?<!\d )",
-        after=r"(?![\w\-/]|[.,:][0-9]| [0-9])",
+        _is_phone, before=r"(?<![\w.\-/])(?<!\d )", after=r"(?![\w\-/]|[.,:][0-9]| [0-9])",
     ),
 }  # fmt: skip
 
@@ -163,36 +166,44 @@ def mask_personal_data(texts: Sequence[str], kinds: Sequence[str]) -> dict[int, 
 
     Private keys are looked for in whole texts, everything else line by line.
     """
-    chosen = [kind for kind in KINDS if kind in kinds]
-    places = _matching(texts, chosen)
-    counts: dict[int, Counter[str]] = {place: Counter() for place in places}
-    lines = {}
-    for place in places:
-        keyed = "private_keys" in chosen and "-----BEGIN" in texts[place]
-        text = _mask(texts[place], KINDS["private_keys"], counts[place]) if keyed else texts[place]
-        lines[place] = text.split("\n")
-    in_lines = [kind for kind in chosen if kind != "private_keys"]
-    flat = [(place, number) for place, own in lines.items() for number in range(len(own))]
-    worth = [flat[hit] for hit in _matching([line for own in lines.values() for line in own], in_lines)]
+    texts, in_lines = list(texts), [kind for kind in KINDS if kind in kinds and kind != "private_keys"]
+    counts: dict[int, Counter[str]] = defaultdict(Counter)
+    for place, text in enumerate(texts) if "private_keys" in kinds else ():
+        if "-----BEGIN" in text:
+            texts[place] = _mask(text, KINDS["private_keys"], counts[place])
+    column = text_column(texts)
+    data, offsets = text_buffers(column.take(places := _matching(column, in_lines)))
+    bounds = np.sort(np.concatenate([offsets, np.flatnonzero(data == 10) + 1]))
+    lines = pa.LargeStringArray.from_buffers(len(bounds) - 1, pa.py_buffer(bounds), pa.py_buffer(data))
+    worth = lines.take(found := _matching(lines, in_lines))
+    own, numbers = worth.to_pylist(), np.array(found.to_pylist(), np.int64)
+    changed: set[int] = set()
+    owners = np.searchsorted(offsets, bounds[numbers], side="right") - 1
     for kind in in_lines:
-        for place, number in worth:
-            lines[place][number] = _mask(lines[place][number], KINDS[kind], counts[place])
+        for one in sorted({*_matching(worth, [kind]).to_pylist(), *changed}):
+            masked = _mask(own[one], KINDS[kind], counts[places[owners[one]].as_py()])
+            if masked != own[one]:
+                own[one] = masked
+                changed.add(one)
+    for owner, mine in groupby(sorted(changed), key=owners.__getitem__):
+        behind, pieces = offsets[owner], []
+        for one in mine:
+            start, end = bounds[numbers[one] :][:2]
+            pieces += [data[behind:start].tobytes(), own[one].encode()]
+            behind = end
+        pieces.append(data[behind : offsets[owner + 1]].tobytes())
+        texts[places[owner].as_py()] = b"".join(pieces).decode()
     return {
-        place: ("\n".join(lines[place]), ", ".join(f"{number} {name}" for name, number in found.items()))
-        for place, found in counts.items()
-        if found
+        place: (texts[place], ", ".join(f"{number} {name}" for name, number in own_counts.items()))
+        for place, own_counts in sorted(counts.items())
+        if own_counts
     }
 
 
-def _matching(texts: Sequence[str], kinds: Sequence[str]) -> list[int]:
+def _matching(texts: pa.Array, kinds: Sequence[str]) -> pa.Array:
     """Places of the texts that may hold one of the kinds."""
-    if not kinds:
-        return []
-    expression = "|".join(KINDS[kind].expression for kind in kinds)
-    places: list[int] = np.flatnonzero(
-        pc.match_substring_regex(pa.array(texts, pa.large_string()), expression)
-    ).tolist()
-    return places
+    expression = "|".join(KINDS[kind].search for kind in kinds) or r"[^\s\S]"
+    return pc.indices_nonzero(pc.match_substring_regex(texts, expression))
 
 
 def _mask(text: str, kind: Kind, counts: Counter[str]) -> str:

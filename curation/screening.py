@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.boilerplate import remove_lines
 from curation.cleaning import clean
 from curation.decisions import INSTRUCTION_ROLES, Row
 from curation.decontamination import LeakFinder
-from curation.languages import find_languages, language_problem
+from curation.languages import SAMPLE_CHARACTERS, find_languages, language_problem
 from curation.near_duplicates import KEYS, WordStore, band_keys
 from curation.personal_data import mask_personal_data
 from curation.quality import conversation_problem, text_problems
-from curation.words import Words, digest, split_words, text_column
+from curation.words import Words, digests, split_words, text_column
 
 Record = dict[str, Any]
 
@@ -155,14 +156,17 @@ def _judge(rows: Sequence[Row], records: Sequence[Record], texts: pa.Array, word
     column = texts.slice(0, len(rows))
     conversations = rules.role in INSTRUCTION_ROLES
     problems = text_problems(column, whole, rules.filters, count_digits=conversations)
-    languages = find_languages(column.to_pylist()) if rules.languages else []
-    for number, (row, record) in enumerate(zip(rows, records, strict=True)):
-        row.words, row.characters = int(whole.counts[number]), len(texts[number].as_py())
-        row.answer_words = int(sum(words.counts[text] for text in row.texts[2::2]))
-        row.digest = digest(texts[number].as_py(), whole.of(number))
-        problem = conversation_problem(record["messages"]) if conversations else None
-        problem = problem or problems[number]
-        if problem is None and languages:
-            problem = language_problem(languages[number], rules.languages, rules.min_language_confidence)
-        if problem:
+    if conversations:
+        problems = [
+            conversation_problem(record["messages"]) or own for record, own in zip(records, problems, strict=True)
+        ]
+    unsure = [number for number, problem in enumerate(problems) if not problem] if rules.languages else []
+    samples = pc.utf8_slice_codeunits(column, 0, SAMPLE_CHARACTERS)
+    for number, language in zip(unsure, find_languages([samples[n].as_py() for n in unsure]), strict=True):
+        problems[number] = language_problem(language, rules.languages, rules.min_language_confidence)
+    counts, lengths = words.counts.tolist(), pc.utf8_length(column).to_pylist()
+    for number, (row, digest) in enumerate(zip(rows, digests(column, whole), strict=True)):
+        row.words, row.characters, row.digest = counts[number], lengths[number], digest
+        row.answer_words = sum(counts[text] for text in row.texts[2::2])
+        if problem := problems[number]:
             row.drop(*problem)

@@ -62,11 +62,8 @@ class Source(Section):
     @property
     def title(self) -> str:
         """What rows call their source."""
-        return (
-            self.path
-            or (self.module or "").rpartition(".")[2]
-            or ":".join(filter(None, (self.hub, self.name, self.split)))
-        )
+        on_hub = ":".join(filter(None, (self.hub, self.name, self.split)))
+        return self.path or (self.module or "").rpartition(".")[2] or on_hub
 
 
 def read_source(source: Source, role: Role, bad: list[Row]) -> Iterator[Row]:
@@ -98,7 +95,7 @@ def read_source(source: Source, role: Role, bad: list[Row]) -> Iterator[Row]:
 def _row(record: Record, role: Role, source: Source, place: str) -> Row:
     if isinstance(record, str):
         raise UserError(f"{place}: {record}")
-    row = _CONVERT[role](record, source, place)
+    row: Row = _CONVERT[role](record, source, place)
     if half := next(filter(None, map(_half_character, row.values())), ""):
         column = next((name for name, value in record.items() if _half_character(value)), "messages")
         raise UserError(f"{place}: column {column!r} has {half}")
@@ -132,9 +129,8 @@ def _hub_records(source: Source) -> Iterator[tuple[str, Record]]:
     import datasets
 
     try:
-        rows = datasets.load_dataset(
-            source.hub, source.name, split=source.split, revision=source.revision, streaming=True
-        )
+        pinned = {"split": source.split, "revision": source.revision}
+        rows = datasets.load_dataset(source.hub, source.name, **pinned, streaming=True)
         for number, record in enumerate(rows):
             yield str(number), record
     except datasets.exceptions.DatasetNotFoundError as error:
@@ -178,10 +174,8 @@ def _optional(record: Mapping[str, Any], columns: Columns, field: str, default: 
 
 
 def _document(record: Mapping[str, Any], source: Source, place: str) -> Row:
-    return {
-        "text": _text(record, source.columns.text, place),
-        "entity": _optional(record, source.columns, "entity", "", place),
-    }
+    columns = source.columns
+    return {"text": _text(record, columns.text, place), "entity": _optional(record, columns, "entity", "", place)}
 
 
 def _instruction(record: Mapping[str, Any], source: Source, place: str) -> Row:
@@ -267,13 +261,7 @@ def _answer(value: Any, choices: list[str], place: str) -> int:
     raise UserError(f"{place} is {value!r}, which is none of the choices {choices!r} nor an index into them")
 
 
-_CONVERT = {
-    "corpus": _document,
-    "general_text": _document,
-    "instructions": _instruction,
-    "general_instructions": _instruction,
-    "evaluation": _item,
-}
+_CONVERT = dict(zip(get_args(Role), (_document, _document, _instruction, _instruction, _item), strict=True))
 
 
 def text_bytes(table: pa.Table) -> int:

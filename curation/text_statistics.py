@@ -1,7 +1,8 @@
 """What can be counted in a text: the statistics that filters of web corpora put thresholds on.
 
-One compiled pass over the bytes, and one over the words for each length of run. Lines count when they have a letter
-or digit. Gopher's shares of characters in repeated runs are counted in words here.
+One compiled pass over the bytes, and one over the words, in which a run of n words is looked for only where both runs
+of n - 1 in it stand twice. Lines count when they have a letter or digit. Gopher's shares of characters in repeated runs
+are counted in words here.
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
@@ -10,7 +11,7 @@ import numba
 import numpy as np
 import pyarrow as pa
 
-from curation.decontamination import run_hashes
+from curation.near_duplicates import room
 from curation.words import IN_WORD, OPERATOR, Words, character_classes, class_of, decode, mix, text_buffers, word_hash
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")  # Gopher: two of them in any English text
@@ -19,56 +20,36 @@ CHARACTERS = (
     "alphabetic_fraction", "alphanumeric_fraction", "repeated_line_fraction", "repeated_line_character_fraction",
     "mean_word_characters", "symbols_per_word", "alphabetic_word_fraction", "bullet_line_fraction",
     "ellipsis_line_fraction", "punctuated_line_fraction", "short_line_fraction", "lines_per_word", "sentences",
-    "curly_brackets", "lorem_ipsum",
+    "curly_brackets",
 )  # fmt: skip
 TOP_RUNS, REPEATED_RUNS = (2, 3, 4), (5, 6, 7, 8, 9, 10)  # Gopher, table A1
-_STOP_HASHES = np.array([word_hash(word) for word in STOP_WORDS], np.uint32)
-_LOREM, _IPSUM = (np.uint32(word_hash(word)) for word in ("lorem", "ipsum"))
+WORDS = (
+    "stop_words", "lorem_ipsum", *(f"top_{size}gram_fraction" for size in TOP_RUNS),
+    *(f"repeated_{size}gram_fraction" for size in REPEATED_RUNS),
+)  # fmt: skip
+_WANTED = np.array([word_hash(word) for word in (*STOP_WORDS, "lorem", "ipsum")], np.uint32)
 
 
 def measure(texts: pa.Array, words: Words, names: set[str]) -> dict[str, np.ndarray]:
     """The named statistics of n texts, each of shape (n,); `words` are those of the same texts."""
     measured = {"words": words.counts.astype(np.float64)}
-    if names & {*CHARACTERS} - {"lorem_ipsum"}:
+    if names & {*CHARACTERS}:
         data, offsets = text_buffers(texts)
         table = np.zeros((len(words.counts), len(CHARACTERS)))
         _characters(data, offsets, character_classes(), table)
         measured |= dict(zip(CHARACTERS, table.T, strict=True))
-    if "stop_words" in names:
-        places = [np.isin(words.hashes, stop) for stop in _STOP_HASHES]
-        measured["stop_words"] = np.sum([_per_text(place, words) > 0 for place in places], axis=0)
-    if "lorem_ipsum" in names:
-        phrase = np.append((words.hashes[:-1] == _LOREM) & (words.hashes[1:] == _IPSUM), False)[: len(words.hashes)]
-        measured["lorem_ipsum"] = _per_text(phrase, words)
-    for size in (*TOP_RUNS, *REPEATED_RUNS):
-        name = f"{'top' if size in TOP_RUNS else 'repeated'}_{size}gram_fraction"
-        if name in names:
-            top, repeated = _runs(run_hashes(words, size), words.offsets, size)
-            measured[name] = top if size in TOP_RUNS else repeated
+    if names & {*WORDS}:
+        table = np.zeros((len(words.counts), len(WORDS)))
+        _words(words.hashes, words.offsets, _WANTED, table)
+        measured |= dict(zip(WORDS, table.T, strict=True))
     return measured
-
-
-def _per_text(places: np.ndarray, words: Words) -> np.ndarray:
-    sums = np.concatenate([[0.0], np.cumsum(places)])
-    counts: np.ndarray = sums[words.offsets[1:]] - sums[words.offsets[:-1]]
-    return counts
 
 
 @numba.njit(nogil=True, cache=True)
 def _characters(data, offsets, classes, table):  # noqa: PLR0915 - one pass over the bytes
-    longest = 1
-    for text in range(len(offsets) - 1):
-        longest = max(longest, offsets[text + 1] - offsets[text])
-    capacity = 4
-    while capacity < longest:
-        capacity *= 2
-    seen = np.zeros(capacity, np.uint64)
     for text in range(len(offsets) - 1):
         place, end = offsets[text], offsets[text + 1]
-        size = 4
-        while size < (end - place) // 2:
-            size *= 2
-        seen[:size] = 0
+        seen = np.zeros(room(1 + np.count_nonzero(data[place:end] == 10)), np.uint64)
         characters = letters = digits = spaces = tokens = lettered = symbols = sentences = curly = 0
         lines = repeated = repeated_characters = bullets = ellipses = punctuated = short = 0
         token = token_letter = False
@@ -99,15 +80,16 @@ def _characters(data, offsets, classes, table):  # noqa: PLR0915 - one pass over
                 symbols += code in (35, 0x2026) or (code == 46 and last == 46 and before == 46)
                 first = code if line_length == 0 else first
                 before, last = last, code
-                line = mix(line ^ np.uint64(code))
+                line = (line ^ np.uint64(code)) * np.uint64(0x100000001B3)
                 line_filled |= word
             line_length += code != 10 and (line_length > 0 or not space)
             if code == 10:
                 if line_filled:
                     lines += 1
-                    slot = np.int64(line & np.uint64(size - 1))
+                    line = max(mix(line), np.uint64(1))
+                    slot = line & np.uint64(len(seen) - 1)
                     while seen[slot] != 0 and seen[slot] != line:
-                        slot = (slot + 1) % size
+                        slot = (slot + np.uint64(1)) & np.uint64(len(seen) - 1)
                     repeated += seen[slot] == line
                     repeated_characters += line_length if seen[slot] == line else 0
                     seen[slot] = line
@@ -127,34 +109,48 @@ def _characters(data, offsets, classes, table):  # noqa: PLR0915 - one pass over
 
 
 @numba.njit(nogil=True, cache=True)
-def _runs(runs, offsets, size):
-    """Share of the words in the most frequent run, and in runs that stood before, of each text."""
-    longest = 4
-    for text in range(len(offsets) - 1):
-        longest = max(longest, offsets[text + 1] - offsets[text])
-    capacity = 4
-    while capacity < 2 * longest:
-        capacity *= 2
-    table, counts = np.zeros(capacity, np.uint64), np.zeros(capacity, np.int32)
-    top, repeated = np.zeros(len(offsets) - 1), np.zeros(len(offsets) - 1)
-    for text in range(len(offsets) - 1):
-        start, end = offsets[text], offsets[text + 1]
-        room = 4
-        while room < 2 * (end - start):
-            room *= 2
-        table[:room] = 0
-        counts[:room] = 0
-        best, covered, until = 0, 0, start
-        for place in range(start, end - size + 1):
-            slot = np.int64(runs[place] & np.uint64(room - 1))
-            while table[slot] != 0 and table[slot] != runs[place]:
-                slot = (slot + 1) % room
-            table[slot] = runs[place]
-            counts[slot] += 1
-            best = max(best, counts[slot])
-            if counts[slot] > 1:
-                covered += place + size - max(place, until)
-                until = place + size
-        top[text] = min(1.0, best * size / max(1, end - start)) if best > 1 else 0.0
-        repeated[text] = covered / max(1, end - start)
-    return top, repeated
+def _words(hashes, offsets, wanted, table):
+    """Which stop words there are, how often lorem stands before ipsum, and the shares of runs of 2 to 10 words."""
+    longest = (offsets[1:] - offsets[:-1]).max() if len(table) else 0
+    keys, counts = np.empty(room(longest), np.uint64), np.empty(room(longest), np.int32)
+    runs, places = np.empty(longest + 1, np.int64), np.empty(longest, np.int64)
+    for text in range(len(table)):
+        words, row = hashes[offsets[text] : offsets[text + 1]], table[text]
+        number, found = len(words), 0
+        for place in range(number):
+            for stop in range(len(STOP_WORDS)):
+                found |= (words[place] == wanted[stop]) << stop
+            row[1] += place > 0 and words[place] == wanted[-1] and words[place - 1] == wanted[-2]
+            runs[place], places[place] = words[place], place
+        for stop in range(len(STOP_WORDS)):
+            row[0] += found >> stop & 1
+        # runs: a number for the run of size - 1 words from each word on; -1 where it stands once. Those left: places.
+        runs[number], left = -1, number
+        for size in range(2, 11):
+            bits = np.uint64(room(left) - 1)
+            counts[: bits + np.uint64(1)] = 0
+            best, covered, until, count = 0, 0, 0, 0
+            for place in places[:left]:
+                if runs[place + 1] < 0:
+                    runs[place] = -1
+                    continue
+                key = np.uint64(runs[place]) << np.uint64(32) | np.uint64(runs[place + 1])
+                slot = key * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32) & bits
+                while counts[slot] > 0 and keys[slot] != key:
+                    slot = (slot + np.uint64(1)) & bits
+                keys[slot] = key
+                counts[slot] += 1
+                if counts[slot] > 1:
+                    covered += place + size - max(place, until)
+                    until = place + size
+                runs[place], places[count] = slot, place
+                count += 1
+            left = 0
+            for place in places[:count]:
+                if counts[runs[place]] > 1:
+                    best = max(best, counts[runs[place]])
+                    places[left] = place
+                    left += 1
+                else:
+                    runs[place] = -1
+            row[size] = (min(number, best * size) if size <= 4 else covered) / max(1, number)

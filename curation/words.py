@@ -7,8 +7,8 @@ lines are folded by Python first. A hash has 32 bits: one pair of different word
 # mypy: disable-error-code="no-untyped-def, assignment"
 
 import functools
-import hashlib
 import importlib
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable
@@ -38,6 +38,8 @@ OPERATORS = {
 }  # fmt: skip
 PART, IN_WORD, ALONE, OPERATOR = 0, 1, 2, 3  # what a character is; an operator: OPERATOR plus its place in OPERATORS
 SLOW, BLOCK = 255, 1024  # mark of a byte that is not letter, digit or separator of ASCII; bytes hashed at a time
+_LOWER = np.array([SLOW if chr(n) in "\t\n\v\f\r " else n + 32 * (65 <= n <= 90) for n in range(256)], np.uint8)
+FOREIGN = re.compile(r"[^\x00-\x7f]+")
 LONGEST_CACHED = 32  # bytes
 SPACES = (32, *range(9, 14), *range(28, 32), 0x85, 0x1680, 0x2028, 0x2029)  # once folded
 PRIME, BASIS = 0x100000001B3, 0xCBF29CE484222325  # FNV-1a, 64 bits (Fowler, Noll, Vo 1991)
@@ -80,10 +82,7 @@ def _fold_run(run: bytes) -> bytes:
 def _folded(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """UTF-8 bytes and offsets of a column, with all folded that is not ASCII."""
     data, offsets = text_buffers(texts)
-    filled = np.flatnonzero(np.diff(offsets))
-    highest = np.maximum.reduceat(data[: offsets[-1]], offsets[:-1][filled]) if len(filled) else filled
-    foreign = filled[highest > 127]
-    if not len(foreign):
+    if not len(foreign := _foreign(data, offsets)):
         return data, offsets
     starts, ends = _loose_runs(data, offsets[foreign], offsets[foreign + 1], settled_characters())
     behind, last = int(offsets[0]), int(offsets[-1])
@@ -97,6 +96,13 @@ def _folded(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         behind = end
     data = np.frombuffer(b"".join([*pieces, whole[behind:last]]), np.uint8)
     return data, offsets + np.cumsum(growth)[np.searchsorted(ends, offsets, side="right")]
+
+
+def _foreign(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Which texts are not ASCII."""
+    filled = np.flatnonzero(np.diff(offsets))
+    highest = np.maximum.reduceat(data[: offsets[-1]], offsets[:-1][filled]) if len(filled) else filled
+    return filled[highest > 127]
 
 
 @functools.cache
@@ -144,11 +150,18 @@ def split_words(texts: Any) -> Words:
     return Words(hashes[:count], ends)
 
 
-def digest(text: str, words: np.ndarray) -> bytes:
-    """A hash that texts share when they are equal up to case, Unicode form and spacing; `words` are its word hashes."""
-    hashed = hashlib.blake2b(words.tobytes(), digest_size=16)
-    hashed.update(text.casefold().encode().translate(None, b"\t\n\v\f\r "))
-    return hashed.digest()
+def digests(texts: pa.Array, words: Words) -> list[bytes]:
+    """A hash of each text that texts share when they are equal up to case, Unicode form and spacing.
+
+    texts: a column of large_string; `words` are those of the same texts.
+    """
+    (data, offsets), found = text_buffers(texts), np.empty((len(texts), 2), np.uint64)
+    _digests(data, offsets, np.arange(len(texts)), words.hashes, words.offsets, found)
+    foreign = _foreign(data, offsets)
+    folded = (FOREIGN.sub(lambda run: run[0].casefold(), texts[number].as_py()) for number in foreign.tolist())
+    data, offsets = text_buffers(text_column(folded))
+    _digests(data, offsets, foreign, words.hashes, words.offsets, found)
+    return [digest.tobytes() for digest in found]
 
 
 def normal_form(text: str) -> str:
@@ -216,6 +229,23 @@ def class_of(code, classes):
     if 0x20000 <= code < 0x40000:
         return np.uint8(ALONE)
     return np.uint8(PART if 0x1F000 <= code < 0x20000 or code >= 0xE0000 else IN_WORD)
+
+
+@numba.njit(nogil=True, cache=True)
+def _digests(data, offsets, numbers, hashes, bounds, found):
+    kept = np.empty((offsets[1:] - offsets[:-1]).max() + 8 if len(numbers) else 0, np.uint8)
+    for text, number in enumerate(numbers):
+        count, one, two = 0, np.uint64(BASIS), np.uint64(PRIME)
+        for place in range(offsets[text], offsets[text + 1]):
+            kept[np.uint64(count)] = _LOWER[data[np.uint64(place)]]
+            count += kept[np.uint64(count)] != SLOW
+        kept[count : count + 8] = 0
+        own = hashes[bounds[number] : bounds[number + 1]].astype(np.uint64)
+        for value in np.concatenate((kept[: count + 7 & ~7].view(np.uint64), own)):
+            one = (one ^ value) * np.uint64(0x9E3779B97F4A7C15)
+            two = (two ^ value) * np.uint64(0xC2B2AE3D27D4EB4F)
+            one, two = one ^ one >> np.uint64(32), two ^ two >> np.uint64(29)
+        found[number, 0], found[number, 1] = mix(one), mix(two)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -1,8 +1,9 @@
 import pytest
+from ftfy.badness import MOJIBAKE_CATEGORIES, is_bad
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.cleaning import clean
+from curation.cleaning import DOUBTFUL, clean
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,14 @@ def test_cleaning_twice_changes_nothing_more() -> None:
 def test_cleaning_any_text_twice_is_cleaning_it_once(text: str) -> None:
     once = clean(text)[0]
     assert clean(once)[0] == once
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.text(st.sampled_from([*"".join(MOJIBAKE_CATEGORIES.values()), *"ÂÃŒœГўВЂ aZ.\n"]), max_size=6))
+def test_all_that_is_taken_for_wrongly_decoded_is_looked_at(text: str) -> None:
+    assert DOUBTFUL.search(text) or not is_bad(text)
+
+
+def test_a_line_that_turns_bad_when_space_before_it_goes_is_repaired_too() -> None:
+    assert clean(" Ã\u00a0 la carte\nplain")[0] == clean("Ã\u00a0 la carte\nplain")[0]
+    assert clean("\n  plain\nschÃ¶n ")[0] == "plain\nschön"

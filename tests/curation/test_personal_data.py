@@ -1,8 +1,10 @@
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.personal_data import KINDS, mask_personal_data
+from curation.personal_data import KINDS, _mask, mask_personal_data
 
 
 def masked(text: str, kinds: tuple[str, ...] = tuple(KINDS)) -> str:
@@ -77,3 +79,22 @@ def test_kinds_are_counted_and_values_never_told() -> None:
 def test_masking_twice_is_masking_once(text: str) -> None:
     once = masked(text)
     assert masked(once) == once
+
+
+PIECES = [
+    *(value for cases in CASES.values() for case in cases for value in (case[0], *case[0].split(" "))),
+    *"0123456789 +-.:@()/=\n\n_aFxé\u00a0", "AKIA", "2001:db8::", "api_key", "call ", "127.", "xoxb-", "\u0663",
+]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), max_size=4))
+def test_the_fast_search_misses_nothing_that_the_expressions_find(texts: list[str]) -> None:
+    expected = []
+    for text in texts:
+        lines = _mask(text, KINDS["private_keys"], Counter()).split("\n")
+        for kind in KINDS.values():
+            lines = [line if kind is KINDS["private_keys"] else _mask(line, kind, Counter()) for line in lines]
+        expected.append("\n".join(lines))
+    found = mask_personal_data(texts, tuple(KINDS))
+    assert [found.get(place, (text, ""))[0] for place, text in enumerate(texts)] == expected

@@ -1,5 +1,7 @@
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curation.text_statistics import CHARACTERS, REPEATED_RUNS, TOP_RUNS, measure
 from curation.words import split_words
@@ -39,3 +41,21 @@ def test_a_text_does_not_depend_on_its_neighbours() -> None:
 
 def test_empty_texts_have_statistics() -> None:
     assert set(statistics("").values()) == {0.0}
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.sampled_from("abcd"), max_size=60))
+def test_runs_of_all_sizes_are_found(words: list[str]) -> None:
+    found = statistics("x y z", " ".join(words))
+    for size in (*TOP_RUNS, *REPEATED_RUNS):
+        runs = [tuple(words[place : place + size]) for place in range(len(words) - size + 1)]
+        again = [place for place, run in enumerate(runs) if run in runs[:place]]
+        covered = {place + step for place in again for step in range(size)}
+        most = max((runs.count(run) for run in runs), default=0)
+        top = min(len(words), most * size) if most > 1 else 0
+        name, counted = ("top", top) if size in TOP_RUNS else ("repeated", len(covered))
+        assert found[f"{name}_{size}gram_fraction"] == pytest.approx(counted / max(1, len(words)))
+
+
+def test_many_lines_of_a_letter_are_counted() -> None:
+    assert statistics("a\nb\nc\nd\ne\na")["repeated_line_fraction"] == pytest.approx(1 / 6)

@@ -4,6 +4,7 @@ import bisect
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import partial
 
 import ftfy
 from ftfy.badness import is_bad
@@ -40,7 +41,7 @@ def clean(text: str) -> tuple[str, str, str]:
     steps: dict[str, Callable[[str], str]] = {
         "mojibake": _fix_encoding,
         "control_characters": _remove_control,
-        "unicode_nfc": _compose,
+        "unicode_nfc": partial(unicodedata.normalize, "NFC"),
         "surrounding_space": str.strip,
     }
     if text.isascii() and not text.encode().translate(None, HARMLESS):  # four times as fast as a search
@@ -71,10 +72,6 @@ def _fix_encoding(text: str) -> str:
 
 def _remove_control(text: str) -> str:
     return CONTROL.sub("", LINE_BREAKS.sub("\n", text)) if SUSPECT.search(text) else text
-
-
-def _compose(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
 
 
 def _difference(before: str, after: str) -> str:

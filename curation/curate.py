@@ -170,21 +170,18 @@ def _common_lines(file: Path, role: str, fraction: float | None) -> dict[str, np
     """By source, hashes of the lines that at least `fraction` of its documents have; its rows follow each other."""
     if not fraction:
         return {}
-    groups = read_groups(file, RAW_TABLES[role])
+    groups = ((group, group["source"].unique().to_pylist()) for group in read_groups(file, RAW_TABLES[role]))
     parts = (
-        (source, group.filter(pc.equal(group["source"], source))["text"])
-        for group in groups
-        for source in group["source"].unique().to_pylist()
+        (source, group.filter(pc.equal(group["source"], source)) if len(sources) > 1 else group)
+        for group, sources in groups
+        for source in sources
     )
-    found = {
-        source: common_lines((_texts(column) for _, column in mine), fraction)
-        for source, mine in groupby(parts, key=itemgetter(0))
-    }
-    return {source: lines for source, lines in found.items() if len(lines)}
-
-
-def _texts(column: pa.ChunkedArray) -> pa.Array:
-    return column.cast(pa.large_string()).fill_null("").combine_chunks()
+    found = {}
+    for source, mine in groupby(parts, key=itemgetter(0)):
+        texts = (group["text"].cast(pa.large_string()).fill_null("").combine_chunks() for _, group in mine)
+        if len(lines := common_lines(texts, fraction)):
+            found[source] = lines
+    return found
 
 
 def _screen_role(file: Path, scratch: Path, rules: Rules, training: Training, running: Mapping[str, Any]) -> None:

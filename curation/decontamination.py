@@ -17,7 +17,6 @@ Words are those of curation.words: case, punctuation and spacing do not matter.
 
 # mypy: disable-error-code="no-untyped-def, assignment"
 
-import functools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -84,13 +83,8 @@ class LeakFinder:
         ]
 
     def _words(self, phrase: _Phrase) -> str:
-        words = _split_normal_form(self._parts[phrase.part][phrase.item])
+        words = normal_form(self._parts[phrase.part][phrase.item]).split()
         return " ".join(words[phrase.start : phrase.start + len(phrase.hashes)])
-
-
-@functools.lru_cache(maxsize=1000)
-def _split_normal_form(text: str) -> list[str]:
-    return normal_form(text).split()
 
 
 def _holds(text: np.ndarray, place: int, phrase: _Phrase) -> bool:
@@ -146,12 +140,16 @@ def _roll(words, offsets, size, top, hashes):
                 hashes[place - size + 1] = max(mix(value + np.uint64(size)), np.uint64(1))
 
 
-def _in_sorted(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+@numba.njit(nogil=True, cache=True)
+def _in_sorted(values, wanted):
     """Which values are among `wanted` (sorted): a table of their upper bits rules nearly all of them out at once."""
-    table = np.zeros(2**20, np.bool_)
-    table[wanted >> np.uint64(44)] = True
-    found: np.ndarray = table[values >> np.uint64(44)]
-    found[found] = np.isin(values[found], wanted)
+    table, found = np.zeros(2**20, np.bool_), np.zeros(len(values), np.bool_)
+    for value in wanted:
+        table[value >> np.uint64(44)] = True
+    for place, value in enumerate(values):
+        if table[value >> np.uint64(44)]:
+            nearest = np.searchsorted(wanted, value)
+            found[place] = nearest < len(wanted) and wanted[nearest] == value
     return found
 
 

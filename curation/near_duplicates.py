@@ -69,8 +69,7 @@ class WordStore:
 
         It is 0 where looking at an other whole was not needed to know that it is below `at_least`.
         """
-        similarities: np.ndarray = _jaccards(*self.read(np.concatenate([[text], others])), at_least)
-        return similarities
+        return np.asarray(_jaccards(*self.read(np.concatenate([[text], others])), at_least))
 
 
 def band_keys(words: Words) -> np.ndarray:

@@ -100,9 +100,8 @@ def _is_phone(match: str, before: str) -> bool:
         return 8 <= len(digits) <= 17
     if told:
         return 7 <= len(digits) <= 13
-    if GROUPED.fullmatch(number.strip()):
-        return True
-    return bool(re.match(r"\(|0[1-9]\d{0,4}[ ./-]", number)) and 9 <= len(digits) <= 12
+    local = re.match(r"\(|0[1-9]\d{0,4}[ ./-]", number) and 9 <= len(digits) <= 12
+    return bool(GROUPED.fullmatch(number.strip()) or local)
 
 
 def _is_secret(match: str, before: str) -> bool:
@@ -145,8 +144,7 @@ KINDS = {
         before=r"(?<![\w.%+\-@])", after=r"(?![\w@])",
     ),
     "ibans": Kind(
-        "IBAN", r"[A-Za-z]{2}[0-9]{2}(?:[A-Za-z0-9]{11,30}|(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?)", _is_iban
-    ),
+        "IBAN", r"[A-Za-z]{2}[0-9]{2}(?:[A-Za-z0-9]{11,30}|(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?)", _is_iban),
     "cards": Kind("CARD", r"[0-9](?:[ \-]?[0-9]){11,18}", _is_card, r"(?<![\w.\-])", r"(?![\w\-]|\.[0-9])"),
     "ip_addresses": Kind(
         "IP_ADDRESS",

@@ -75,10 +75,14 @@ def screen(table: pa.Table, rules: Rules) -> Screened:
     """Screen a group of raw rows of one role; the texts of row i are numbered as in rows[i].texts."""
     records = table.to_pylist()
     rows = [_row(record, rules.role) for record in records]
-    contents = [_contents(record) for record in records]
+    contents = [parts_of(record, system=True) for record in records]
     _repair(rows, contents, rules)
     for record, texts in zip(records, contents, strict=True):
-        _set_contents(record, texts)
+        if "text" in record:
+            record["text"] = texts[0]
+        else:
+            messages = zip(record["messages"] or (), texts, strict=True)
+            record["messages"] = [message | {"content": text} for message, text in messages]
     texts = _number_texts(rows, records)
     column = text_column(texts)
     words = split_words(column)
@@ -87,28 +91,18 @@ def screen(table: pa.Table, rules: Rules) -> Screened:
     for leak in rules.leaks.find(words):
         if leak.text in owner:
             owner[leak.text].leaks += (leak,)
-    return Screened(pa.Table.from_pylist(records, schema=table.schema), rows, words, band_keys(words))
+    if "text" in table.column_names:
+        cleaned = column.slice(0, len(rows)).cast(pa.string())
+        table = table.set_column(table.schema.get_field_index("text"), "text", cleaned)
+    else:
+        table = pa.Table.from_pylist(records, schema=table.schema)
+    return Screened(table, rows, words, band_keys(words))
 
 
 def _row(record: Record, role: str) -> Row:
-    hashed = hashlib.sha256("\n".join(_contents(record)).encode()).hexdigest()
+    hashed = hashlib.sha256("\n".join(parts_of(record, system=True)).encode()).hexdigest()
     place = (record["source"], record["location"], record["id"])
     return Row(role, *place, sys.intern(record["entity"] or ""), record.get("category") or "", hashed)
-
-
-def _contents(record: Record) -> list[str]:
-    """The texts of a row: the document, or what each message says."""
-    if "messages" in record:
-        return [message["content"] or "" for message in record["messages"] or ()]
-    return [record["text"] or ""]
-
-
-def _set_contents(record: Record, texts: Sequence[str]) -> None:
-    if "messages" in record:
-        roles = [message["role"] for message in record["messages"] or ()]
-        record["messages"] = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
-    else:
-        record["text"] = texts[0]
 
 
 def _repair(rows: Sequence[Row], contents: Sequence[list[str]], rules: Rules) -> None:
@@ -142,12 +136,11 @@ def _number_texts(rows: Sequence[Row], records: Sequence[Record]) -> list[str]:
     return texts
 
 
-def parts_of(record: Record) -> list[str]:
-    """The texts a reader would see apart: the document, or what each message but the system's says."""
-    if "messages" in record:
-        messages = record["messages"] or ()
-        return [message["content"] or "" for message in messages if message["role"] != "system"]
-    return [record["text"] or ""]
+def parts_of(record: Record, *, system: bool = False) -> list[str]:
+    """The texts a reader would see apart: the document, or what each message says, the system's only on request."""
+    if "text" in record:
+        return [record["text"] or ""]
+    return [message["content"] or "" for message in record["messages"] or () if system or message["role"] != "system"]
 
 
 def _judge(rows: Sequence[Row], records: Sequence[Record], texts: pa.Array, words: Words, rules: Rules) -> None:

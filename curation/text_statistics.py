@@ -7,6 +7,8 @@ are counted in words here.
 
 # mypy: disable-error-code="no-untyped-def, assignment"
 
+import functools
+
 import numba
 import numpy as np
 import pyarrow as pa
@@ -27,6 +29,7 @@ WORDS = (
     "stop_words", "lorem_ipsum", *(f"top_{size}gram_fraction" for size in TOP_RUNS),
     *(f"repeated_{size}gram_fraction" for size in REPEATED_RUNS),
 )  # fmt: skip
+_SPACE, _LETTER, _DIGIT, _WORD, _SIGN = 1, 2, 4, 8, 16  # what a character is, as bits
 _WANTED = np.array([word_hash(word) for word in (*STOP_WORDS, "lorem", "ipsum")], np.uint32)
 
 
@@ -36,7 +39,7 @@ def measure(texts: pa.Array, words: Words, names: set[str]) -> dict[str, np.ndar
     if names & {*CHARACTERS}:
         data, offsets = text_buffers(texts)
         table = np.zeros((len(words.counts), len(CHARACTERS)))
-        _characters(data, offsets, character_classes(), table)
+        _characters(data, offsets, _marks(), table)
         measured |= dict(zip(CHARACTERS, table.T, strict=True))
     if names & {*WORDS}:
         table = np.zeros((len(words.counts), len(WORDS)))
@@ -45,51 +48,58 @@ def measure(texts: pa.Array, words: Words, names: set[str]) -> dict[str, np.ndar
     return measured
 
 
+@functools.cache
+def _marks() -> np.ndarray:
+    """What each character of the Basic Multilingual Plane is, as bits; shape (65536,), uint8."""
+    classes, codes = character_classes(), np.arange(2**16)
+    word, digit = (classes >= IN_WORD) & (classes < OPERATOR), (codes >= 48) & (codes <= 57)
+    blank = (codes <= 32) | np.isin(codes, (0xA0, 0x3000)) | (codes >= 0x2000) & (codes <= 0x200A)
+    marks = (classes == 0) * blank * _SPACE | (word & ~digit) * _LETTER | digit * _DIGIT | word * _WORD
+    return np.asarray(marks | np.isin(codes, (35, 46, 123, 0x2026)) * _SIGN, np.uint8)
+
+
 @numba.njit(nogil=True, cache=True)
-def _characters(data, offsets, classes, table):  # noqa: PLR0915 - one pass over the bytes
+def _characters(data, offsets, marks, table):  # noqa: PLR0915 - one pass over the bytes
     for text in range(len(offsets) - 1):
         place, end = offsets[text], offsets[text + 1]
         seen = np.zeros(room(1 + np.count_nonzero(data[place:end] == 10)), np.uint64)
-        characters = letters = digits = spaces = tokens = lettered = symbols = sentences = curly = 0
+        visible = letters = digits = tokens = lettered = symbols = sentences = curly = wide = 0
         lines = repeated = repeated_characters = bullets = ellipses = punctuated = short = 0
-        token = token_letter = False
-        line, line_length, line_filled, first, last, before = np.uint64(0), 0, False, 0, 0, 0
-        while place <= end:
-            code, width = np.uint32(10), 1  # the end of a text ends a line
-            if place < end:
-                code = np.uint32(data[place])
+        line, line_found, line_start, first, last, before = np.uint64(0), np.uint8(0), -1, 0, 0, 0
+        while place <= end:  # what stands up to the next white space, and that
+            start, narrow, found, code, width = place, wide, np.uint8(0), np.uint32(10), 1
+            while place < end:
+                code, width = np.uint32(data[np.uint64(place)]), 1
                 if code >= 128:
                     code, width = decode(data, place)
-                characters += 1
-            kind = class_of(code, classes)
-            space = kind == 0 and (code <= 32 or code in (0xA0, 0x3000) or 0x2000 <= code <= 0x200A)
-            digit = 48 <= code <= 57
-            word = IN_WORD <= kind < OPERATOR
-            letters += word and not digit
-            digits += digit
-            spaces += space and place < end
-            curly += code == 123
-            if space:
-                tokens += token
-                lettered += token_letter
-                sentences += token and last in (33, 46, 63, 0x3002)
-                token = token_letter = False
-            else:
-                token = True
-                token_letter |= word and not digit
-                symbols += code in (35, 0x2026) or (code == 46 and last == 46 and before == 46)
-                first = code if line_length == 0 else first
+                beyond = np.uint8((_LETTER | _WORD) * (code >= 0x10000 and class_of(code, marks) > 0))
+                mark = marks[np.uint64(code)] if code < 0x10000 else beyond
+                if mark & _SPACE:
+                    break
+                found |= mark
+                letters, digits = letters + (mark >> 1 & 1), digits + (mark >> 2 & 1)
+                if mark & _SIGN:
+                    curly += code == 123
+                    symbols += code in (35, 0x2026) or (code == 46 and last == 46 and before == 46)
+                if line_start < 0:
+                    line_start, first = place - wide, code
                 before, last = last, code
                 line = (line ^ np.uint64(code)) * np.uint64(0x100000001B3)
-                line_filled |= word
-            line_length += code != 10 and (line_length > 0 or not space)
-            if code == 10:
-                if line_filled:
+                wide += width - 1
+                place += width
+            visible += place - start - (wide - narrow)
+            line_found |= found
+            tokens += place > start
+            lettered += found >> 1 & 1
+            sentences += place > start and last in (33, 46, 63, 0x3002)
+            if place >= end or code == 10:  # the end of a text ends a line
+                if line_found & _WORD:
                     lines += 1
                     line = max(mix(line), np.uint64(1))
                     slot = line & np.uint64(len(seen) - 1)
                     while seen[slot] != 0 and seen[slot] != line:
                         slot = (slot + np.uint64(1)) & np.uint64(len(seen) - 1)
+                    line_length = place - wide - line_start
                     repeated += seen[slot] == line
                     repeated_characters += line_length if seen[slot] == line else 0
                     seen[slot] = line
@@ -97,8 +107,10 @@ def _characters(data, offsets, classes, table):  # noqa: PLR0915 - one pass over
                     ellipses += last == 0x2026 or (last == 46 and before == 46)
                     punctuated += last in (33, 34, 46, 63, 0x3002)
                     short += line_length <= SHORT_LINE
-                line, line_length, line_filled, first, before = np.uint64(0), 0, False, 0, 0
+                line, line_found, line_start, before = np.uint64(0), np.uint8(0), -1, 0
+            wide += (width - 1) * (place < end)
             place += width
+        characters, spaces = end - offsets[text] - wide, end - offsets[text] - wide - visible
         some, per_line, per_token = max(1, characters), max(1, lines), max(1, tokens)
         row = table[text]
         row[0], row[1] = (letters + spaces) / some, (letters + spaces + digits) / some

@@ -164,11 +164,15 @@ def digests(texts: pa.Array, words: Words) -> list[bytes]:
     return [digest.tobytes() for digest in found]
 
 
+@functools.lru_cache(1000)
 def normal_form(text: str) -> str:
     """The words of one text, parted by single spaces: what split_words hashes, to be read."""
-    column = pa.array([fold(text)])
+    folded = fold(text)
     for signs, word in OPERATORS.items():
-        column = pc.replace_substring_regex(column, rf"(\d[\s)]*)[\{signs}]", rf"\1 {word} ")
+        folded = re.sub(rf"(\d[\s)]*)[\{signs}]", rf"\1 {word} ", folded, flags=re.ASCII)
+    if folded.isascii():  # to compile the expressions below takes milliseconds
+        return " ".join(re.findall("[a-z0-9]+", folded))
+    column = text_column([folded])
     column = pc.replace_substring_regex(column, f"({SPACELESS})", r" \1 ")
     return " ".join(pc.replace_substring_regex(column, r"[^\p{L}\p{M}\p{N}]+", " ")[0].as_py().split())
 

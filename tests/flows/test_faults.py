@@ -15,7 +15,7 @@ import pytest
 from tests.flows.agents import ROOT, Team, run, team
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
-STEPS, FEW_STEPS = 25, 2
+STEPS, FEW_STEPS = 20, 3
 CLOCK = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -127,7 +127,7 @@ def test_servers_and_a_database_that_are_killed_and_come_back_are_waited_for(tmp
 
 
 def test_a_store_that_is_away_for_a_while_is_asked_again(tmp_path: Path) -> None:
-    with team(tmp_path, steps=STEPS) as one:
+    with team(tmp_path, steps=FEW_STEPS) as one:
         one.start_worker("cpu-agent", "cpu")
         one.start_worker("gpu-one", "gpu")
         run_id = one.begin()
@@ -139,7 +139,7 @@ def test_a_store_that_is_away_for_a_while_is_asked_again(tmp_path: Path) -> None
         (tmp_path / "away").rename(tmp_path / "store")
         assert one.ended(run_id, 150)["state_type"] == "COMPLETED"
         assert len([line for line in one.ran() if line.startswith("train")]) == 1
-        assert_undisturbed_end(one, run_id)
+        assert_undisturbed_end(one, run_id, steps=FEW_STEPS)
 
 
 def test_a_cancelled_run_ends_its_training_and_can_be_started_again(tmp_path: Path) -> None:

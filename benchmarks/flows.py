@@ -23,6 +23,12 @@ from tests.flows.agents import Team, run, team
 
 REPETITIONS, STAGES, STEPS = 3, ("curate", "train", "register"), 2
 HANDED_BYTES = 1_500_000_000
+PLAIN = """
+import sys
+from pathlib import Path
+from flows.hand_off import hand_over
+print(hand_over(*sys.argv[1:], Path.cwd(), lambda line: None)[1])
+"""
 BIG = f"""
 stages:
   make:
@@ -68,7 +74,7 @@ def push_change(project: Path, text: str) -> str:
 
 
 def overhead(folder: Path, rows: list[Row]) -> dict[str, float]:
-    """Seconds a stage takes longer in a run of `pipeline` than the same hand-over called as a function."""
+    """Seconds a stage takes longer in a run of `pipeline` than the same hand-over as a program of its own."""
     found = []
     with team(folder, steps=STEPS) as one:
         one.start_worker("cpu-agent", "cpu")
@@ -88,11 +94,12 @@ def overhead(folder: Path, rows: list[Row]) -> dict[str, float]:
 
 def plainly(folder: Path, commit: str, repetition: int) -> float:
     """Seconds of the three hand-overs without Prefect."""
-    os.environ["RAN"] = str(folder / "ran.txt")
+    variables = {"RAN": str(folder / "ran.txt"), "PYTHONPATH": str(folder / "plain"), "DO_NOT_TRACK": "true"}
     shutil.rmtree(folder / "plain/.lmadapt", ignore_errors=True)
     began = time.perf_counter()
     for stage in STAGES:
-        _, commit = hand_over(stage, commit, f"runs/plain-{repetition}", folder / "plain", lambda line: None)
+        arguments = (stage, commit, f"runs/plain-{repetition}")
+        commit = run(folder / "plain", sys.executable, "-c", PLAIN, *arguments, **variables)
     return time.perf_counter() - began
 
 

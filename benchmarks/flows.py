@@ -6,7 +6,6 @@ On a small project of three stages with real servers (PostgreSQL, Prefect, MLflo
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from benchmarks.record import write_results
 from flows.git import git
 from flows.hand_off import hand_over
 from flows.run_stage import dvc
-from tests.flows.agents import Team, run, team
+from tests.flows.agents import Team, make_repository, run, team
 
 REPETITIONS, STAGES, STEPS = 3, ("curate", "train", "register"), 2
 HANDED_BYTES = 1_500_000_000
@@ -29,6 +28,11 @@ from pathlib import Path
 from flows.hand_off import hand_over
 print(hand_over(*sys.argv[1:], Path.cwd(), lambda line: None)[1])
 """
+LOCAL = {
+    "start": [["-c", "from flows.adapt import adapt; adapt(stages=[])"]],
+    "flow": [["-m", "flows.adapt"]],
+    "dvc": [["-m", "dvc", "repro", stage] for stage in STAGES],
+}
 BIG = f"""
 stages:
   make:
@@ -109,37 +113,35 @@ def seconds_between(begin: str, end: str) -> float:
 
 
 def local_overhead(folder: Path, rows: list[Row]) -> dict[str, float]:
-    """Seconds a stage takes longer in `python -m flows.adapt` than in `dvc repro`; and what starting Prefect takes."""
-    from tests.flows.agents import make_repository
+    """Seconds that `python -m flows.adapt` takes longer for a stage than `dvc repro STAGE`, its start apart.
 
+    Its start, of Prefect's own server above all, is what it takes for no stage at all: `start_seconds`, once a run.
+    """
     make_repository(folder, STEPS)
     project = folder / "project"
     variables = {"RAN": str(folder / "ran.txt"), "PYTHONPATH": str(project), "DO_NOT_TRACK": "true"}
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = os.environ | variables | {"PATH": path, "PREFECT_HOME": str(folder / "prefect")}
-    commands = {
-        "flow": [sys.executable, "-m", "flows.adapt"],
-        "dvc": [sys.executable, "-m", "dvc", "repro"],
+    variables |= {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PREFECT_HOME": str(folder / "prefect"),
     }
     found = []
     for repetition in range(-1, REPETITIONS):  # the first makes Prefect's database
         seconds = {}
-        for name, command in commands.items():
+        for name, programs in LOCAL.items():
             (project / "source.txt").write_text(f"{name} {repetition}")
             shutil.rmtree(project / ".lmadapt", ignore_errors=True)
             began = time.perf_counter()
-            subprocess.run(command, cwd=project, env=environment, check=True, capture_output=True)
+            for program in programs:
+                run(project, sys.executable, *program, **variables)
             seconds[name] = time.perf_counter() - began
-        note(rows, "local overhead", repetition=repetition, **seconds)
-        if repetition >= 0:
-            found.append((seconds["flow"] - seconds["dvc"]) / len(STAGES))
-    return {"local_overhead_seconds_median": statistics.median(found)}
+        found.append((seconds["flow"] - seconds["start"] - seconds["dvc"]) / len(STAGES))
+        measured = {f"{name}_seconds": value for name, value in seconds.items()}
+        note(rows, "local overhead", repetition=repetition, **measured, overhead_seconds=found[-1])
+    return {"local_overhead_seconds_median": statistics.median(found[1:])}
 
 
 def hand_off_of_a_model(folder: Path, rows: list[Row]) -> dict[str, float]:
     """Seconds from a made output to its use on another agent, over those of two plain copies of it."""
-    from tests.flows.agents import make_repository
-
     make_repository(folder, STEPS)
     project = folder / "project"
     (project / "dvc.yaml").write_text(BIG)

@@ -27,7 +27,7 @@ from flows.hand_off import check_out, commit_all, remote_commit
 from flows.run_stage import StageFailed
 
 DEFAULT_POOL = "cpu"
-POLL_SECONDS = 1.0  # between two looks at a stage's state
+POLL_SECONDS = 0.5  # between two looks at a stage's state
 EXIT_CODE = re.compile(r"failed with exit code (-?\d+)")
 LOST_WORKERS = 2  # of one stage, before the run fails
 PR_SET_PDEATHSIG = 1

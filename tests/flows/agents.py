@@ -189,7 +189,7 @@ def team(folder: Path, *, steps: int) -> Iterator[Team]:
         variables = addresses | {
             "DO_NOT_TRACK": "true",
             "PREFECT_HOME": str(folder / "prefect"),
-            "PREFECT_WORKER_QUERY_SECONDS": "2",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "RAN": str(folder / "ran.txt"),
         }

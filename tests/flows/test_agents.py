@@ -70,7 +70,7 @@ def test_a_schedule_fires_stages_run_on_their_pools_and_a_version_is_registered(
         variables = addresses | {
             "DO_NOT_TRACK": "true",
             "PREFECT_HOME": str(tmp_path / "prefect"),
-            "PREFECT_WORKER_QUERY_SECONDS": "2",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         clone = tmp_path / AGENTS["control"]

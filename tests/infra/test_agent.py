@@ -81,7 +81,7 @@ def test_told_to_end_an_agent_has_its_run_end_and_takes_no_other(tmp_path: Path)
     with servers(tmp_path / "servers") as (_, addresses):
         api = addresses["PREFECT_API_URL"]
         variables = os.environ | addresses
-        variables |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_WORKER_QUERY_SECONDS": "2"}
+        variables |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
         variables |= {"LMADAPT_PROJECT": str(project), "LMADAPT_FREE_GB": "0", "PREFECT_CLI_PROMPT": "false"}
         for command in (["-m", "prefect", "work-pool", "create", "cpu", "--type", "process"], ["slow.py"]):
             subprocess.run([sys.executable, *command], env=variables, cwd=project, check=True, capture_output=True)

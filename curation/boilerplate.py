@@ -72,7 +72,6 @@ def _line_hashes(data, places, hashes, offsets, min_characters):
             value, characters = np.uint64(1), 0
             for byte in data[start:end]:
                 value = (value ^ np.uint64(byte)) * np.uint64(0x9E3779B97F4A7C15)
-                value ^= value >> np.uint64(29)
                 characters += byte & 0xC0 != 0x80
             if characters >= min_characters:
                 hashes[line] = max(mix(value), np.uint64(1))

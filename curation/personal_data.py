@@ -45,7 +45,7 @@ class Kind:
     placeholder: str
     expression: str
     holds: Callable[[str, str], bool] = lambda match, before: True  # the match, and CONTEXT characters before it
-    before: str = r"(?<![\w.@/\-])"  # what may not stand on either side, in Python's syntax
+    before: str = r"(?<![\w.@/\-])"  # what may not stand on either side, in Python's syntax; a class first
     after: str = r"(?![\w\-@])"
 
     @cached_property
@@ -178,6 +178,7 @@ def mask_personal_data(texts: Sequence[str], kinds: Sequence[str]) -> dict[int, 
     changed: set[int] = set()
     owners = np.searchsorted(offsets, bounds[numbers], side="right") - 1
     for kind in in_lines:
+        # Lines changed before are looked at too: behind a placeholder may begin what could not behind what it replaced.
         for one in sorted({*_matching(worth, [kind]).to_pylist(), *changed}):
             masked = _mask(own[one], KINDS[kind], counts[places[owners[one]].as_py()])
             if masked != own[one]:

@@ -15,20 +15,19 @@ MIN_CHARACTERS = 12  # of a line: braces and "return" repeat everywhere
 MAX_LINES = 500_000  # counted at once
 
 
-def common_lines(groups: Iterable[pa.Array], min_fraction: float) -> np.ndarray:
+def common_lines(groups: Iterable[tuple[np.ndarray, np.ndarray]], min_fraction: float) -> np.ndarray:
     """Hashes, sorted, of the lines, without white space at their ends, that at least `min_fraction` of the texts have.
 
-    groups: texts of a source, large_string. Memory does not grow with them: lines seen too rarely so far to matter
+    groups: `line_hashes` of texts of a source. Memory does not grow with them: lines seen too rarely so far to matter
     are forgotten from time to time, which makes a count too small by at most texts x lines a text / MAX_LINES (Manku
     and Motwani 2002).
     """
     capacity = 1 << (4 * MAX_LINES - 1).bit_length()
     keys, counts = np.zeros(capacity, np.uint64), np.zeros(capacity, np.int32)
     last, number, forgotten = np.zeros(capacity, np.int64), 0, 0
-    for texts in groups:
-        hashes, offsets = line_hashes(texts)
+    for hashes, offsets in groups:
         forgotten = _count(hashes, offsets, keys, counts, last, number, forgotten, MAX_LINES)
-        number += len(texts)
+        number += len(offsets) - 1
     return np.sort(keys[counts >= max(MIN_DOCUMENTS, min_fraction * number)])
 
 

@@ -8,11 +8,11 @@ scratch tables are read once more to write those rows to the curated tables.
 import hashlib
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import track
 
-from curation.boilerplate import common_lines
+from curation.boilerplate import common_lines, line_hashes
 from curation.cleaning import clean
 from curation.decisions import (
     DOCUMENT_ROLES,
@@ -41,11 +41,11 @@ from curation.decisions import (
 )
 from curation.decontamination import LeakFinder
 from curation.difficulty import mean_surprisals
-from curation.engines import map_groups
+from curation.engines import map_groups, map_threads, start_processes
 from curation.near_duplicates import WordStore, near_duplicates
 from curation.paraphrases import find_paraphrases
 from curation.quality import item_problem
-from curation.screening import Rules, Training, parts_of, screen
+from curation.screening import Rules, Screened, Training, parts_of, screen
 from curation.splitting import heldout_entities, rank
 from curation.words import fold, split_words
 from lmadapt.records import (
@@ -54,21 +54,13 @@ from lmadapt.records import (
     RAW_TABLES,
     count_groups,
     open_table,
-    read_groups,
+    read_group,
     read_table,
     write_table,
 )
 
 STDERR = Console(stderr=True)
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
-
-
-@dataclass(frozen=True)
-class Curated:
-    """Points of the funnel, and the metrics of the stage; the tables are files."""
-
-    funnel: list[dict[str, Any]]
-    metrics: dict[str, Any]
 
 
 def curate_tables(
@@ -87,13 +79,14 @@ def curate_tables(
     max_instructions_per_category: int | None,
     max_bad_records: float,
     seed: int,
-) -> Curated:
-    """Curate the raw tables of folder `raw` into tables in `curated`.
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Curate the raw tables of folder `raw` into tables in `curated`; returns points of the funnel, and metrics.
 
     `screening` are the settings of screening.Rules that hold for every role, `running` those of engines.map_groups.
     Raises UserError when a table is missing, the corpus is empty, an id appears twice, more than the share
     `max_bad_records` of the records of a role could not be read, or nothing is left of a role.
     """
+    threads = start_processes(count_groups(raw / "corpus.parquet", RAW_TABLES["corpus"]), **running)
     items = read_table(raw / "evaluation.parquet", RAW_TABLES["evaluation"]).to_pylist()
     item_rows = screen_items(items)
     kept = [item for row, item in zip(item_rows, items, strict=True) if row.outcome != "dropped"]
@@ -105,7 +98,7 @@ def curate_tables(
         }
         for role in ROLES[:4]:
             fraction = boilerplate_fraction if role in DOCUMENT_ROLES else None
-            lines = _common_lines(raw / f"{role}.parquet", role, fraction)
+            lines = _common_lines(raw / f"{role}.parquet", role, fraction, threads)
             rules = Rules(role=role, boilerplate=lines, leaks=finders[role == "corpus"], **screening)
             _screen_role(raw / f"{role}.parquet", Path(scratch, role), rules, training, running)
         rows = [*training.rows, *item_rows]
@@ -133,11 +126,16 @@ def curate_tables(
             require_any_left(rows)
         for row in alive(rows):
             row.split = row.split or TABLE_OF[row.role]
-        _write_tables(training.rows, Path(scratch), curated)
-    alive_items = [item for row, item in zip(item_rows, items, strict=True) if row.outcome != "dropped"]
-    write_table(alive_items, CURATED_TABLES["items"], curated / "items.parquet")
-    write_table(decision_records(all_rows), CURATED_TABLES["decisions"], curated / "decisions.parquet")
-    return Curated(funnel, _metrics(all_rows, leaks, avoid, training.store))
+        kept = [item for row, item in zip(item_rows, items, strict=True) if row.outcome != "dropped"]
+        decisions = decision_records(all_rows)
+        last: list[Callable[[], Any]] = [
+            lambda: _write_tables(training.rows, Path(scratch), curated, threads),
+            lambda: write_table(kept, CURATED_TABLES["items"], curated / "items.parquet"),
+            lambda: write_table(decisions, CURATED_TABLES["decisions"], curated / "decisions.parquet"),
+            lambda: _metrics(all_rows, leaks, avoid, training.store),
+        ]
+        *_, metrics = map_threads(lambda step: step(), last, threads)
+    return funnel, metrics
 
 
 def screen_items(items: Sequence[dict[str, Any]]) -> list[Row]:
@@ -166,30 +164,43 @@ def screen_items(items: Sequence[dict[str, Any]]) -> list[Row]:
     return rows
 
 
-def _common_lines(file: Path, role: str, fraction: float | None) -> dict[str, np.ndarray]:
+def _common_lines(file: Path, role: str, fraction: float | None, threads: int) -> dict[str, np.ndarray]:
     """By source, hashes of the lines that at least `fraction` of its documents have; its rows follow each other."""
     if not fraction:
         return {}
-    groups = ((group, group["source"].unique().to_pylist()) for group in read_groups(file, RAW_TABLES[role]))
-    parts = (
-        (source, group.filter(pc.equal(group["source"], source)) if len(sources) > 1 else group)
-        for group, sources in groups
-        for source in sources
-    )
+    groups = range(count_groups(file, RAW_TABLES[role]))
+    parts = chain.from_iterable(map_threads(partial(_hashed_lines, file, role), groups, threads))
     found = {}
     for source, mine in groupby(parts, key=itemgetter(0)):
-        texts = (group["text"].cast(pa.large_string()).fill_null("").combine_chunks() for _, group in mine)
-        if len(lines := common_lines(texts, fraction)):
+        if len(lines := common_lines((hashed for _, hashed in mine), fraction)):
             found[source] = lines
     return found
 
 
+def _hashed_lines(file: Path, role: str, group: int) -> list[tuple[str, tuple[np.ndarray, np.ndarray]]]:
+    """The sources in a group of rows, and `line_hashes` of their texts."""
+    table = read_group(file, RAW_TABLES[role], group)
+    texts, sources = table["text"].cast(pa.large_string()).fill_null(""), table["source"].unique().to_pylist()
+    mine = (texts.filter(pc.equal(table["source"], source)) if len(sources) > 1 else texts for source in sources)
+    return [(source, line_hashes(own.combine_chunks())) for source, own in zip(sources, mine, strict=True)]
+
+
 def _screen_role(file: Path, scratch: Path, rules: Rules, training: Training, running: Mapping[str, Any]) -> None:
-    screened = map_groups(partial(screen, rules=rules), file, RAW_TABLES[rules.role], **running)
-    with open_table(RAW_TABLES[rules.role], scratch, compression="lz4") as write:
-        for part in track(screened, f"Screening {rules.role}", total=count_groups(file), console=STDERR):
-            write(part.table)
-            training.add(part)
+    schema = RAW_TABLES[rules.role]
+    screened = map_groups(partial(_screen, rules=rules), file, schema, scratch.parent, **running)
+    groups = count_groups(file, schema)
+    scratch.mkdir()
+    for number, part in enumerate(track(screened, f"Screening {rules.role}", total=groups, console=STDERR)):
+        (scratch / f"{number:09}").write_bytes(part.table)
+        training.add(part)
+
+
+def _screen(table: pa.Table, rules: Rules) -> Screened:
+    """The same as `screen`, the table as a compressed stream of Arrow: this work too is done where groups are."""
+    screened, sink = screen(table, rules), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as stream:
+        stream.write_table(screened.table)
+    return replace(screened, table=sink.getvalue())
 
 
 def mark_paraphrases(
@@ -197,8 +208,7 @@ def mark_paraphrases(
 ) -> None:
     """Add to the leaks of instructions and replayed ones those of their turns that are paraphrases of items."""
     for role in INSTRUCTION_ROLES:
-        groups = read_groups(scratch / role, RAW_TABLES[role])
-        own = [parts_of(record) for group in groups for record in group.to_pylist()]
+        own = [parts_of(record) for group in _read(scratch / role) for record in group.to_pylist()]
         mine = [row for row in rows if row.role == role]
         turns = [(row, text) for row, parts in zip(mine, own, strict=True) for text in parts]
         texts = [text for _, text in turns]
@@ -301,14 +311,14 @@ def _unit(row: Row) -> str:
     return row.entity or f"document {row.id}"
 
 
-def _write_tables(rows: Sequence[Row], scratch: Path, curated: Path) -> None:
+def _write_tables(rows: Sequence[Row], scratch: Path, curated: Path, threads: int) -> None:
     """Write the kept training rows, group by group, to the table of their split."""
     coming = iter(rows)
     with ExitStack() as stack:
         tables = [table for table in CURATED_TABLES if table not in ("items", "decisions")]
         write = {t: stack.enter_context(open_table(CURATED_TABLES[t], curated / f"{t}.parquet")) for t in tables}
         for role in ROLES[:4]:
-            for group in read_groups(scratch / role, RAW_TABLES[role]):
+            for group in _read(scratch / role, threads):
                 splits = pa.array([next(coming).split for _ in range(len(group))])
                 for split in filter(None, splits.unique().to_pylist()):
                     part = group.filter(pc.equal(splits, split))
@@ -316,6 +326,12 @@ def _write_tables(rows: Sequence[Row], scratch: Path, curated: Path) -> None:
                         kind = "domain" if role == "corpus" else "general"
                         part = part.append_column("group", pa.array([kind] * len(part)))
                     write[split](part)
+
+
+def _read(scratch: Path, threads: int = 1) -> Iterator[pa.Table]:
+    """The groups that were screened."""
+    files = sorted(scratch.iterdir())
+    return map_threads(lambda file: pa.ipc.open_stream(file.read_bytes()).read_all(), files, threads)
 
 
 def _metrics(rows: Sequence[Row], leaks: Mapping[str, Any], avoid: set[str], store: WordStore) -> dict[str, Any]:

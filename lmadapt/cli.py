@@ -234,7 +234,7 @@ def why(
 
     Example: `lmadapt why notes/intro.md`
     """
-    from curation.story import tell_story
+    from lmadapt.story import tell_story
 
     paths = stage_paths("curate")
     for heading, text in tell_story(document, paths["raw"], paths["curated"]):

@@ -114,11 +114,11 @@ def write_table(rows: Iterable[dict[str, Any]] | pa.Table, schema: pa.Schema, ta
 
 
 @contextmanager
-def open_table(schema: pa.Schema, target: Path, *, compression: str = "zstd") -> Iterator[Callable[[pa.Table], None]]:
+def open_table(schema: pa.Schema, target: Path) -> Iterator[Callable[[pa.Table], None]]:
     """Yield a function that appends rows to a Parquet file as a group; the file appears whole or not at all."""
     with (
         atomic_file(target) as temporary,
-        pq.ParquetWriter(temporary, schema, compression=compression, use_dictionary=_REPEATING) as writer,
+        pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=_REPEATING) as writer,
     ):
         yield lambda table: writer.write_table(table.select(schema.names).cast(schema))
 
@@ -153,9 +153,10 @@ def read_groups(source: Path, schema: pa.Schema) -> Iterator[pa.Table]:
             yield file.read_row_group(group)
 
 
-def count_groups(source: Path) -> int:
+def count_groups(source: Path, schema: pa.Schema) -> int:
     """Number of groups of rows in a Parquet table."""
-    return int(pq.read_metadata(source).num_row_groups)
+    with _open_checked(source, schema) as file:
+        return int(file.num_row_groups)
 
 
 def read_group(source: Path, schema: pa.Schema, group: int) -> pa.Table:

@@ -45,7 +45,7 @@ RUNNING = {"engine", "processes", "ray_address"}
 def curate(params: CurateParams, raw: Path, curated: Path, funnel: Path, metrics: Path) -> None:
     """Write the curated tables to `curated`, rows left after each step to `funnel`, counts to `metrics`."""
     with atomic_folder(curated) as folder:
-        outcome = curate_tables(
+        points, counts = curate_tables(
             raw,
             folder,
             screening=params.model_dump(include=SCREENING),
@@ -55,10 +55,10 @@ def curate(params: CurateParams, raw: Path, curated: Path, funnel: Path, metrics
     with atomic_file(funnel) as file, file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, ["bar", "stage", "role", "documents"], lineterminator="\n")
         writer.writeheader()
-        steps = list(dict.fromkeys(point["stage"] for point in outcome.funnel))
-        for point in outcome.funnel:  # bars are drawn in alphabetical order
+        steps = list(dict.fromkeys(point["stage"] for point in points))
+        for point in points:  # bars are drawn in alphabetical order
             writer.writerow({"bar": f"{point['role']} {steps.index(point['stage'])} {point['stage']}", **point})
-    write_json(metrics, outcome.metrics)
+    write_json(metrics, counts)
 
 
 if __name__ == "__main__":

@@ -130,11 +130,11 @@ def curate_records(records: Records, *, bad: list[dict[str, Any]] | None = None,
     with tempfile.TemporaryDirectory() as folder:
         raw, target = write_raw(records, Path(folder, "raw"), bad or []), Path(folder, "curated")
         target.mkdir()
-        outcome = curate_tables(raw, target, screening=screening, running=running, **(SETTINGS | settings))
+        funnel, metrics = curate_tables(raw, target, screening=screening, running=running, **(SETTINGS | settings))
         tables = {
             name: read_table(target / f"{name}.parquet", CURATED_TABLES[name]).to_pylist() for name in CURATED_TABLES
         }
-    return Curated(tables, outcome.funnel, outcome.metrics)
+    return Curated(tables, funnel, metrics)
 
 
 def decision(curated: Curated, name: str) -> dict[str, Any]:

@@ -16,27 +16,31 @@ def hashes(*lines: str) -> list[int]:
     return sorted(line_hashes(column(*lines))[0].tolist())
 
 
+def common(groups: list[pa.Array], min_fraction: float) -> np.ndarray:
+    return common_lines(map(line_hashes, groups), min_fraction)
+
+
 def test_a_line_counts_once_a_document_and_needs_ten_of_them() -> None:
     documents = [f"{HEADER}\ntext number {n}\n  {HEADER}\t" for n in range(10)]
     documents += [f"other text {n}" for n in range(10)]
-    assert common_lines([column(*documents)], 0.5).tolist() == hashes(HEADER)
-    assert common_lines([column(*documents)], 0.51).tolist() == []
-    assert common_lines([column(*documents[:9])], 0.5).tolist() == []
+    assert common([column(*documents)], 0.5).tolist() == hashes(HEADER)
+    assert common([column(*documents)], 0.51).tolist() == []
+    assert common([column(*documents[:9])], 0.5).tolist() == []
 
 
 def test_short_lines_are_never_boilerplate() -> None:
-    assert common_lines([column(*["return\n}\n\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"] * 20)], 0.5).tolist() == []
+    assert common([column(*["return\n}\n\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"] * 20)], 0.5).tolist() == []
 
 
 def test_groups_are_counted_together() -> None:
     groups = [column(*[HEADER] * 4), column("", *[f"a\n{HEADER}"] * 6)]
-    assert common_lines(groups, 0.9).tolist() == hashes(HEADER)
+    assert common(groups, 0.9).tolist() == hashes(HEADER)
 
 
 def test_frequent_lines_are_found_though_most_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boilerplate, "MAX_LINES", 200)
     documents = ["\n".join([HEADER, *(f"line {n} of document {m}" for n in range(20))]) for m in range(100)]
-    assert common_lines([column(*documents[:50]), column(*documents[50:])], 0.5).tolist() == hashes(HEADER)
+    assert common([column(*documents[:50]), column(*documents[50:])], 0.5).tolist() == hashes(HEADER)
 
 
 def test_removal_tells_how_many_and_leaves_other_texts_as_they_are() -> None:

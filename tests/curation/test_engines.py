@@ -37,20 +37,20 @@ def test_results_come_in_the_order_of_the_groups(
     processes: int | None, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("curation.engines.GROUPS_A_PROCESS", 1)
-    found = list(map_groups(where, file, DOCUMENT, processes=processes, **LOCAL))
+    found = list(map_groups(where, file, DOCUMENT, file.parent, processes=processes, **LOCAL))
     assert [rows for rows, _ in found] == [0, 1, 2, 3, 4]
     assert (os.getpid() in {pid for _, pid in found}) == ((processes or os.cpu_count()) == 1)
 
 
 def test_few_groups_stay_in_this_process(file: Path) -> None:
-    assert {pid for _, pid in map_groups(where, file, DOCUMENT, processes=3, **LOCAL)} == {os.getpid()}
+    assert {pid for _, pid in map_groups(where, file, DOCUMENT, file.parent, processes=3, **LOCAL)} == {os.getpid()}
 
 
 @pytest.mark.parametrize("groups_a_process", [1, 4])
 def test_an_error_in_a_group_is_raised(groups_a_process: int, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curation.engines.GROUPS_A_PROCESS", groups_a_process)
     with pytest.raises(UserError, match="0 rows"):
-        list(map_groups(fail, file, DOCUMENT, processes=2, **LOCAL))
+        list(map_groups(fail, file, DOCUMENT, file.parent, processes=2, **LOCAL))
 
 
 def sleep(table: pa.Table) -> int:
@@ -67,7 +67,7 @@ from lmadapt.records import DOCUMENT
 from tests.curation.test_engines import LOCAL, sleep
 if __name__ == "__main__":
     engines.GROUPS_A_PROCESS = 1
-    list(engines.map_groups(sleep, Path(sys.argv[1]), DOCUMENT, processes=2, **LOCAL))
+    list(engines.map_groups(sleep, Path(sys.argv[1]), DOCUMENT, Path(sys.argv[1]).parent, processes=2, **LOCAL))
 """
 
 

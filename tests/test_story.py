@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from curation.curate import curate_tables
-from curation.story import tell_story
 from lmadapt.errors import UserError
+from lmadapt.story import tell_story
 from tests.raw_tables import RUNNING, SCREENING, SETTINGS, document, prose, raw_records, write_raw
 
 

@@ -30,7 +30,7 @@ def start_processes(groups: int, *, engine: str, processes: int | None, ray_addr
     """How many processes are worth their start for so many groups; what they are forked from begins to load."""
     processes = min(processes or os.cpu_count() or 1, groups // GROUPS_A_PROCESS)
     if engine == "local" and processes > 1:
-        multiprocessing.set_forkserver_preload(["curation.screening"])
+        multiprocessing.set_forkserver_preload(["curation.warm"])
         forkserver.ensure_running()
     return processes
 

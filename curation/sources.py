@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from curation.readers import Record, read_records
@@ -262,15 +260,3 @@ def _answer(value: Any, choices: list[str], place: str) -> int:
 
 
 _CONVERT = dict(zip(get_args(Role), (_document, _document, _instruction, _instruction, _item), strict=True))
-
-
-def text_bytes(table: pa.Table) -> int:
-    """UTF-8 bytes of what is said in a raw table: documents, messages, or prompts with their choices."""
-    total = 0
-    for name in ("text", "messages", "prompt", "choices"):
-        if name in table.column_names:
-            column = table[name].combine_chunks()
-            while not pa.types.is_string(column.type):
-                column = column.field("content") if pa.types.is_struct(column.type) else column.flatten()
-            total += pc.sum(pc.binary_length(column)).as_py() or 0
-    return total

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lmadapt.errors import UserError
@@ -163,6 +164,18 @@ def read_group(source: Path, schema: pa.Schema, group: int) -> pa.Table:
     """One group of rows."""
     with _open_checked(source, schema) as file:
         return file.read_row_group(group)
+
+
+def text_bytes(table: pa.Table) -> int:
+    """UTF-8 bytes of what is said in a raw table: documents, messages, or prompts with their choices."""
+    total = 0
+    for name in ("text", "messages", "prompt", "choices"):
+        if name in table.column_names:
+            column = table[name].combine_chunks()
+            while not pa.types.is_string(column.type):
+                column = column.field("content") if pa.types.is_struct(column.type) else column.flatten()
+            total += pc.sum(pc.binary_length(column)).as_py() or 0
+    return total
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field, model_validator
 
-from curation.sources import Role, Source, module_rows, read_source, text_bytes
+from curation.sources import Role, Source, module_rows, read_source
 from lmadapt.base_model import copy_model, weights_sha256
 from lmadapt.errors import UserError
 from lmadapt.files import atomic_folder, write_json
-from lmadapt.records import BAD_RECORD, RAW_TABLES, read_groups, write_table
+from lmadapt.records import BAD_RECORD, RAW_TABLES, read_groups, text_bytes, write_table
 from lmadapt.sections import Section
 from lmadapt.stage import run
 

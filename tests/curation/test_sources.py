@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from curation.sources import Role, Source, read_source, text_bytes
+from curation.sources import Role, Source, read_source
 from lmadapt.errors import Unavailable, UserError
-from lmadapt.records import RAW_TABLES
+from lmadapt.records import RAW_TABLES, text_bytes
 
 
 @pytest.fixture(autouse=True)

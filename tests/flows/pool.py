@@ -3,6 +3,7 @@
 import queue
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ def run(folder: Path, *command: str) -> str:
 
 @dataclass
 class Pool:
-    """`control`, a clone for flows; `at_once` tells how many stages ran side by side at most."""
+    """`control`, a clone for flows; where there is a `meeting`, each stage begins when so many are there to begin."""
 
     folder: Path
     control: Path
     clones: "queue.Queue[Path]"
-    at_once: int = 0
+    meeting: threading.Barrier | None = None
 
     def push(self, **files: str) -> str:
         """New content on main of origin, by a third clone; the commit."""
@@ -65,17 +66,18 @@ def pool(folder: Path, agents: int, monkeypatch: pytest.MonkeyPatch, **files: st
         if name != "control":
             one.clones.put(folder / name)
     monkeypatch.setenv("RAN", str(folder / "ran.txt"))
-    monkeypatch.setattr(pipeline_module, "run_on_pool", on_an_agent(one, agents))
+    monkeypatch.setattr(pipeline_module, "run_on_pool", on_an_agent(one))
     yield one
 
 
-def on_an_agent(one: Pool, agents: int) -> Callable[..., str]:
+def on_an_agent(one: Pool) -> Callable[..., str]:
     """What a worker does with a stage: the hand-over in its clone, one at a time."""
 
     def run_on_pool(stage: str, pool: str, commit: str, branch: str, *rest: Any) -> str:
         clone = one.clones.get()
         try:
-            one.at_once = max(one.at_once, agents - one.clones.qsize())
+            if one.meeting:
+                one.meeting.wait(120)
             return hand_over(stage, commit, branch, clone, lambda line: None)[1]
         finally:
             one.clones.put(clone)

@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,7 +59,6 @@ def test_shared_stages_run_once_and_each_set_has_a_branch_and_a_row(one: Pool) -
     commits = sweep([{"train.rate": rate} for rate in rates], project=one.control)
     assert one.ran().count("prepare") == 1
     assert one.ran().count("evaluate") == 3
-    assert one.at_once == 2
     branches = dict(reversed(line.split()) for line in run(one.control, "git", "ls-remote", "origin").splitlines())
     for number, rate in enumerate(rates, 1):
         (branch,) = [name for name, commit in branches.items() if commit == commits[number]]
@@ -69,6 +69,12 @@ def test_shared_stages_run_once_and_each_set_has_a_branch_and_a_row(one: Pool) -
         [str(i), f"train.rate: {rate}", "HOLD", f"{10 * rate:.1f} % [0.0, 100.0]", "", "", f"`{commits[i][:12]}`"]
         for i, rate in enumerate(rates, 1)
     ]
+
+
+def test_sets_run_side_by_side(one: Pool) -> None:
+    one.meeting = threading.Barrier(2)  # a stage that is alone fails the sweep
+    sweep([{"prepare.rows": 2}, {"prepare.rows": 3}], project=one.control)
+    assert one.ran().count("evaluate") == 2
 
 
 def test_a_failed_set_is_in_the_table_and_does_not_stop_the_others(one: Pool) -> None:

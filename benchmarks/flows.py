@@ -15,10 +15,9 @@ from typing import Any
 
 from benchmarks.flows_sweep import sweep_rows
 from benchmarks.record import write_results
-from flows.git import git
 from flows.hand_off import hand_over
 from flows.run_stage import dvc
-from tests.flows.agents import Team, make_repository, run, team
+from tests.flows.agents import Team, make_repository, push, run, team
 
 REPETITIONS, STAGES, STEPS = 3, ("curate", "train", "register"), 2
 HANDED_BYTES = 1_500_000_000
@@ -69,14 +68,6 @@ def note(rows: list[Row], what: str, **measured: Any) -> None:
     print(rows[-1], file=sys.stderr, flush=True)
 
 
-def push_change(project: Path, text: str) -> str:
-    """New data on main of origin, so that all stages have to run; the commit."""
-    (project / "source.txt").write_text(text)
-    git(project, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", text)
-    git(project, "push", "-q", "origin", "HEAD:refs/heads/main")
-    return git(project, "rev-parse", "HEAD")
-
-
 def overhead(folder: Path, rows: list[Row]) -> dict[str, float]:
     """Seconds a stage takes longer in a run of `pipeline` than the same hand-over as a program of its own."""
     found = []
@@ -85,12 +76,12 @@ def overhead(folder: Path, rows: list[Row]) -> dict[str, float]:
         one.start_worker("gpu-one", "gpu")
         run(folder, "git", "clone", "-q", "-b", "main", "shared.git", "plain")
         for repetition in range(REPETITIONS):
-            push_change(folder / "project", f"flow {repetition}")
+            one.push(source_txt=f"flow {repetition}")
             ended = one.ended(one.begin(), 180)
             if ended["state_type"] != "COMPLETED":
                 raise RuntimeError(f"a run ended as {ended['state_type']}")
             flow = seconds_between(ended["start_time"], ended["end_time"])
-            plain = plainly(folder, push_change(folder / "project", f"plain {repetition}"), repetition)
+            plain = plainly(folder, one.push(source_txt=f"plain {repetition}"), repetition)
             found.append((flow - plain) / len(STAGES))
             note(rows, "overhead", flow_seconds=flow, plain_seconds=plain, overhead_seconds=found[-1])
     return {"overhead_seconds_median": statistics.median(found)}
@@ -144,12 +135,9 @@ def hand_off_of_a_model(folder: Path, rows: list[Row]) -> dict[str, float]:
     """Seconds from a made output to its use on another agent, over those of two plain copies of it."""
     make_repository(folder, STEPS)
     project = folder / "project"
-    (project / "dvc.yaml").write_text(BIG)
-    (project / ".gitignore").write_text("/big.bin\n/size.txt\n.lmadapt/\n")
-    push_change(project, "big")
+    push(project, dvc_yaml=BIG, _gitignore="/big.bin\n/size.txt\n.lmadapt/\n")
     dvc(["repro", "make"], project, lambda line: None, {})
-    git(project, "add", "dvc.lock")
-    commit = push_change(project, "made")
+    commit = push(project)
     run(folder, "git", "clone", "-q", "-b", "main", "shared.git", "other")
     began = time.perf_counter()
     dvc(["push", "--run-cache", "make"], project, lambda line: None, {})

@@ -40,11 +40,11 @@ def sweep_rows(folder: Path) -> tuple[list[Row], dict[str, float]]:
 
 def repeated(one: Team, repetition: int) -> Row:
     """The sets in turn, then side by side, both on data that no stage has seen."""
-    new_data(one, f"in turn {repetition}")
+    one.push(source_txt=f"in turn {repetition}")
     shared, prepared = completed(one, "pipeline/nightly", stages=["prepare"])
     each = {"revision": prepared, "stages": ["train"]}
     singly = [completed(one, "pipeline/nightly", params=changed, **each)[0] for changed in rates(SETS)]
-    new_data(one, f"side by side {repetition}")
+    one.push(source_txt=f"side by side {repetition}")
     before = one.ran().count("prepare")
     together, _ = completed(one, "sweep/sweep", sets=rates(SETS))
     if (times := one.ran().count("prepare") - before) != 1:
@@ -53,14 +53,6 @@ def repeated(one: Team, repetition: int) -> Row:
     found = {"in_turn_seconds": in_turn, "shared_seconds": shared, "set_seconds": singly, "sweep_seconds": together}
     size = {"sets": SETS, "workers": 2, "stage_seconds": STAGE_SECONDS, "load_15_minutes": os.getloadavg()[2]}
     return {"what": "sweep", "repetition": repetition, **found, "speedup": in_turn / together, **size}
-
-
-def new_data(one: Team, text: str) -> None:
-    """Other data on main of origin, so that nothing is restored from an earlier run."""
-    project = one.folder / "project"
-    (project / "source.txt").write_text(text)
-    git(project, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", text)
-    git(project, "push", "-q", "origin", "HEAD:refs/heads/main")
 
 
 def completed(one: Team, deployed: str, **parameters: Any) -> tuple[float, str]:

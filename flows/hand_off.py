@@ -95,15 +95,14 @@ def pulse(stage: str, branch: str, lease: str, project: Path, log: Log) -> Itera
     thread = threading.Thread(target=beats, daemon=True)
     thread.start()
     try:
-        yield taken_over
+        try:
+            yield taken_over
+        finally:
+            done.set()
+            thread.join()
     except BaseException:
-        done.set()
-        thread.join()
         beat()  # what a stage wrote when it was told to end
         raise
-    finally:
-        done.set()
-        thread.join()
 
 
 def check_out(commit: str, project: Path) -> None:

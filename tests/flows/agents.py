@@ -59,6 +59,16 @@ def run(folder: Path, *command: str, **variables: str) -> str:
     return done.stdout.strip()
 
 
+def push(project: Path, **files: str) -> str:
+    """All that is new in a clone on main of origin, after `source_txt` was written to source.txt; the commit."""
+    for name, content in files.items():
+        (project / name.replace("_", ".")).write_text(content)
+    run(project, "git", "add", "-A")
+    run(project, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "A change")
+    run(project, "git", "push", "-q", "origin", "HEAD:refs/heads/main")
+    return run(project, "git", "rev-parse", "HEAD")
+
+
 @dataclass
 class Team:
     """Servers, clones and workers in a folder; `variables` is what all of them have in their environment."""
@@ -155,13 +165,8 @@ class Team:
         return run(self.folder, "git", "--git-dir", "shared.git", "show", f"{branch}:{name}")
 
     def push(self, **files: str) -> str:
-        """New content on main (`source_txt` is source.txt), by no agent; the commit."""
-        project = self.folder / "project"
-        for name, content in files.items():
-            (project / name.replace("_", ".")).write_text(content)
-        run(project, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", ", ".join(files))
-        run(project, "git", "push", "-q", "origin", "HEAD:refs/heads/main")
-        return run(project, "git", "rev-parse", "HEAD")
+        """New content on main, by no agent; the commit."""
+        return push(self.folder / "project", **files)
 
     def power_off(self, name: str) -> None:
         """Kill -9 the worker and all it has started, at once."""
@@ -225,6 +230,4 @@ def make_repository(folder: Path, steps: int) -> None:
     run(project, *dvc, "init", "-q")
     run(project, *dvc, "config", "core.analytics", "false")
     run(project, *dvc, "remote", "add", "-q", "-d", "store", str(folder / "store"))
-    run(project, "git", "add", "-A")
-    run(project, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "A small project")
-    run(project, "git", "push", "-q", "origin", "HEAD:refs/heads/main")
+    push(project)

@@ -1,7 +1,6 @@
 """A small project with a control clone and agents, whose stages really run, without workers and their servers."""
 
 import queue
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,10 +13,7 @@ import pytest
 
 from flows import pipeline as pipeline_module
 from flows.hand_off import hand_over
-
-
-def run(folder: Path, *command: str) -> str:
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+from tests.flows.agents import push, run
 
 
 @dataclass
@@ -31,13 +27,7 @@ class Pool:
 
     def push(self, **files: str) -> str:
         """New content on main of origin, by a third clone; the commit."""
-        project = self.folder / "project"
-        for name, content in files.items():
-            (project / name.replace("_", ".")).write_text(content)
-        run(project, "git", "add", "-A")
-        run(project, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t")
-        run(project, "git", "push", "-q", "origin", "HEAD:refs/heads/main")
-        return run(project, "git", "rev-parse", "HEAD")
+        return push(self.folder / "project", **files)
 
     def ran(self) -> list[str]:
         """What stages wrote when they ran."""

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from flows.git import git
 from tests.flows.agents import Team
 
 GRAPH = """
@@ -38,12 +37,9 @@ def rates(count: int) -> list[dict[str, Any]]:
 
 def push_sleeping(one: Team, seconds: float, shared_seconds: float, failing: int = -1) -> str:
     """Make the team's project one in which all sets share `prepare` and each has its `train`; the commit of main."""
-    project = one.folder / "project"
-    (project / "dvc.yaml").write_text(GRAPH.replace("SHARED", str(shared_seconds)))
-    (project / "train.py").write_text(TRAIN.replace("SECONDS", str(seconds)).replace("FAILING", str(failing)))
-    (project / "params.yaml").write_text("train:\n  rate: 0\n")
-    (project / ".gitignore").write_text("__pycache__/\n.lmadapt/\n/data.txt\n/metrics/\n")
-    git(project, "add", "-A")
-    git(project, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "Stages that wait")
-    git(project, "push", "-q", "origin", "HEAD:refs/heads/main")
-    return git(project, "rev-parse", "HEAD")
+    return one.push(
+        dvc_yaml=GRAPH.replace("SHARED", str(shared_seconds)),
+        train_py=TRAIN.replace("SECONDS", str(seconds)).replace("FAILING", str(failing)),
+        params_yaml="train:\n  rate: 0\n",
+        _gitignore="__pycache__/\n.lmadapt/\n/data.txt\n/metrics/\n",
+    )

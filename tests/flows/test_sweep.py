@@ -6,7 +6,8 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from flows.sweep import outcome, sweep
-from tests.flows.pool import Pool, pool, run
+from tests.flows.agents import run
+from tests.flows.pool import Pool, pool
 
 PARAMS = "prepare:\n  rows: 1\ntrain:\n  rate: 1\n"
 EVALUATE = """

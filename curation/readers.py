@@ -88,8 +88,8 @@ def _csv_records(path: Path) -> Iterator[tuple[str, Record]]:
     try:
         for record in reader:
             whole = None not in record and None not in record.values()
-            problem = f"expected {len(reader.fieldnames or ())} columns, as in line 1"
-            yield str(reader.line_num), record if whole else problem
+            columns = len(reader.fieldnames or ())
+            yield str(reader.line_num), record if whole else f"expected {columns} columns, as in line 1"
     except csv.Error as error:
         raise UserError(f"{path}:{reader.reader.line_num}: no CSV: {error}") from None
 

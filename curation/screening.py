@@ -43,7 +43,7 @@ class Rules:
 class Screened:
     """A group after screening: its cleaned rows, a decision for each so far, and the words and keys of their texts."""
 
-    table: pa.Table
+    table: pa.Table  # from another process: a compressed stream of it, pa.Buffer
     rows: list[Row]
     words: Words
     keys: np.ndarray

@@ -18,9 +18,9 @@ import yaml
 
 from benchmarks.curate_corpus import Planted, jaccard, labelled_sentences, make_items, shingles, write_corpus
 from benchmarks.record import write_results
-from curation.personal_data import KINDS, mask_personal_data
-from curation.quality import FILTERS
-from lmadapt.records import BAD_RECORD, write_table
+from lmadapt.core.tables import BAD_RECORD, write_table
+from lmadapt.curation.personal_data import KINDS, mask_personal_data
+from lmadapt.curation.quality import FILTERS
 
 PROJECT = Path(__file__).parents[1]
 VENV, REQUIREMENTS = PROJECT / ".venv-peers", Path(__file__).with_name("curate-peers.txt")

@@ -13,8 +13,8 @@ from typing import Any
 
 from faker import Faker
 
-from curation.words import normal_form
-from lmadapt.records import RAW_TABLES, write_table
+from lmadapt.core.tables import RAW_TABLES, write_table
+from lmadapt.curation.word_hashes import normal_form
 
 SUFFIXES = {
     ".py", ".pyi", ".pyx", ".h", ".hpp", ".c", ".cpp", ".js", ".css", ".md", ".rst", ".txt", ".html", ".json", ".yaml",

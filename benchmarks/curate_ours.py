@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from curation.near_duplicates import WordStore, band_keys, near_duplicates
-from curation.words import split_words
+from lmadapt.curation.near_duplicates import WordStore, band_keys, near_duplicates
+from lmadapt.curation.word_hashes import split_words
 
 
 def deduplicate(corpus: str, min_jaccard: float) -> list[tuple[str, str]]:

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from benchmarks.record import write_results
-from lmadapt.environment import prepare_environment
-from lmadapt.evaluation import set_exam
-from lmadapt.models import load_bf16, load_tokenizer
-from lmadapt.records import ITEM, read_table
-from lmadapt.scoring import choose, score
+from lmadapt.core.environment import prepare_environment
+from lmadapt.core.tables import ITEM, read_table
+from lmadapt.evaluation.exam import set_exam
+from lmadapt.models.loading import load_bf16, load_tokenizer
+from lmadapt.models.log_likelihoods import choose, score
 
 TASK = {
     "task": "demo_items",

@@ -7,7 +7,7 @@ interrupted benchmark goes on. `--report` writes the results of what is there.
 
 Domain gain: bits per byte of held-out domain text, base less trained, mean over the seeds, with an interval that
 resamples documents. General change: accuracy, trained less base, by item, mean over the seeds, with an interval that
-allows for items of one cluster (lmadapt.statistics). Intervals have 90 % confidence.
+allows for items of one cluster (lmadapt.verdict.statistics). Intervals have 90 % confidence.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import machine, write_results
-from lmadapt.charts import axis
-from lmadapt.environment import prepare_environment
-from lmadapt.files import read_json, write_json
-from lmadapt.models import load_bf16, load_tokenizer
-from lmadapt.records import DOCUMENT, HELDOUT, INSTRUCTION, ITEM, read_table, write_table
-from lmadapt.scoring import choose, encode_document, encode_item, score
-from lmadapt.statistics import bootstrap_ratio, noninferiority_p, paired_change
+from lmadapt.core.environment import prepare_environment
+from lmadapt.core.files import read_json, write_json
+from lmadapt.core.tables import DOCUMENT, HELDOUT, INSTRUCTION, ITEM, read_table, write_table
+from lmadapt.models.loading import load_bf16, load_tokenizer
+from lmadapt.models.log_likelihoods import choose, encode_document, encode_item, score
+from lmadapt.report.charts import axis
+from lmadapt.verdict.statistics import bootstrap_ratio, noninferiority_p, paired_change
 from stages.pretrain import PretrainParams, pretrain
 
 LEARNING_RATE = 1e-3

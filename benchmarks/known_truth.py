@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.random import Generator
 
-from lmadapt.statistics import Array
-from lmadapt.verdict import Scored
+from lmadapt.verdict.decision import Scored
+from lmadapt.verdict.statistics import Array
 
 
 @dataclass(frozen=True)

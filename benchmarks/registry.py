@@ -18,8 +18,8 @@ from typing import Any
 import openai
 
 from benchmarks.record import write_results
-from lmadapt.environment import prepare_environment
-from lmadapt.pipeline import stage_paths
+from lmadapt.core.dvc_graph import stage_paths
+from lmadapt.core.environment import prepare_environment
 
 REPETITIONS = 5
 PORT = 8731
@@ -60,8 +60,8 @@ def main(project: Path) -> None:
 
 def registering(copy: Path) -> list[dict[str, Any]]:
     """Load, register into registries that hold nothing, and register again what is registered."""
-    from lmadapt.models import load_for_inference
-    from lmadapt.sections import load_section
+    from lmadapt.core.sections import load_section
+    from lmadapt.models.loading import load_for_inference
     from stages.register import RegisterParams, register
 
     paths = stage_paths("register", Path(__file__).parents[1] / "dvc.yaml")
@@ -85,8 +85,8 @@ def registering(copy: Path) -> list[dict[str, Any]]:
 
 def serving(temp: Path) -> list[dict[str, Any]]:
     """From starting a server to the first token of an answer, ours and the bare one in turn."""
-    from lmadapt.assembly import assembled
-    from lmadapt.registry import connect, downloaded, named_version
+    from lmadapt.registry.restore import assembled
+    from lmadapt.registry.versions import connect, downloaded, named_version
 
     name = "demo0"
     version = named_version(connect(os.environ["MLFLOW_TRACKING_URI"], temp), f"{name}@candidate")

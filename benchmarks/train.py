@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.record import write_results
-from planning.memory_model import Setting, read_shape, step_memory, total
+from lmadapt.planning.memory_model import Setting, read_shape, step_memory, total
 
 PUBLISHED = Path(__file__).parent / "published_memory.json"
 SMALL = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "vocab_size": 32000}

@@ -8,18 +8,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lmadapt.environment import prepare_environment
+from lmadapt.core.environment import prepare_environment
 
 prepare_environment(offline=True)
 
 import torch  # noqa: E402
 from transformers import TrainerCallback  # noqa: E402
 
-from lmadapt.chat import IGNORED, Encoded  # noqa: E402
-from lmadapt.models import load_bf16, load_nf4, load_tokenizer, load_unpacked_nf4  # noqa: E402
-from training.adapters import add_lora  # noqa: E402
-from training.loop import train  # noqa: E402
-from training.packing import pack  # noqa: E402
+from lmadapt.models.chat import IGNORED, Encoded  # noqa: E402
+from lmadapt.models.loading import load_bf16, load_nf4, load_tokenizer, load_unpacked_nf4  # noqa: E402
+from lmadapt.training.adapters import add_lora  # noqa: E402
+from lmadapt.training.loop import train  # noqa: E402
+from lmadapt.training.packing import pack  # noqa: E402
 
 ROW_TOKENS = 512
 ROWS_PER_STEP = 4
@@ -51,9 +51,9 @@ class Clock(TrainerCallback):
 
 def examples(project: Path, tokens: int) -> list[Any]:
     """The first examples of the demo's fine-tuning mixture, `tokens` tokens of them."""
-    from lmadapt.encoding import encode_instructions
-    from lmadapt.records import INSTRUCTION, read_table
-    from training.replay import mix_replay
+    from lmadapt.core.tables import INSTRUCTION, read_table
+    from lmadapt.training.encoding import encode_instructions
+    from lmadapt.training.replay import mix_replay
 
     tokenizer = load_tokenizer(project / "models/pretrained")
     domain, replay = (

@@ -10,7 +10,8 @@ from scipy.special import ndtri
 
 from benchmarks.known_truth import Design, draw_clusters, draw_evaluation, draw_fates, draw_pair
 from benchmarks.record import write_results
-from lmadapt.statistics import (
+from lmadapt.verdict.decision import QUESTIONS, Comparison, compare, judge
+from lmadapt.verdict.statistics import (
     accuracy_interval,
     bootstrap_ratio,
     items_needed,
@@ -18,7 +19,6 @@ from lmadapt.statistics import (
     paired_change,
     wilson_interval,
 )
-from lmadapt.verdict import QUESTIONS, Comparison, compare, judge
 
 SEED = 0
 BOOTSTRAP_REPETITIONS = 2000

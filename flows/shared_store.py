@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-CHECKPOINTS = Path(".lmadapt/checkpoints")  # FOLDER/checkpoint-STEP, as training/checkpoint_files.py writes them
+CHECKPOINTS = Path(".lmadapt/checkpoints")  # FOLDER/checkpoint-STEP, as lmadapt/training/checkpoints.py writes them
 WHOLE = "sizes.json"  # written last
 
 

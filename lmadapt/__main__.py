@@ -1,5 +1,5 @@
 """`python -m lmadapt` is `lmadapt`."""
 
-from lmadapt.cli import app
+from lmadapt.cli.app import app
 
 app(prog_name="lmadapt")

@@ -6,18 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from curation.curate import curate_tables
-from curation.personal_data import KINDS
-from curation.quality import FILTERS
-from lmadapt.files import atomic_file, atomic_folder, write_json
-from lmadapt.sections import Section
-from lmadapt.stage import run
+from lmadapt.core.files import atomic_file, atomic_folder, write_json
+from lmadapt.core.sections import Section
+from lmadapt.core.stage_runner import run
+from lmadapt.curation.curate import curate_tables
+from lmadapt.curation.personal_data import KINDS
+from lmadapt.curation.quality import FILTERS
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class CurateParams(Section):
-    """Settings of curation; sources of the thresholds: curation/quality.py, near_duplicates.py, decontamination.py."""
+    """Settings of curation; sources of the thresholds: lmadapt/curation/quality.py, near_duplicates.py, decontamination.py."""
 
     seed: int
     engine: Literal["local", "ray"]

@@ -7,18 +7,18 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from lmadapt.charts import read_funnel, read_loss_curves
-from lmadapt.dial import split_halves, turn_dial
-from lmadapt.evaluation import ABILITIES, PREDICTION, Answers, Exam, prediction_rows, set_exam, sit_exam
-from lmadapt.files import atomic_file, file_sha256, folder_sha256, read_json, write_json
-from lmadapt.links import KEPT, Link, examinee
-from lmadapt.measurement import Figures, Measured, item_rows, measure, measure_chain
-from lmadapt.models import Precision, load_tokenizer
-from lmadapt.records import HELDOUT, ITEM, read_table, write_table
-from lmadapt.report import write_report
-from lmadapt.sections import Section
-from lmadapt.stage import recorded_memory, run
-from lmadapt.summary import accuracy_rows, attribute, lost_in, summarise
+from lmadapt.core.files import atomic_file, file_sha256, folder_sha256, read_json, write_json
+from lmadapt.core.sections import Section
+from lmadapt.core.stage_runner import recorded_memory, run
+from lmadapt.core.tables import HELDOUT, ITEM, read_table, write_table
+from lmadapt.evaluation.adapter_scale import split_halves, turn_dial
+from lmadapt.evaluation.comparison import Figures, Measured, item_rows, measure, measure_chain
+from lmadapt.evaluation.exam import ABILITIES, PREDICTION, Answers, Exam, prediction_rows, set_exam, sit_exam
+from lmadapt.evaluation.figures import accuracy_rows, attribute, lost_in, summarise
+from lmadapt.evaluation.variants import KEPT, Link, examinee
+from lmadapt.models.loading import Precision, load_tokenizer
+from lmadapt.report.charts import read_funnel, read_loss_curves
+from lmadapt.report.page import write_report
 
 
 class EvaluateParams(Section):
@@ -38,7 +38,7 @@ class EvaluateParams(Section):
 
     @property
     def margins(self) -> dict[str, float]:
-        """What `lmadapt.verdict.compare` needs."""
+        """What `lmadapt.verdict.decision.compare` needs."""
         return {
             "margin": self.margin,
             "category_margin": self.category_margin,

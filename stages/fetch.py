@@ -9,13 +9,13 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field, model_validator
 
-from curation.sources import Role, Source, module_rows, read_source
-from lmadapt.base_model import copy_model, weights_sha256
-from lmadapt.errors import UserError
-from lmadapt.files import atomic_folder, write_json
-from lmadapt.records import BAD_RECORD, RAW_TABLES, read_groups, text_bytes, write_table
-from lmadapt.sections import Section
-from lmadapt.stage import run
+from lmadapt.core.errors import UserError
+from lmadapt.core.files import atomic_folder, write_json
+from lmadapt.core.sections import Section
+from lmadapt.core.stage_runner import run
+from lmadapt.core.tables import BAD_RECORD, RAW_TABLES, read_groups, text_bytes, write_table
+from lmadapt.models.base_model import copy_model, weights_sha256
+from lmadapt.sources.by_role import Role, Source, module_rows, read_source
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 

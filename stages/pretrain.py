@@ -7,19 +7,19 @@ from typing import Literal
 
 import torch
 
-from lmadapt.chat import PLAIN_TEMPLATE
-from lmadapt.encoding import encode_documents
-from lmadapt.files import atomic_folder, write_json
-from lmadapt.models import load_tokenizer, save_model
-from lmadapt.records import DOCUMENT, read_table
-from lmadapt.stage import run
-from planning.plan import check_memory
-from training.adapters import merge
-from training.devices import launch
-from training.loop import trained
-from training.params import TrainingParams
-from training.replay import replay_loss_tokens
-from training.self_replay import self_texts
+from lmadapt.core.files import atomic_folder, write_json
+from lmadapt.core.stage_runner import run
+from lmadapt.core.tables import DOCUMENT, read_table
+from lmadapt.models.chat import PLAIN_TEMPLATE
+from lmadapt.models.loading import load_tokenizer, save_model
+from lmadapt.planning.plan import check_memory
+from lmadapt.training.adapters import merge
+from lmadapt.training.distributed import launch
+from lmadapt.training.encoding import encode_documents
+from lmadapt.training.loop import trained
+from lmadapt.training.params import TrainingParams
+from lmadapt.training.replay import replay_loss_tokens
+from lmadapt.training.self_replay import self_texts
 
 log = logging.getLogger(__name__)
 

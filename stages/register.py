@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from lmadapt.base_reference import BaseReference
-from lmadapt.dvc_store import store_addresses
-from lmadapt.files import file_sha256, folder_sha256, read_json, write_json
-from lmadapt.lineage import Lineage, collect_lineage, output_md5, without_passwords
-from lmadapt.sections import Section
-from lmadapt.stage import run
-from lmadapt.standing import unchanged_standing
+from lmadapt.core.dvc_store import store_addresses
+from lmadapt.core.files import file_sha256, folder_sha256, read_json, write_json
+from lmadapt.core.sections import Section
+from lmadapt.core.stage_runner import run
+from lmadapt.provenance.lineage import Lineage, collect_lineage, output_md5, without_passwords
+from lmadapt.registry.base_reference import BaseReference
+from lmadapt.registry.standing import unchanged_standing
 
 
 class RegisterParams(Section):
@@ -53,8 +53,8 @@ def register(
     address = os.environ.get("MLFLOW_TRACKING_URI") or params.tracking_uri
     standing = unchanged_standing(address, project, params.model_name, content)
     if standing is None:
-        from lmadapt.promotion import promote
-        from lmadapt.registry import connect, find_version
+        from lmadapt.registry.promotion import promote
+        from lmadapt.registry.versions import connect, find_version
 
         client = connect(address, project)
         version = find_version(client, params.model_name, content)
@@ -79,10 +79,10 @@ def _ship(
     documents: list[Path],
 ) -> Any:
     """The version, uploaded if it is not there yet, and verified."""
-    from lmadapt.load_back import trained_logits, verify
-    from lmadapt.model_card import write_card
-    from lmadapt.registry import find_experiment, find_version, flat_tags, upload_version
-    from lmadapt.shipping import ship_adapter, ship_merged
+    from lmadapt.registry.card import write_card
+    from lmadapt.registry.export import ship_adapter, ship_merged
+    from lmadapt.registry.verify import trained_logits, verify
+    from lmadapt.registry.versions import find_experiment, find_version, flat_tags, upload_version
 
     scale = lineage["alpha_scale"]
     lineage["dvc_stores"] = without_passwords(store_addresses(Path.cwd()))

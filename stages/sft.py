@@ -5,18 +5,18 @@ from pathlib import Path
 
 from pydantic import Field
 
-from lmadapt.encoding import encode_instructions
-from lmadapt.files import atomic_folder, write_json
-from lmadapt.models import load_tokenizer, save_model
-from lmadapt.records import INSTRUCTION, read_table
-from lmadapt.stage import run
-from planning.plan import check_memory
-from training.adapters import save_adapter
-from training.devices import launch
-from training.loop import trained
-from training.params import TrainingParams
-from training.replay import replay_loss_tokens
-from training.self_replay import self_instructions
+from lmadapt.core.files import atomic_folder, write_json
+from lmadapt.core.stage_runner import run
+from lmadapt.core.tables import INSTRUCTION, read_table
+from lmadapt.models.loading import load_tokenizer, save_model
+from lmadapt.planning.plan import check_memory
+from lmadapt.training.adapters import save_adapter
+from lmadapt.training.distributed import launch
+from lmadapt.training.encoding import encode_instructions
+from lmadapt.training.loop import trained
+from lmadapt.training.params import TrainingParams
+from lmadapt.training.replay import replay_loss_tokens
+from lmadapt.training.self_replay import self_instructions
 
 
 class SftParams(TrainingParams):

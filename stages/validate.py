@@ -6,15 +6,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from curation.data_docs import Outcome, run_suites
-from curation.derived_columns import PLACE, derive, require_tokenizer
-from curation.expectations import add_own, drift_frame, make_suites
-from curation.personal_data import KINDS
-from lmadapt.errors import UserError
-from lmadapt.files import atomic_folder, read_json, write_json
-from lmadapt.models import load_tokenizer
-from lmadapt.sections import Section
-from lmadapt.stage import run
+from lmadapt.core.errors import UserError
+from lmadapt.core.files import atomic_folder, read_json, write_json
+from lmadapt.core.sections import Section
+from lmadapt.core.stage_runner import run
+from lmadapt.curation.personal_data import KINDS
+from lmadapt.models.loading import load_tokenizer
+from lmadapt.validation.data_docs import Outcome, run_suites
+from lmadapt.validation.expectations import add_own, drift_frame, make_suites
+from lmadapt.validation.measured_tables import PLACE, derive, require_tokenizer
 
 
 class ValidateParams(Section):

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from lmadapt.evaluation import PREDICTION
-from lmadapt.records import write_table
+from lmadapt.core.tables import write_table
+from lmadapt.evaluation.exam import PREDICTION
 from stages.register import RegisterParams, register
 from tests.adapter import make_adapter
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, get_peft_model
 
-from lmadapt.models import load_nf4, load_tokenizer
+from lmadapt.models.loading import load_nf4, load_tokenizer
 
 
 def make_adapter(base: Path, folder: Path, *, seed: int = 0) -> Path:

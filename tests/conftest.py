@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lmadapt.environment import prepare_environment
+from lmadapt.core.environment import prepare_environment
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny models gain nothing from threads, and tests run side by side

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 
-from lmadapt.models import load_bf16
-from lmadapt.records import HELDOUT, ITEM, write_table
+from lmadapt.core.tables import HELDOUT, ITEM, write_table
+from lmadapt.models.loading import load_bf16
 
 Row = dict[str, Any]
 ITEMS_PER_CATEGORY = 60  # a half has enough for the verdict

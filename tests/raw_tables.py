@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-
 from curation import quality
-from curation.curate import curate_tables
-from curation.derived_columns import derive
-from lmadapt.records import BAD_RECORD, CURATED_TABLES, RAW_TABLES, read_table, write_table
+
+from lmadapt.core.tables import BAD_RECORD, CURATED_TABLES, RAW_TABLES, read_table, write_table
+from lmadapt.curation.curate import curate_tables
+from lmadapt.validation.measured_tables import derive
 
 Records = dict[str, list[dict[str, Any]]]
 FILTERS = {

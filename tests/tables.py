@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from lmadapt.records import DOCUMENT, HELDOUT, INSTRUCTION, write_table
+from lmadapt.core.tables import DOCUMENT, HELDOUT, INSTRUCTION, write_table
 
 SOURCES = ("facts", "talk")  # of general data, in turn
 

@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lmadapt.chat import PLAIN_TEMPLATE
+from lmadapt.models.chat import PLAIN_TEMPLATE
 
 VOCABULARY = 500
 TEXT = [

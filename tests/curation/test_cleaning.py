@@ -3,7 +3,7 @@ from ftfy.badness import MOJIBAKE_CATEGORIES, is_bad
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.cleaning import DOUBTFUL, clean
+from lmadapt.curation.cleaning import DOUBTFUL, clean
 
 
 @pytest.mark.parametrize(

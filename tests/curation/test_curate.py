@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lmadapt.errors import UserError
+from lmadapt.core.errors import UserError
 from tests.curation.test_near_duplicates import brute_force_jaccard
 from tests.raw_tables import curate_records, decision, document, ids, instruction, item, prose, raw_records
 
@@ -190,8 +190,8 @@ def test_lengths_are_told_for_every_table(clean: Any) -> None:
 
 
 def test_processes_change_nothing(clean: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmadapt.records.GROUP_ROWS", 9)
-    monkeypatch.setattr("curation.engines.GROUPS_A_PROCESS", 1)
+    monkeypatch.setattr("lmadapt.core.tables.GROUP_ROWS", 9)
+    monkeypatch.setattr("lmadapt.curation.parallel.GROUPS_A_PROCESS", 1)
     assert curate_records(raw_records(), processes=2) == clean
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from curation.decisions import Row, bad_rows, count_rows, decision_records, require_sound
-from lmadapt.errors import UserError
+from lmadapt.core.errors import UserError
+from lmadapt.curation.decisions import Row, bad_rows, count_rows, decision_records, require_sound
 
 
 def row(name: str, role: str = "corpus") -> Row:

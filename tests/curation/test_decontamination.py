@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.decontamination import MAX_CLUSTERS, Leak, LeakFinder
-from curation.words import split_words
+from lmadapt.curation.decontamination import MAX_CLUSTERS, Leak, LeakFinder
+from lmadapt.curation.word_hashes import split_words
 from tests.raw_tables import item, prose
 
 LONG = "Which weakness lets an attacker of the system read every file outside of the web root folder"

@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from curation.difficulty import BUCKETS_BITS, mean_surprisals
-from curation.near_duplicates import WordStore
-from curation.words import split_words
+from lmadapt.curation.difficulty import BUCKETS_BITS, mean_surprisals
+from lmadapt.curation.near_duplicates import WordStore
+from lmadapt.curation.word_hashes import split_words
 
 
 def test_surprisal_is_the_mean_of_minus_log2_of_the_share_of_each_word() -> None:

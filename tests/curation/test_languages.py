@@ -1,4 +1,4 @@
-from curation.languages import find_languages, language_problem
+from lmadapt.curation.languages import find_languages, language_problem
 
 
 def test_languages_are_found_offline() -> None:

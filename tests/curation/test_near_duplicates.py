@@ -4,8 +4,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from curation.near_duplicates import KEYS, Match, WordStore, band_keys, near_duplicates
-from curation.words import normal_form, split_words
+from lmadapt.curation.near_duplicates import KEYS, Match, WordStore, band_keys, near_duplicates
+from lmadapt.curation.word_hashes import normal_form, split_words
 from tests.raw_tables import prose
 
 

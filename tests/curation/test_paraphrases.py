@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.paraphrases import find_paraphrases
-from lmadapt.errors import UserError
+from lmadapt.core.errors import UserError
+from lmadapt.curation.paraphrases import find_paraphrases
 from tests.raw_tables import curate_records, decision, instruction, item, prose, raw_records
 
 PROMPT = "Which weakness lets an attacker read memory behind the end of a buffer?"

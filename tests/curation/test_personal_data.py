@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.personal_data import KINDS, _mask, mask_personal_data
+from lmadapt.curation.personal_data import KINDS, _mask, mask_personal_data
 
 
 def masked(text: str, kinds: tuple[str, ...] = tuple(KINDS)) -> str:

@@ -3,9 +3,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curation.quality import FILTERS as PUBLISHED
-from curation.quality import conversation_problem, item_problem, text_problems
-from curation.words import split_words
+from lmadapt.curation.quality import FILTERS as PUBLISHED
+from lmadapt.curation.quality import conversation_problem, item_problem, text_problems
+from lmadapt.curation.word_hashes import split_words
 from tests.raw_tables import FILTERS, item, prose
 
 PROSE = "A buffer is read before its length is checked, and that is the problem of it."

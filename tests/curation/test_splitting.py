@@ -1,4 +1,4 @@
-from curation.splitting import heldout_entities
+from lmadapt.curation.splitting import heldout_entities
 
 NAMES = [f"e{n}" for n in range(100)]
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.text_statistics import CHARACTERS, REPEATED_RUNS, TOP_RUNS, measure
-from curation.words import split_words
+from lmadapt.curation.text_statistics import CHARACTERS, REPEATED_RUNS, TOP_RUNS, measure
+from lmadapt.curation.word_hashes import split_words
 
 NAMES = {*CHARACTERS, "stop_words", *(f"top_{n}gram_fraction" for n in TOP_RUNS)}
 NAMES |= {f"repeated_{n}gram_fraction" for n in REPEATED_RUNS}

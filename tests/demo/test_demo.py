@@ -5,9 +5,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curation.sources import module_rows
-from lmadapt.errors import UserError
-from lmadapt.records import RAW_TABLES
+from lmadapt.core.errors import UserError
+from lmadapt.core.tables import RAW_TABLES
+from lmadapt.sources.by_role import module_rows
 
 SETS = ("arithmetic", "behaviour", "conversations", "python_documentation", "weaknesses", "world_facts")
 OFFERED = [(n, role) for n in SETS for role in RAW_TABLES if hasattr(importlib.import_module(f"demo.{n}"), role)]

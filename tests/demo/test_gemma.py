@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from demo import gemma
 from demo.gemma import convert_gguf, join_parts
-from lmadapt.errors import UserError
-from lmadapt.files import file_sha256, folder_sha256
+from lmadapt.core.errors import UserError
+from lmadapt.core.files import file_sha256, folder_sha256
 from tests.demo.test_packages import make_wheel
 
 TOKENS = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁a", "ab", "▁ab"]

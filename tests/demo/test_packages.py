@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from demo.packages import unpacked
-from lmadapt.errors import Unavailable, UserError
-from lmadapt.files import file_sha256
+from lmadapt.core.errors import Unavailable, UserError
+from lmadapt.core.files import file_sha256
 
 
 def make_wheel(folder: Path, name: str, files: dict[str, str | bytes], version: str = "1.0") -> tuple[str, str]:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lmadapt.chat import Encoded
-from lmadapt.models import load_tokenizer
-from lmadapt.records import RAW_TABLES, write_table
-from planning import doctor
-from planning.doctor import Check, diagnose
+from lmadapt.core.tables import RAW_TABLES, write_table
+from lmadapt.models.chat import Encoded
+from lmadapt.models.loading import load_tokenizer
+from lmadapt.planning import doctor
+from lmadapt.planning.doctor import Check, diagnose
 from tests.tables import instruction
 
 

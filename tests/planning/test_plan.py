@@ -11,15 +11,23 @@ from typing import Any
 
 import pytest
 
-from lmadapt import stage
-from lmadapt.errors import UserError
-from lmadapt.files import write_json
-from lmadapt.recipes import list_recipes
-from lmadapt.sections import read_params
-from lmadapt.stage import recorded_memory
-from planning import memory_model
-from planning.memory_model import PARTS, Setting, read_shape, step_memory, total, trainable_parameters, training_flops
-from planning.plan import (
+from lmadapt.core import stage_runner
+from lmadapt.core.errors import UserError
+from lmadapt.core.files import write_json
+from lmadapt.core.recipes import list_recipes
+from lmadapt.core.sections import read_params
+from lmadapt.core.stage_runner import recorded_memory
+from lmadapt.planning import memory_model
+from lmadapt.planning.memory_model import (
+    PARTS,
+    Setting,
+    read_shape,
+    step_memory,
+    total,
+    trainable_parameters,
+    training_flops,
+)
+from lmadapt.planning.plan import (
     PlannedStage,
     check_memory,
     fitting_rows,
@@ -28,7 +36,7 @@ from planning.plan import (
     plan_stage,
     planning_device,
 )
-from training import labelled_head
+from lmadapt.training import labelled_head
 
 ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = json.loads((ROOT / "recipes/configs/Qwen--Qwen3-8B-Base.json").read_text())
@@ -89,9 +97,9 @@ def test_the_shape_counts_the_parameters_of_the_model_transformers_makes(tmp_pat
 
 
 def test_the_adapter_has_the_parameters_peft_makes(tmp_path: Path) -> None:
-    from lmadapt.models import load_bf16
+    from lmadapt.models.loading import load_bf16
+    from lmadapt.training.adapters import add_lora
     from tests.tiny import make_tiny_model
-    from training.adapters import add_lora
 
     folder = make_tiny_model(tmp_path / "model")
     shape = read_shape(json.loads((folder / "config.json").read_text()), "tiny")
@@ -226,7 +234,7 @@ def test_the_keys_the_plan_reads_are_keys_of_the_stages() -> None:
 def test_the_command_answers_in_three_seconds_without_torch_weights_and_network(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     program = (
-        "import sys; from lmadapt.cli import app\n"
+        "import sys; from lmadapt.cli.app import app\n"
         "try: app(sys.argv[1:])\n"
         "except SystemExit as end: assert 'torch' not in sys.modules and 'huggingface_hub' not in sys.modules; raise\n"
     )
@@ -248,7 +256,7 @@ def test_the_command_answers_in_three_seconds_without_torch_weights_and_network(
 def test_a_plan_too_large_exits_with_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
-    from lmadapt.cli import app
+    from lmadapt.cli.app import app
 
     done = CliRunner().invoke(app, ["plan", "--recipe", "8b-80gb", "--gpu", "8GB"])
     assert done.exit_code == 1
@@ -279,7 +287,7 @@ def test_planned_and_measured_memory_are_told_of_the_run_that_wrote_the_metrics(
     write_json(metrics, {"steps": 1})
     write_json(Path(".lmadapt/runs/sft.plan.json"), [1, 2, 3])
     assert recorded_memory(metrics.parent) == []
-    stage._record_run("sft", 1.0, metrics)
+    stage_runner._record_run("sft", 1.0, metrics)
     (row,) = recorded_memory(metrics.parent)
     assert (row["stage"], row["planned"]) == ("sft", [1, 2, 3])
     assert row["measured"] > 50e6

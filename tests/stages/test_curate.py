@@ -6,9 +6,9 @@ import sys
 import time
 from pathlib import Path
 
-from lmadapt.files import folder_sha256
-from lmadapt.records import CURATED_TABLES, read_table
-from lmadapt.sections import load_section
+from lmadapt.core.files import folder_sha256
+from lmadapt.core.sections import load_section
+from lmadapt.core.tables import CURATED_TABLES, read_table
 from stages.curate import CurateParams, curate
 from tests.raw_tables import RUNNING, SCREENING, SETTINGS, raw_records, write_raw
 

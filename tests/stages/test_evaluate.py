@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmadapt import evaluation, links, scoring
-from lmadapt.evaluation import PREDICTION, set_exam
-from lmadapt.models import load_bf16, load_tokenizer
-from lmadapt.records import ITEM, write_table
-from lmadapt.scoring import choose, score
+from lmadapt.core.tables import ITEM, write_table
+from lmadapt.evaluation.exam import PREDICTION, set_exam
+from lmadapt.models.loading import load_bf16, load_tokenizer
+from lmadapt.models.log_likelihoods import choose, score
 from stages.evaluate import EvaluateParams, evaluate
 from tests.planted import CATEGORIES, ITEMS_PER_CATEGORY, make_adapter, make_heldout, make_inputs, make_items, make_task
 from tests.tiny import make_tiny_model

@@ -13,11 +13,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from demo import gemma
-from lmadapt.chat import PLAIN_TEMPLATE
-from lmadapt.errors import UserError
-from lmadapt.files import folder_sha256, read_json
-from lmadapt.records import RAW_TABLES, read_table
-from lmadapt.sections import load_section
+from lmadapt.core.errors import UserError
+from lmadapt.core.files import folder_sha256, read_json
+from lmadapt.core.sections import load_section
+from lmadapt.core.tables import RAW_TABLES, read_table
+from lmadapt.models.chat import PLAIN_TEMPLATE
 from stages.fetch import FetchParams, fetch
 from tests.demo.test_packages import make_wheel
 

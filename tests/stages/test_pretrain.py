@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from lmadapt.errors import UserError
-from lmadapt.files import folder_sha256
-from lmadapt.models import load_bf16
-from lmadapt.records import DOCUMENT, write_table
+from lmadapt.core.errors import UserError
+from lmadapt.core.files import folder_sha256
+from lmadapt.core.tables import DOCUMENT, write_table
+from lmadapt.models.loading import load_bf16
+from lmadapt.training.heldout import HeldoutParams
 from stages.pretrain import PretrainParams, pretrain
 from tests.tables import write_heldout, write_texts
-from watching.heldout import HeldoutParams
 
 PARAMS: dict[str, Any] = {
     "seed": 0,

@@ -16,10 +16,10 @@ from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
-from lmadapt.errors import Unavailable, UserError
-from lmadapt.load_back import trained_logits
-from lmadapt.registry import PROMPTS
-from lmadapt.sections import load_section
+from lmadapt.core.errors import Unavailable, UserError
+from lmadapt.core.sections import load_section
+from lmadapt.registry.verify import trained_logits
+from lmadapt.registry.versions import PROMPTS
 from stages.register import RegisterParams
 from tests.adapted import REGISTER, make_adapted_project, run_register, write_evaluation
 from tests.adapter import make_adapter
@@ -139,7 +139,7 @@ def test_a_version_loads_in_a_process_without_this_project_on_its_path(project: 
 def test_logits_in_a_process_that_knows_only_the_registry_equal_the_trained_models(project: Path) -> None:
     run_register()
     program = ANSWERS + (
-        "import torch; from lmadapt.chat import encode_prompt; loaded = m.unwrap_python_model();"
+        "import torch; from lmadapt.models.chat import encode_prompt; loaded = m.unwrap_python_model();"
         f"conversations = [[dict(role='user', content=prompt)] for prompt in {PROMPTS!r}];"
         "tokens = [encode_prompt(loaded.tokenizer, one) for one in conversations];"
         "logits = [loaded.model(input_ids=torch.tensor([ids])).logits.detach() for ids in tokens];"
@@ -211,14 +211,14 @@ def test_a_version_that_loads_back_as_another_model_is_broken_and_gets_no_alias(
     def save_damaged(weights: dict[str, torch.Tensor], file: Path, **options: Any) -> None:
         save_file({name: tensor * 1.01 for name, tensor in weights.items()}, file, **options)
 
-    monkeypatch.setattr("lmadapt.shipping.save_file", save_damaged)
+    monkeypatch.setattr("lmadapt.registry.export.save_file", save_damaged)
     difference = "its logits differ: .* Greatest absolute difference: [0-9.]+"
     with pytest.raises(UserError, match=f"tiny version 1 is not the model that was trained: {difference}"):
         run_register()
     assert client(project).get_model_version("tiny", "1").tags["status"] == "broken"
     assert client(project).get_registered_model("tiny").aliases == {}
     assert not Path("metrics/register.json").exists()
-    monkeypatch.setattr("lmadapt.shipping.save_file", save_file)
+    monkeypatch.setattr("lmadapt.registry.export.save_file", save_file)
     assert run_register()["version"] == 2
 
 
@@ -229,7 +229,7 @@ def test_a_version_whose_check_was_interrupted_is_checked_by_the_next_run(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("lmadapt.load_back.verify", interrupt)
+        patch.setattr("lmadapt.registry.verify.verify", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run_register()
     assert client(project).get_registered_model("tiny").aliases == {}

@@ -11,17 +11,17 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from watching import callbacks
 
-from lmadapt.errors import UserError
-from lmadapt.files import file_sha256, folder_sha256
-from lmadapt.models import load_bf16, load_for_inference, load_nf4
-from lmadapt.records import INSTRUCTION, write_table
-from lmadapt.shipping import ship_adapter, ship_merged
+from lmadapt.core.errors import UserError
+from lmadapt.core.files import file_sha256, folder_sha256
+from lmadapt.core.tables import INSTRUCTION, write_table
+from lmadapt.models.loading import load_bf16, load_for_inference, load_nf4
+from lmadapt.registry.export import ship_adapter, ship_merged
+from lmadapt.training.checkpoints import fingerprint
+from lmadapt.training.heldout import HeldoutParams
 from stages.sft import SftParams, sft
 from tests.tables import instruction, write_heldout, write_instructions
-from training.checkpoint_files import fingerprint
-from watching import callbacks
-from watching.heldout import HeldoutParams
 
 PARAMS: dict[str, Any] = {
     "seed": 0,

@@ -10,9 +10,9 @@ import pytest
 from ruamel.yaml import YAML
 
 import stages.validate
-from curation.expectations import make_suites
-from lmadapt.errors import UserError
-from lmadapt.sections import load_section
+from lmadapt.core.errors import UserError
+from lmadapt.core.sections import load_section
+from lmadapt.validation.expectations import make_suites
 from stages.validate import ValidateParams, validate
 from tests.raw_tables import Records, curate_records, judgeable_records, write_curated
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from peft import PeftModel
 
-from lmadapt.errors import UserError
-from lmadapt.files import folder_sha256
-from lmadapt.models import load_bf16, load_nf4
-from training.adapters import add_lora, merge, save_adapter
+from lmadapt.core.errors import UserError
+from lmadapt.core.files import folder_sha256
+from lmadapt.models.loading import load_bf16, load_nf4
+from lmadapt.training.adapters import add_lora, merge, save_adapter
 
 SAMPLE = torch.arange(10, 60)
 
@@ -58,8 +58,8 @@ def test_a_saved_adapter_loads_to_equal_logits_and_names_no_path(tiny_model: Pat
 
 def test_adapter_files_do_not_depend_on_the_hash_seed(tiny_model: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from training.adapters import add_lora, save_adapter;"
-        "from lmadapt.models import load_bf16; out = Path(sys.argv[2]); out.mkdir();"
+        "import sys; from pathlib import Path; from lmadapt.training.adapters import add_lora, save_adapter;"
+        "from lmadapt.models.loading import load_bf16; out = Path(sys.argv[2]); out.mkdir();"
         "save_adapter(add_lora(load_bf16(Path(sys.argv[1])), rank=2, alpha=4, seed=0), out, base_name='pretrained')"
     )
     arguments = [sys.executable, "-c", code, str(tiny_model), str(tmp_path / "other")]

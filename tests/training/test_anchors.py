@@ -8,11 +8,11 @@ import pytest
 import torch
 from peft import PeftModel
 
-from lmadapt.chat import IGNORED, Encoded
-from lmadapt.errors import UserError
-from lmadapt.models import load_bf16
-from training.adapters import add_lora
-from training.anchors import (
+from lmadapt.core.errors import UserError
+from lmadapt.models.chat import IGNORED, Encoded
+from lmadapt.models.loading import load_bf16
+from lmadapt.training.adapters import add_lora
+from lmadapt.training.anchors import (
     KlDivergence,
     KlToBase,
     KlTokens,
@@ -22,8 +22,8 @@ from training.anchors import (
     diagonal_fisher,
     trainable,
 )
-from training.loop import train
-from training.packing import DOMAIN, REPLAY, Row, pack
+from lmadapt.training.loop import train
+from lmadapt.training.packing import DOMAIN, REPLAY, Row, pack
 
 LN3 = math.log(3.0)
 
@@ -114,7 +114,7 @@ def test_kl_in_chunks_equals_kl_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     hidden, base, weight = torch.randn(7, 4), torch.randn(7, 4), torch.randn(11, 4)
     results = []
     for elements in (11 * 100, 11 * 2):
-        monkeypatch.setattr("training.anchors.KL_CHUNK_ELEMENTS", elements)
+        monkeypatch.setattr("lmadapt.training.anchors.KL_CHUNK_ELEMENTS", elements)
         leaf = hidden.clone().requires_grad_()
         total = KlDivergence.apply(leaf, base, weight)
         total.backward()

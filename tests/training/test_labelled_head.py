@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from lmadapt.chat import IGNORED
-from training import labelled_head as module
-from training.labelled_head import labelled_head, labelled_loss
+from lmadapt.models.chat import IGNORED
+from lmadapt.training import labelled_head as module
+from lmadapt.training.labelled_head import labelled_head, labelled_loss
 
 B, L, H, V = 2, 9, 16, 50
 

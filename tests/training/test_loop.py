@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
-
-from lmadapt.chat import IGNORED, Encoded
-from lmadapt.errors import Interrupted, UserError
-from lmadapt.models import load_bf16, load_nf4, load_unpacked_nf4
-from training import loop
-from training.adapters import add_lora
-from training.loop import Outcome, lr_factor, train, trained
-from training.packing import DOMAIN, REPLAY, Row, pack
-from training.params import TrainingParams
-from training.replay import mix_replay
 from watching import callbacks
+
+from lmadapt.core.errors import Interrupted, UserError
+from lmadapt.models.chat import IGNORED, Encoded
+from lmadapt.models.loading import load_bf16, load_nf4, load_unpacked_nf4
+from lmadapt.training import loop
+from lmadapt.training.adapters import add_lora
+from lmadapt.training.loop import Outcome, lr_factor, train, trained
+from lmadapt.training.packing import DOMAIN, REPLAY, Row, pack
+from lmadapt.training.params import TrainingParams
+from lmadapt.training.replay import mix_replay
 
 SETTINGS: dict[str, Any] = {
     "rows_per_step": 2,

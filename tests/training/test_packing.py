@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from lmadapt.chat import IGNORED, Encoded
+from lmadapt.models.chat import IGNORED, Encoded
+from lmadapt.training.packing import DOMAIN, LOOK_AHEAD, REPLAY, Row, pack, split_document
 from tests.tiny import make_tiny_model
-from training.packing import DOMAIN, LOOK_AHEAD, REPLAY, Row, pack, split_document
 
 
 def _example(*tokens: int) -> Encoded:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmadapt.chat import IGNORED, Encoded
-from lmadapt.errors import UserError
-from training.replay import Document, Mixture, mix_replay
+from lmadapt.core.errors import UserError
+from lmadapt.models.chat import IGNORED, Encoded
+from lmadapt.training.replay import Document, Mixture, mix_replay
 
 DOMAIN, REPLAY = 10, 99
 

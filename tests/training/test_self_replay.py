@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from lmadapt.chat import encode_conversation
-from lmadapt.models import load_tokenizer
-from training import self_replay
-from training.self_replay import KEPT, self_instructions, self_texts
+from lmadapt.models.chat import encode_conversation
+from lmadapt.models.loading import load_tokenizer
+from lmadapt.training import self_replay
+from lmadapt.training.self_replay import KEPT, self_instructions, self_texts
 
 
 def _texts(base: Path, tokens: int = 300, seed: int = 0) -> list[dict[str, Any]]:

@@ -1,0 +1,50 @@
+"""Reading what DVC stored, by its MD5, without the project: from its cache, or a remote of any kind fsspec knows."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lmadapt.core.errors import UserError
+
+
+def store_addresses(project: Path) -> list[str]:
+    """Folders that hold DVC's objects (`files/md5/…`): the project's cache, then its default remote; [] without DVC."""
+    from dvc.config import NoRemoteError
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    addresses = []
+    try:
+        repo = Repo(str(project))
+        addresses.append(str(Path(repo.cache.local.path).parent.parent))
+        remote = repo.cloud.get_remote()
+        addresses.append(remote.fs.unstrip_protocol(remote.path))
+    except (NotDvcRepoError, NoRemoteError):
+        pass
+    return addresses
+
+
+def fetch(md5: str | None, stores: Sequence[str], target: Path, only: Callable[[str], bool] = lambda _: True) -> None:
+    """Put a stored file at `target`, or below it those files of a stored folder (`….dir`) whose names pass `only`.
+
+    A link where a store is local, else a copy. Raises UserError when no store has it.
+    """
+    from fsspec.core import url_to_fs
+
+    for store in stores if md5 else ():
+        files, root = url_to_fs(store)
+        stored = f"{root.rstrip('/')}/files/md5/{md5[:2]}/{md5[2:]}"  # type: ignore[index]
+        if not files.exists(stored):
+            continue
+        if stored.endswith(".dir"):
+            for entry in json.loads(files.cat_file(stored)):
+                if only(entry["relpath"]):
+                    fetch(entry["md5"], stores, target / entry["relpath"])
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if "file" in files.protocol:
+            target.symlink_to(stored)
+        else:
+            files.get_file(stored, str(target))
+        return
+    raise UserError(f"DVC's object {md5} is in none of its stores: {', '.join(stores) or 'none is recorded'}")

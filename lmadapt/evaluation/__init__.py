@@ -1,0 +1,1 @@
+"""One exam for every model of a comparison, and the figures that follow from the answers."""

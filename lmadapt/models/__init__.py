@@ -1,0 +1,1 @@
+"""The base model: fetched, loaded, spoken to through one chat template, and asked for log-likelihoods."""

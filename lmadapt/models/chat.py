@@ -1,0 +1,141 @@
+"""Conversations as tokens: one chat template for training, evaluation and serving, and the labels it implies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmadapt.core.errors import UserError
+
+Message = dict[str, str]
+IGNORED = -100  # label of a position that carries no loss, as in torch.nn.functional.cross_entropy
+
+PLACEHOLDER = "The placeholder of an answer."  # long enough to be found again in what a template makes of it
+
+PLAIN_TEMPLATE = (
+    "{{ bos_token or '' }}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ 'Question: ' + message['content'] | trim + '\n' }}"
+    "{% elif message['role'] == 'assistant' %}{{ 'Answer: ' + message['content'] | trim + eos_token + '\n' }}"
+    "{% else %}{{ message['content'] | trim + '\n\n' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Answer:' }}{% endif %}"
+)
+"""A template of ordinary tokens, for base models: it needs no new embeddings to be learnt."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One conversation or piece of text: token ids and labels of equal length; a label is its token or IGNORED."""
+
+    input_ids: list[int]
+    labels: list[int]
+    replayed: bool = False  # general data, mixed in against forgetting
+    source: str = ""  # as the tables name it
+
+    @property
+    def loss_tokens(self) -> int:
+        """How many positions carry loss; position 0 predicts nothing and never counts."""
+        return sum(label != IGNORED for label in self.labels[1:])
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What the template makes of an answer: words it puts first, the answer after white space, what follows."""
+
+    lead: str
+    said: str
+    rest: str
+
+
+def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Token ids of the rendered conversation, up to where the assistant's own words begin.
+
+    Templates such as Qwen 3's put more than white space before an answer (an empty block of thoughts); it belongs
+    to the prompt, or it would be part of every choice that is scored.
+    """
+    text = _render(tokenizer, messages, generation_prompt=True)
+    return _tokens(tokenizer, text + _turn(tokenizer, messages, PLACEHOLDER).lead)
+
+
+def encode_choice(tokenizer: Any, messages: Sequence[Message], choice: str) -> list[int]:
+    """Token ids of `choice` as the assistant would say it after `messages`, without the end-of-turn token."""
+    return _tokens(tokenizer, _turn(tokenizer, messages, choice).said)
+
+
+def end_of_turn(tokenizer: Any) -> int:
+    """The token by which the chat template ends an answer; the end-of-text token where it has none of its own."""
+    return _end(tokenizer, _turn(tokenizer, [{"role": "user", "content": PLACEHOLDER}], PLACEHOLDER).rest)[0]
+
+
+def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
+    """Token ids of a conversation, with labels on what the assistant says and the end of each of its turns.
+
+    Prompt and completion are tokenised apart, as they are at inference, so that no token spans the border.
+    Raises UserError when nothing would be supervised or the template rewrites earlier turns.
+    """
+    input_ids: list[int] = []
+    labels: list[int] = []
+    done = ""
+    for number, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        prompt = _render(tokenizer, messages[:number], generation_prompt=True)
+        if not prompt.startswith(done):
+            raise UserError(f"the chat template rewrites earlier turns: after {done[-60:]!r} came {prompt[-120:]!r}")
+        if not (message["content"] or "").strip():
+            raise UserError(f"turn {number + 1} of the assistant is empty: there is nothing to learn from it")
+        turn = _turn(tokenizer, messages[:number], message["content"])
+        end, ending = _end(tokenizer, turn.rest)
+        context = _tokens(tokenizer, prompt[len(done) :] + turn.lead)
+        spoken = [*_tokens(tokenizer, turn.said), end]
+        input_ids += context + spoken
+        labels += [IGNORED] * len(context) + spoken
+        done = prompt + turn.lead + turn.said + ending
+    encoded = Encoded(input_ids, labels)
+    if encoded.loss_tokens == 0:
+        raise UserError(f"zero supervised tokens in a conversation with roles {[m['role'] for m in messages]}")
+    return encoded
+
+
+def _turn(tokenizer: Any, messages: Sequence[Message], content: str) -> _Turn:
+    lead = _completion(tokenizer, messages, PLACEHOLDER).partition(PLACEHOLDER)[0]
+    said = lead + content.strip()
+    completion = _completion(tokenizer, messages, content)
+    if not completion.startswith(said):
+        raise UserError(f"the chat template leaves out or rewrites the answer {content[:200]!r}: {completion[:200]!r}")
+    rest = completion[len(said) :]
+    return _Turn(lead, content.strip(), rest) if lead.strip() else _Turn("", said, rest)
+
+
+def _completion(tokenizer: Any, messages: Sequence[Message], content: str) -> str:
+    prompt = _render(tokenizer, messages, generation_prompt=True)
+    full = _render(tokenizer, [*messages, {"role": "assistant", "content": content}], generation_prompt=False)
+    if not full.startswith(prompt):
+        raise UserError(f"the chat template renders {full[:200]!r}, which does not begin with {prompt[:200]!r}")
+    return full[len(prompt) :]
+
+
+def _end(tokenizer: Any, rest: str) -> tuple[int, str]:
+    """The first special token after an answer, and the text up to its end; end-of-text where there is none."""
+    added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = added.union(tokenizer.all_special_ids)
+    ids = _tokens(tokenizer, rest)
+    place = next((index for index, token in enumerate(ids) if token in special), None)
+    if place is None and tokenizer.eos_token_id is None:
+        raise UserError(
+            f"neither the chat template nor the tokenizer of {tokenizer.name_or_path} has a token that ends an answer"
+        )
+    if place is None:
+        return int(tokenizer.eos_token_id), ""
+    text = tokenizer.decode(ids[place])
+    return ids[place], rest[: rest.index(text) + len(text)]
+
+
+def _render(tokenizer: Any, messages: Sequence[Message], *, generation_prompt: bool) -> str:
+    if not tokenizer.chat_template:
+        raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no chat template")
+    return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generation_prompt))
+
+
+def _tokens(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

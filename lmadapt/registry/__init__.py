@@ -1,0 +1,1 @@
+"""Versions in MLflow: exported, verified, promoted, restored and served."""

@@ -1,0 +1,1 @@
+"""The figures for readers: a page, charts, Markdown, a table at the terminal."""

@@ -1,0 +1,1 @@
+"""What the curated tables must be, measured and checked with Great Expectations."""

@@ -1,0 +1,1 @@
+"""May the adapted model be shipped? Pure functions of numbers: statistics, decision, remedies."""

@@ -1,0 +1,225 @@
+"""Statistics of paired, clustered evaluation items: intervals, tests against a margin, and what they can see."""
+
+import math
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.special import bdtr, chdtri, ndtri, stdtr, stdtrit
+
+from lmadapt.core.errors import UserError
+
+Interval = tuple[float, float]
+Array = NDArray[Any]
+
+POWER = 0.8  # Cohen 1988, Statistical Power Analysis: the convention
+RESAMPLES = 2000  # Efron & Tibshirani 1993: over 1,000 for percentile intervals
+MAX_FLIPPED = 12  # changed items whose 4,096 sign patterns are all tried; with more, Student's t needs no help
+
+
+@dataclass(frozen=True)
+class ClusteredMean:
+    """How precise the mean of clustered values is."""
+
+    n: int
+    clusters: int
+    standard_error: float  # cluster-robust
+    degrees_of_freedom: float  # of Student's t for that error
+    effective_n: float  # how many independent values would be as precise; at most n
+
+
+@dataclass(frozen=True)
+class PairedChange(ClusteredMean):
+    """How scores changed on items that two models answered; shares of 1, not points."""
+
+    difference: float  # mean score after minus before
+    interval: Interval
+    lost: int  # items with a lower score than before
+    gained: int
+    mcnemar_p: float  # two-sided, exact (McNemar 1947); with scores between 0 and 1 the sign test
+    better_p: float  # one-sided, against "not better"
+    worse_p: float  # one-sided, against "not worse"
+
+
+def clustered_mean(values: Array, clusters: Array) -> ClusteredMean:
+    """Precision of the mean of `values` when values of one cluster are correlated.
+
+    Standard error: CR2 (Bell & McCaffrey 2002), for a mean sqrt(sum_g u_g^2 / (1 - h_g)) / n, with u_g the sum of the
+    deviations in cluster g and h_g its share of the values; degrees of freedom by Satterthwaite (Pustejovsky & Tipton
+    2018). Effective n: n over the design effect (Kish 1965), to which one imagined cluster of mean size that changed as
+    a whole is added, as Agresti & Min 2005 add pairs. Raises UserError for fewer than two clusters.
+    """
+    groups, codes = np.unique(clusters, return_inverse=True)
+    if len(groups) < 2:
+        raise UserError(
+            f"all {len(values)} items belong to one cluster, {str(groups[0])!r}: they have no known variance"
+        )
+    n, deviations = len(values), values - values.mean()
+    shares = np.bincount(codes) / n
+    between = float(np.sum(np.bincount(codes, weights=deviations) ** 2 / (1 - shares)))
+    evenness, leverage = float(np.sum(shares**2)), shares**2 / (1 - shares)
+    freedom = 1 / (evenness + np.sum(leverage) ** 2 - np.sum(leverage**2))
+    size = n * evenness
+    design_effect = max(1.0, (between + size**2) / (float(np.sum(deviations**2)) + size))
+    return ClusteredMean(n, len(groups), float(np.sqrt(between)) / n, float(freedom), n / design_effect)
+
+
+def wilson_interval(successes: float, n: float, z: float) -> Interval:
+    """Interval of a proportion by inverting the score test (Wilson 1927); z: normal quantile, 1.645 for 90 %."""
+    share = successes / n
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+def accuracy_interval(scores: Array, clusters: Array, significance: float) -> Interval:
+    """Two-sided interval of a mean of scores from 0 to 1, at confidence 1 - 2 * `significance`.
+
+    Wilson's interval with Student's quantile at the sample size share (1 - share) / SE^2 (Korn & Graubard 1998; Dean
+    & Pagano 2015), at most n for right and wrong answers; where all clusters are equal, at the effective n.
+    """
+    share, mean = float(np.mean(scores)), clustered_mean(scores, clusters)
+    effective = share * (1 - share) / mean.standard_error**2 if mean.standard_error > 1e-9 else mean.effective_n
+    if np.isin(scores, (0, 1)).all():
+        effective = min(effective, len(scores))
+    return wilson_interval(share * effective, effective, float(stdtrit(mean.degrees_of_freedom, 1 - significance)))
+
+
+def chance_adjusted(share: float, chance: float) -> float:
+    """How much of what guessing leaves open is answered: (share - chance) / (1 - chance).
+
+    Abbott 1925; the form of Cohen's kappa 1960. Zero is guessing, negative worse. Linear in `share`, so the ends of
+    an interval are adjusted alike. Raises UserError unless 0 <= chance < 1.
+    """
+    if not 0 <= chance < 1:
+        raise UserError(f"the chance of guessing right is {chance}; expected 0 or more, and less than 1")
+    return (share - chance) / (1 - chance)
+
+
+def exact_p(differences: Array) -> tuple[float, float]:
+    """One-sided p-values against "not better" and "not worse" that hold with a handful of changed items.
+
+    Where each change is 1 or -1, McNemar's; else the sign-flip test of the mean, which is McNemar's on such changes
+    (Fisher 1935; Pitman 1937), up to MAX_FLIPPED of them. With more it adds nothing to a t test: (0, 0).
+    """
+    changed, gained = differences[differences != 0], int(np.sum(differences > 0))
+    if (np.abs(changed) == 1).all():
+        return float(bdtr(len(changed) - gained, len(changed), 0.5)), float(bdtr(gained, len(changed), 0.5))
+    if len(changed) > MAX_FLIPPED:
+        return 0.0, 0.0
+    sums = np.array(list(product((-1, 1), repeat=len(changed)))) @ np.abs(changed)
+    return float(np.mean(sums >= changed.sum() - 1e-9)), float(np.mean(sums <= changed.sum() + 1e-9))
+
+
+def null_error(mean: ClusteredMean, lost: float, gained: float, difference: float) -> float:
+    """Standard error of a mean change if the true one were `difference`; lost, gained: shares of the items.
+
+    The cluster-robust error, enlarged as Tango's (1998) variance, of shares estimated under that hypothesis, is larger
+    than the plain one; at least sqrt(|difference| (1 - |difference|) / effective n), the least of right and wrong
+    answers: few items prove nothing, even if none changed. For graded scores both are on the safe side.
+    """
+    if difference < 0:
+        lost, gained, difference = gained, lost, -difference
+    slope = lost * (1 - difference) + gained * (1 + difference) - 2 * difference
+    least, plain = difference * (1 - difference), lost + gained - (gained - lost) ** 2
+    variance = (slope + math.sqrt(max(0.0, slope**2 + 8 * lost * least))) / 2 + least
+    ratio = max(1.0, variance / plain) if plain > 0 else 1.0
+    return math.sqrt(max(mean.standard_error**2 * ratio, least / mean.effective_n))
+
+
+def difference_interval(mean: ClusteredMean, seen: float, lost: float, gained: float, significance: float) -> Interval:
+    """The true differences that no one-sided test at level `significance` rejects; see `null_error`."""
+    quantile = float(stdtrit(mean.degrees_of_freedom, 1 - significance))
+
+    def low(seen: float, lost: float, gained: float) -> float:
+        def excess(true: float) -> float:
+            return seen - true - quantile * null_error(mean, lost, gained, true)
+
+        return float(brentq(excess, -1, seen - 1e-9)) if excess(-1) > 0 else -1.0
+
+    return low(seen, lost, gained), -low(-seen, gained, lost)
+
+
+def paired_change(before: Array, after: Array, clusters: Array, significance: float) -> PairedChange:
+    """Compare scores (0 to 1) of the same items in the same order; the interval has confidence 1 - 2 * `significance`.
+
+    The one-sided p-values are the larger of two: Student's t on the cluster-robust error, which allows for items
+    that change together, and the exact test, which holds when only a handful of items change.
+    """
+    differences = after - before
+    difference, mean = float(differences.mean()), clustered_mean(differences, clusters)
+    lost, gained = int(np.sum(differences < 0)), int(np.sum(differences > 0))
+    exact_better_p, exact_worse_p = exact_p(differences)
+    return PairedChange(
+        **vars(mean),
+        difference=difference,
+        interval=difference_interval(mean, difference, lost / mean.n, gained / mean.n, significance),
+        lost=lost,
+        gained=gained,
+        mcnemar_p=min(1.0, 2 * float(bdtr(min(lost, gained), lost + gained, 0.5))),
+        better_p=max(_t_p(difference, mean.standard_error, mean.degrees_of_freedom), exact_better_p),
+        worse_p=max(_t_p(-difference, mean.standard_error, mean.degrees_of_freedom), exact_worse_p),
+    )
+
+
+def noninferiority_p(change: PairedChange, margin: float) -> float:
+    """One-sided p-value against "the score fell by `margin` or more" (Blackwelder 1982), with `null_error`."""
+    error = null_error(change, change.lost / change.n, change.gained / change.n, -margin)
+    return _t_p(change.difference + margin, error, change.degrees_of_freedom)
+
+
+def holm(p_values: ArrayLike) -> Array:
+    """Holm's step-down adjustment (Holm 1979): compare each result with the level of the whole family."""
+    p = np.asarray(p_values, float)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def minimum_detectable_effect(change: PairedChange, significance: float) -> float:
+    """The smallest true change that a one-sided test on these items would show with a power of 0.8.
+
+    (t_level + t_power) * SE (Bloom 1995), 1 / n more as items change one by one, and no less than `null_error` allows.
+    """
+    steps = float(np.sum(stdtrit(change.degrees_of_freedom, [1 - significance, POWER])))
+    return max(steps * change.standard_error + 1 / change.n, steps**2 / (change.effective_n + steps**2))
+
+
+def items_needed(change: PairedChange, effect: float, significance: float) -> int:
+    """How many items like these give a power of 0.8 to tell a change of `effect` from none (or none from a margin).
+
+    n = (z_level + z_power)^2 * variance / effect^2 (Chow, Shao & Wang 2008), 2 / |effect| more for the continuity of
+    the exact test (Casagrande, Pike & Smith 1978). The variance of one item is n * SE^2 at its upper 80 % limit, as
+    it is only estimated (Browne 1995), and at least |effect| (1 - |effect|) times the design effect.
+    """
+    size, freedom = abs(effect), change.degrees_of_freedom
+    upper = change.standard_error**2 * freedom / float(chdtri(freedom, POWER))
+    variance = change.n * max(upper, size * (1 - size) / change.effective_n)
+    return int(np.ceil(float(np.sum(ndtri([1 - significance, POWER]))) ** 2 * variance / effect**2 + 2 / size))
+
+
+def bootstrap_ratio(
+    numerators: Array, denominators: Array, clusters: Array, *, significance: float, seed: int
+) -> list[Interval]:
+    """Percentile intervals of sum(numerator) / sum(denominator), resampling whole clusters (Davison & Hinkley 1997).
+
+    numerators: (k, n), one row a quantity, all resampled alike; denominators and clusters: (n,).
+    """
+    groups, codes = np.unique(clusters, return_inverse=True)
+    totals = np.stack([np.bincount(codes, weights=row) for row in (*numerators, denominators)])
+    drawn = np.random.default_rng(seed).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), RESAMPLES)
+    sums = totals @ drawn.T.astype(float)
+    ends = np.quantile(sums[:-1] / sums[-1], [significance, 1 - significance], axis=1)
+    return [(float(low), float(high)) for low, high in ends.T]
+
+
+def _t_p(estimate: float, error: float, degrees_of_freedom: float) -> float:
+    """P(T >= estimate / error) for Student's t; 0.5 when nothing varies at zero."""
+    if error == 0:
+        return 0.5 if estimate == 0 else float(estimate < 0)
+    return float(stdtr(degrees_of_freedom, -estimate / error))

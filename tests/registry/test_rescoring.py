@@ -1,0 +1,64 @@
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from lmadapt.core.tables import ITEM, write_table
+from lmadapt.evaluation.answer_cache import AnswerCache
+from lmadapt.evaluation.exam import set_exam, sit_exam
+from lmadapt.evaluation.variants import Examinee
+from lmadapt.registry.promotion import promote
+from lmadapt.registry.rescoring import scores_on_items_of
+from lmadapt.registry.verify import load_version
+from lmadapt.registry.versions import connect, named_version
+from tests.adapted import make_adapted_project, run_register, write_evaluation, write_predictions
+
+
+def stored(objects: Path, content: bytes, suffix: str = "") -> str:
+    """Put an object into a store as DVC does; its MD5."""
+    md5 = hashlib.md5(content).hexdigest() + suffix
+    (objects / "files/md5" / md5[:2]).mkdir(parents=True, exist_ok=True)
+    (objects / "files/md5" / md5[:2] / md5[2:]).write_bytes(content)
+    return md5
+
+
+def test_a_champion_that_answered_other_items_is_put_to_those_of_the_version(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    project = make_adapted_project(tmp_path / "project", tiny_model)
+    monkeypatch.chdir(project)
+    run_register()
+    counts = {"weaknesses": ("domain", 60), "capitals": ("general", 200), "sums": ("general", 200)}
+    rows = [
+        dict.fromkeys(ITEM.names, "")
+        | {"id": f"other/{name}/{i:03}", "group": group, "category": name, "prompt": f"What is {i}?", "answer": i % 2}
+        | {"choices": [f"number {i}", f"the query {i * 7}"]}
+        for name, (group, count) in counts.items()
+        for i in range(count)
+    ]
+    write_table(rows, ITEM, tmp_path / "items.parquet")
+    md5 = stored(tmp_path / "store", (tmp_path / "items.parquet").read_bytes())
+    folder = stored(tmp_path / "store", json.dumps([{"md5": md5, "relpath": "items.parquet"}]).encode(), ".dir")
+    YAML().dump({"stages": {"curate": {"outs": [{"path": "data/curated", "md5": folder}]}}}, Path("dvc.lock"))
+    monkeypatch.setattr("stages.register.store_addresses", lambda _: [str(tmp_path / "store")])
+    write_predictions(project, domain_wrong=0, general_wrong=0, items="other")
+    write_evaluation(project, "SHIP", reason="another evaluation.")
+    registered = run_register()
+    assert (registered["version"], registered["aliases"]) == (2, ["candidate"])
+    client = connect("sqlite:///mlflow.db", project)
+    version = named_version(client, "tiny/2")
+    assert "answered other items" in promote(client, version).refusal
+    before = scores_on_items_of(client, version)
+    model, tokenizer = load_version(named_version(client, "tiny/1"))
+    exam = set_exam(rows, [], tokenizer, heldout_tokens=0, seed=0)
+    asked = Examinee(lambda: model, AnswerCache(Path(":memory:"), "champion"))
+    answers = sit_exam(asked, tokenizer, exam, name="champion", batch_tokens=2048, max_new_tokens=1)
+    assert before is not None
+    assert before.ids.tolist() == [item["id"] for item in exam.items]
+    assert np.array_equal(before.scores, answers.scores)
+    assert promote(client, version, before=before).refusal == ""
+    assert scores_on_items_of(client, version) is None

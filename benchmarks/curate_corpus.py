@@ -20,7 +20,13 @@ SUFFIXES = {
     ".py", ".pyi", ".pyx", ".h", ".hpp", ".c", ".cpp", ".js", ".css", ".md", ".rst", ".txt", ".html", ".json", ".yaml",
     ".xml", ".csv", ".cmake", ".pm", ".pl", ".vim",
 }  # fmt: skip
-ROOTS = [sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"), "/usr/include", "/usr/lib/python3", "/usr/share"]
+ROOTS = [
+    sysconfig.get_path("purelib"),
+    sysconfig.get_path("stdlib"),
+    "/usr/include",
+    "/usr/lib/python3",
+    "/usr/share",
+]
 PLANTED_SHARE = 0.25  # of the bytes
 JACCARD = (0.5, 1.0)  # of a planted near-duplicate to its original, uniform
 WORDS = ["".join(random.Random(n).choices(string.ascii_lowercase, k=8)) for n in range(5000)]
@@ -62,14 +68,20 @@ def real_files(seed: int) -> list[Path]:
     return files
 
 
-def write_corpus(raw: Path, megabytes: float, items: list[dict[str, Any]], seed: int, *, exact: bool) -> Planted:
+def write_corpus(
+    raw: Path, megabytes: float, items: list[dict[str, Any]], seed: int, *, exact: bool
+) -> Planted:
     """Write raw tables: a corpus of about that size with its planted copies and leaks, the items, nothing else.
 
     With `exact` the similarity of every planted copy is computed, which takes longer than all the rest.
     """
     planted = Planted()
     raw.mkdir(parents=True)
-    write_table(_documents(megabytes * 1e6, items, planted, seed, exact), RAW_TABLES["corpus"], raw / "corpus.parquet")
+    write_table(
+        _documents(megabytes * 1e6, items, planted, seed, exact),
+        RAW_TABLES["corpus"],
+        raw / "corpus.parquet",
+    )
     for role in ("general_text", "instructions", "general_instructions"):
         write_table([], RAW_TABLES[role], raw / f"{role}.parquet")
     write_table(items, RAW_TABLES["evaluation"], raw / "evaluation.parquet")
@@ -93,11 +105,19 @@ def _documents(
             text = f"{text}\n{item['prompt']}\n"
         copies = [1] if draw.random() < PLANTED_SHARE / (1 - PLANTED_SHARE) else []
         for version in (text, *(near_copy(text, draw) for _ in copies)):
-            yield {"id": str(number), "text": version, "entity": "", "source": "files", "location": str(file)}
+            yield {
+                "id": str(number),
+                "text": version,
+                "entity": "",
+                "source": "files",
+                "location": str(file),
+            }
             size += len(version.encode())
             number += 1
         if copies and exact:
-            planted.pairs.append((str(number - 2), str(number - 1), jaccard(shingles(text), shingles(version))))
+            planted.pairs.append(
+                (str(number - 2), str(number - 1), jaccard(shingles(text), shingles(version)))
+            )
     planted.megabytes = size / 1e6
     if size < total:
         print(f"only {size / 1e6:.0f} MB of text files on this machine", file=sys.stderr)
@@ -128,12 +148,38 @@ def make_items(count: int, seed: int) -> list[dict[str, Any]]:
 
 LOCALES = ["en_US", "en_GB", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL", "sv_SE"]
 SENTENCES = {
-    "emails": ["Write to {} today.", "{} asked for a refund", "From: {}\nSubject: hello", "cc {}, please"],
-    "phones": ["Call me at {}.", "Tel. {}", "Her mobile is {}, after six.", "Phone: {}", "Ring {} to book a table"],
-    "ip_addresses": ["Login from {} failed", "host={} port=22", "The server at {} is down.", "{} - - GET /index"],
-    "cards": ["Paid with {}.", "Card number {}, please charge it", "card: {}", "My Visa {} was declined"],
+    "emails": [
+        "Write to {} today.",
+        "{} asked for a refund",
+        "From: {}\nSubject: hello",
+        "cc {}, please",
+    ],
+    "phones": [
+        "Call me at {}.",
+        "Tel. {}",
+        "Her mobile is {}, after six.",
+        "Phone: {}",
+        "Ring {} to book a table",
+    ],
+    "ip_addresses": [
+        "Login from {} failed",
+        "host={} port=22",
+        "The server at {} is down.",
+        "{} - - GET /index",
+    ],
+    "cards": [
+        "Paid with {}.",
+        "Card number {}, please charge it",
+        "card: {}",
+        "My Visa {} was declined",
+    ],
     "ibans": ["Transfer to {}.", "IBAN {}", "My account is {}, thanks", "iban: {}"],
-    "api_keys": ["export API_KEY={}", 'api_key = "{}"', "token: {}", "The secret is in the config: secret_key={}"],
+    "api_keys": [
+        "export API_KEY={}",
+        'api_key = "{}"',
+        "token: {}",
+        "The secret is in the config: secret_key={}",
+    ],
     "private_keys": ["key:\n{}\n", "Here it is\n{}\nkeep it safe"],
 }
 HARMLESS = [

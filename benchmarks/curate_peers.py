@@ -66,7 +66,12 @@ def daft(corpus):
     engine.set_runner_native()
     clean = normalize(engine.col("text"), remove_punct=True, lowercase=True, white_space=True)
     sketch = minhash(clean, num_hashes=112, ngram_size=5, seed=1)
-    column = engine.read_parquet(corpus).select(sketch.alias("sketch")).to_arrow()["sketch"].combine_chunks()
+    column = (
+        engine.read_parquet(corpus)
+        .select(sketch.alias("sketch"))
+        .to_arrow()["sketch"]
+        .combine_chunks()
+    )
     minima = np.asarray(column.flatten()).reshape(-1, 14, 8)
     pairs = []
     for band in range(14):
@@ -76,7 +81,9 @@ def daft(corpus):
         same = label[order][1:] == label[order][:-1]
         pairs.append(np.stack([order[1:][same], order[:-1][same]]))
     first, second = np.concatenate(pairs, axis=1)
-    graph = coo_matrix((np.ones(len(first), np.int8), (first, second)), shape=(len(minima), len(minima)))
+    graph = coo_matrix(
+        (np.ones(len(first), np.int8), (first, second)), shape=(len(minima), len(minima))
+    )
     return int(len(minima) - connected_components(graph, directed=False)[0])
 
 
@@ -105,7 +112,9 @@ def datatrove(corpus):
         ([reader, MinhashDedupFilter(f"{folder}/remove", JsonlWriter(f"{folder}/gone"))], 1),
     ]
     for number, (pipeline, tasks) in enumerate(steps):
-        LocalPipelineExecutor(pipeline, tasks=tasks, workers=1, logging_dir=f"{folder}/logs/{number}").run()
+        LocalPipelineExecutor(
+            pipeline, tasks=tasks, workers=1, logging_dir=f"{folder}/logs/{number}"
+        ).run()
     counts = json.loads((folder / "logs/3/stats.json").read_text())[1]["stats"]
     return counts["dropped"]["total"] if isinstance(counts["dropped"], dict) else counts["dropped"]
 

@@ -52,10 +52,14 @@ def main() -> None:
     start = time.perf_counter()
     model, tokenizer = load_bf16(arguments.model), load_tokenizer(arguments.model)
     load_seconds = time.perf_counter() - start
-    rows = [row for row in read_table(arguments.items, ITEM).to_pylist() if row["answer"] is not None]
+    rows = [
+        row for row in read_table(arguments.items, ITEM).to_pylist() if row["answer"] is not None
+    ]
     sets = {
         "whole set": rows,
-        "short questions": [r for r in rows if len(r["prompt"].split()) <= SHORT_WORDS and len(r["choices"]) == 4],
+        "short questions": [
+            r for r in rows if len(r["prompt"].split()) <= SHORT_WORDS and len(r["choices"]) == 4
+        ],
     }
     with tempfile.TemporaryDirectory() as folder:
         trial = Peer(model, tokenizer, rows[:: max(1, len(rows) // 60)], Path(folder) / "trial")
@@ -68,7 +72,14 @@ def main() -> None:
                 found.append(compare(name, tokenizer, part, peer, model, batch_size))
         few = rows[:: max(1, len(rows) // arguments.precise_items)]
         precise = model.float()
-        row = compare("fp32", tokenizer, few, Peer(precise, tokenizer, few, Path(folder) / "fp32"), precise, batch_size)
+        row = compare(
+            "fp32",
+            tokenizer,
+            few,
+            Peer(precise, tokenizer, few, Path(folder) / "fp32"),
+            precise,
+            batch_size,
+        )
     ratios = {name: _ratio([row for row in found if row["set"] == name]) for name in SETS}
     write_results(
         "evaluate",
@@ -81,7 +92,11 @@ def main() -> None:
         rows=[
             *found,
             row,
-            {"load_seconds": load_seconds, "lm_eval_batch_size": batch_size, "torch_threads": torch.get_num_threads()},
+            {
+                "load_seconds": load_seconds,
+                "lm_eval_batch_size": batch_size,
+                "torch_threads": torch.get_num_threads(),
+            },
         ],
         packages=("torch", "transformers", "lm_eval", "numpy"),
         seeds=[0],
@@ -92,17 +107,23 @@ def main() -> None:
 class Peer:
     """lm-evaluation-harness with one task made of our items, on the same model object."""
 
-    def __init__(self, model: Any, tokenizer: Any, rows: list[dict[str, Any]], folder: Path) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, rows: list[dict[str, Any]], folder: Path
+    ) -> None:
         from lm_eval.tasks import TaskManager
 
         folder.mkdir()
         with (folder / "items.json").open("w") as file:
             for row in rows:
                 text = tokenizer.apply_chat_template(
-                    [{"role": "user", "content": row["prompt"]}], tokenize=False, add_generation_prompt=True
+                    [{"role": "user", "content": row["prompt"]}],
+                    tokenize=False,
+                    add_generation_prompt=True,
                 )
                 choices = [f" {choice.strip()}" for choice in row["choices"]]
-                file.write(json.dumps({"text": text, "choices": choices, "answer": row["answer"]}) + "\n")
+                file.write(
+                    json.dumps({"text": text, "choices": choices, "answer": row["answer"]}) + "\n"
+                )
         task = TASK | {"dataset_kwargs": {"data_files": {"validation": str(folder / "items.json")}}}
         (folder / "demo_items.yaml").write_text(json.dumps(task))
         self.model, self.tokenizer = model, tokenizer
@@ -122,13 +143,24 @@ class Peer:
                 return answers
 
         # The text begins with the template's own first token.
-        peer = Timed(pretrained=self.model, tokenizer=self.tokenizer, batch_size=batch_size, add_bos_token=False)
-        found = simple_evaluate(peer, tasks=["demo_items"], task_manager=self.tasks, bootstrap_iters=0)
-        return sum(seconds), sorted(found["samples"]["demo_items"], key=lambda sample: sample["doc_id"])
+        peer = Timed(
+            pretrained=self.model,
+            tokenizer=self.tokenizer,
+            batch_size=batch_size,
+            add_bos_token=False,
+        )
+        found = simple_evaluate(
+            peer, tasks=["demo_items"], task_manager=self.tasks, bootstrap_iters=0
+        )
+        return sum(seconds), sorted(
+            found["samples"]["demo_items"], key=lambda sample: sample["doc_id"]
+        )
 
 
 def _ratio(rows: list[dict[str, Any]]) -> float:
-    return float(sum(row["lm_eval_seconds"] for row in rows) / sum(row["ours_seconds"] for row in rows))
+    return float(
+        sum(row["lm_eval_seconds"] for row in rows) / sum(row["ours_seconds"] for row in rows)
+    )
 
 
 def compare(
@@ -143,7 +175,9 @@ def compare(
     by_id = {item["id"]: (values, item) for values, item in zip(ours, exam.items, strict=True)}
     pairs = [(*by_id[row["id"]], sample) for row, sample in zip(rows, samples, strict=True)]
     theirs = [[float(response[0][0]) for response in sample["resps"]] for *_, sample in pairs]
-    differences = [np.abs(np.array(o) - np.array(t)).max() for (o, *_), t in zip(pairs, theirs, strict=True)]
+    differences = [
+        np.abs(np.array(o) - np.array(t)).max() for (o, *_), t in zip(pairs, theirs, strict=True)
+    ]
     likeliest = [int(np.argmax(values)) == item["answer"] for values, item, _ in pairs]
     per_byte = [choose(values, item["choices"]) == item["answer"] for values, item, _ in pairs]
     return {
@@ -157,8 +191,12 @@ def compare(
         "ours_accuracy": float(np.mean(likeliest)),
         "lm_eval_accuracy": float(np.mean([sample["acc"] for *_, sample in pairs])),
         "ours_accuracy_per_byte": float(np.mean(per_byte)),
-        "lm_eval_accuracy_per_character": float(np.mean([sample["acc_norm"] for *_, sample in pairs])),
-        "same_choice": float(np.mean([r == bool(s["acc"]) for r, (*_, s) in zip(likeliest, pairs, strict=True)])),
+        "lm_eval_accuracy_per_character": float(
+            np.mean([sample["acc_norm"] for *_, sample in pairs])
+        ),
+        "same_choice": float(
+            np.mean([r == bool(s["acc"]) for r, (*_, s) in zip(likeliest, pairs, strict=True)])
+        ),
         "loglikelihood_difference_max": float(max(differences)),
         "loglikelihood_difference_median": float(np.median(differences)),
     }

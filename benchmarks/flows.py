@@ -59,7 +59,9 @@ def main() -> None:
         rows += swept
         measurements |= speedup
     rounded = {key: round(value, 3) for key, value in measurements.items()}
-    write_results("flows", rounded, rows=rows, packages=["prefect", "dvc"], seeds=[], repetitions=REPETITIONS)
+    write_results(
+        "flows", rounded, rows=rows, packages=["prefect", "dvc"], seeds=[], repetitions=REPETITIONS
+    )
 
 
 def note(rows: list[Row], what: str, **measured: Any) -> None:
@@ -83,13 +85,19 @@ def overhead(folder: Path, rows: list[Row]) -> dict[str, float]:
             flow = seconds_between(ended["start_time"], ended["end_time"])
             plain = plainly(folder, one.push(source_txt=f"plain {repetition}"), repetition)
             found.append((flow - plain) / len(STAGES))
-            note(rows, "overhead", flow_seconds=flow, plain_seconds=plain, overhead_seconds=found[-1])
+            note(
+                rows, "overhead", flow_seconds=flow, plain_seconds=plain, overhead_seconds=found[-1]
+            )
     return {"overhead_seconds_median": statistics.median(found)}
 
 
 def plainly(folder: Path, commit: str, repetition: int) -> float:
     """Seconds of the three hand-overs without Prefect."""
-    variables = {"RAN": str(folder / "ran.txt"), "PYTHONPATH": str(folder / "plain"), "DO_NOT_TRACK": "true"}
+    variables = {
+        "RAN": str(folder / "ran.txt"),
+        "PYTHONPATH": str(folder / "plain"),
+        "DO_NOT_TRACK": "true",
+    }
     shutil.rmtree(folder / "plain/.lmadapt", ignore_errors=True)
     began = time.perf_counter()
     for stage in STAGES:
@@ -149,7 +157,14 @@ def hand_off_of_a_model(folder: Path, rows: list[Row]) -> dict[str, float]:
         with (project / "big.bin").open("rb") as source, (folder / copy).open("wb") as target:
             shutil.copyfileobj(source, target, 16 << 20)
     copying = time.perf_counter() - began
-    note(rows, "hand-off", seconds=seconds, push_seconds=pushed, two_copies_seconds=copying, bytes=HANDED_BYTES)
+    note(
+        rows,
+        "hand-off",
+        seconds=seconds,
+        push_seconds=pushed,
+        two_copies_seconds=copying,
+        bytes=HANDED_BYTES,
+    )
     return {"handoff_vs_copy": seconds / copying}
 
 

@@ -43,16 +43,34 @@ def repeated(one: Team, repetition: int) -> Row:
     one.push(source_txt=f"in turn {repetition}")
     shared, prepared = completed(one, "pipeline/nightly", stages=["prepare"])
     each = {"revision": prepared, "stages": ["train"]}
-    singly = [completed(one, "pipeline/nightly", params=changed, **each)[0] for changed in rates(SETS)]
+    singly = [
+        completed(one, "pipeline/nightly", params=changed, **each)[0] for changed in rates(SETS)
+    ]
     one.push(source_txt=f"side by side {repetition}")
     before = one.ran().count("prepare")
     together, _ = completed(one, "sweep/sweep", sets=rates(SETS))
     if (times := one.ran().count("prepare") - before) != 1:
         raise RuntimeError(f"the shared stage of a sweep ran {times} times")
     in_turn = shared + sum(singly)
-    found = {"in_turn_seconds": in_turn, "shared_seconds": shared, "set_seconds": singly, "sweep_seconds": together}
-    size = {"sets": SETS, "workers": 2, "stage_seconds": STAGE_SECONDS, "load_15_minutes": os.getloadavg()[2]}
-    return {"what": "sweep", "repetition": repetition, **found, "speedup": in_turn / together, **size}
+    found = {
+        "in_turn_seconds": in_turn,
+        "shared_seconds": shared,
+        "set_seconds": singly,
+        "sweep_seconds": together,
+    }
+    size = {
+        "sets": SETS,
+        "workers": 2,
+        "stage_seconds": STAGE_SECONDS,
+        "load_15_minutes": os.getloadavg()[2],
+    }
+    return {
+        "what": "sweep",
+        "repetition": repetition,
+        **found,
+        "speedup": in_turn / together,
+        **size,
+    }
 
 
 def completed(one: Team, deployed: str, **parameters: Any) -> tuple[float, str]:

@@ -73,7 +73,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "self_replay_kl": SELF_REPLAY | {"kl_weight": 2.0, "kl_tokens": "replay"},
     "replay_answers": {"replay_fraction": 0.2},
 }
-ANSWERS = {"replay_answers"}  # settings that replay general questions with answers, not the demo's general text
+ANSWERS = {
+    "replay_answers"
+}  # settings that replay general questions with answers, not the demo's general text
 SEEDS = (0, 1, 2)
 ITEMS_PER_CATEGORY, HELDOUT_DOCUMENTS = 75, 30
 MARGIN, SIGNIFICANCE = 0.02, 0.05
@@ -82,20 +84,33 @@ MARGIN, SIGNIFICANCE = 0.02, 0.05
 def main() -> None:
     """Do the runs that are not there yet, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--project", type=Path, default=Path(), help="where models/ and data/curated are")
+    parser.add_argument(
+        "--project", type=Path, default=Path(), help="where models/ and data/curated are"
+    )
     parser.add_argument("--kept", type=Path, default=Path(".lmadapt/bench/forgetting"))
     parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--report", action="store_true", help="only write the results of the runs that are there")
+    parser.add_argument(
+        "--report", action="store_true", help="only write the results of the runs that are there"
+    )
     parser.add_argument("--picture", type=Path, default=Path("docs/forgetting.svg"))
     parser.add_argument(
-        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="try other values of the stage's keys"
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="try other values of the stage's keys",
     )
     arguments = parser.parse_args()
     prepare_environment(offline=True)
     if not arguments.report:
-        tried = {key: type(PLAIN[key])(value) for key, _, value in (pair.partition("=") for pair in arguments.set)}
-        for seed in arguments.seeds:  # all settings of a seed first: an interrupted benchmark is balanced
+        tried = {
+            key: type(PLAIN[key])(value)
+            for key, _, value in (pair.partition("=") for pair in arguments.set)
+        }
+        for (
+            seed
+        ) in arguments.seeds:  # all settings of a seed first: an interrupted benchmark is balanced
             for setting in arguments.settings:
                 run(setting, seed, tried, arguments.project, arguments.kept)
     report(arguments.project, arguments.kept, arguments.picture)
@@ -118,7 +133,9 @@ def run(setting: str, seed: int, tried: dict[str, Any], project: Path, kept: Pat
             params,
             base=base,
             corpus=curated / "corpus.parquet",
-            replay=answers_as_text(curated, base, folder) if setting in ANSWERS else curated / "replay_text.parquet",
+            replay=answers_as_text(curated, base, folder)
+            if setting in ANSWERS
+            else curated / "replay_text.parquet",
             heldout=curated / "heldout_text.parquet",
             pretrained=folder / "pretrained",
             curve=folder / "curve",
@@ -129,7 +146,10 @@ def run(setting: str, seed: int, tried: dict[str, Any], project: Path, kept: Pat
         metrics = read_json(folder / "pretrain.json")
     record = {"setting": setting, "seed": seed, "params": params.model_dump(), "seconds": seconds}
     write_json(result, record | {"machine": machine(), "metrics": metrics} | answers)
-    print(f"{result.name}: {seconds:.0f} s, examined after {time.perf_counter() - start:.0f} s", flush=True)
+    print(
+        f"{result.name}: {seconds:.0f} s, examined after {time.perf_counter() - start:.0f} s",
+        flush=True,
+    )
 
 
 def answers_as_text(curated: Path, base: Path, folder: Path) -> Path:
@@ -149,7 +169,10 @@ def answers_as_text(curated: Path, base: Path, folder: Path) -> Path:
 def chosen_items(curated: Path) -> list[dict[str, Any]]:
     """A fixed random part of the general multiple-choice items of each category."""
     rows = read_table(curated / "items.parquet", ITEM).to_pylist()
-    ordered = sorted((r for r in rows if r["group"] == "general" and r["choices"]), key=lambda row: str(row["id"]))
+    ordered = sorted(
+        (r for r in rows if r["group"] == "general" and r["choices"]),
+        key=lambda row: str(row["id"]),
+    )
     draw, chosen = np.random.default_rng(0), []
     for category in sorted({row["category"] for row in ordered}):
         of_category = [row for row in ordered if row["category"] == category]
@@ -161,11 +184,18 @@ def chosen_items(curated: Path) -> list[dict[str, Any]]:
 def chosen_documents(curated: Path) -> list[dict[str, Any]]:
     """A fixed random part of the held-out documents of the domain."""
     rows = read_table(curated / "heldout_text.parquet", HELDOUT).to_pylist()
-    ordered = sorted((row for row in rows if row["group"] == "domain"), key=lambda row: str(row["id"]))
-    return [ordered[place] for place in np.random.default_rng(0).permutation(len(ordered))[:HELDOUT_DOCUMENTS].tolist()]
+    ordered = sorted(
+        (row for row in rows if row["group"] == "domain"), key=lambda row: str(row["id"])
+    )
+    return [
+        ordered[place]
+        for place in np.random.default_rng(0).permutation(len(ordered))[:HELDOUT_DOCUMENTS].tolist()
+    ]
 
 
-def examined(folder: Path, items: Sequence[dict[str, Any]], documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def examined(
+    folder: Path, items: Sequence[dict[str, Any]], documents: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
     """1 or 0 for each item by id, whether the model prefers the right choice; and nats for each document by id."""
     tokenizer, model = load_tokenizer(folder), load_bf16(folder)
     questions = [encode_item(tokenizer, item["prompt"], item["choices"]) for item in items]
@@ -176,17 +206,25 @@ def examined(folder: Path, items: Sequence[dict[str, Any]], documents: Sequence[
     }
     nats = {}
     for document in documents:
-        windows = score(lambda: model, encode_document(tokenizer, document["text"]), batch_tokens=2048)
+        windows = score(
+            lambda: model, encode_document(tokenizer, document["text"]), batch_tokens=2048
+        )
         nats[document["id"]] = -sum(values[0] for values in windows)
     return {"right": right, "nats": nats}
 
 
 def report(project: Path, kept: Path, picture: Path) -> None:
     """Compare each setting that has all its seeds with the base, and with `none`; write results and picture."""
-    items, documents = chosen_items(project / "data/curated"), chosen_documents(project / "data/curated")
+    items, documents = (
+        chosen_items(project / "data/curated"),
+        chosen_documents(project / "data/curated"),
+    )
     before = read_json(kept / "before.json")
     records = [read_json(file) for file in sorted(kept.glob("*-*.json"))]
-    runs = {setting: [record for record in records if record["setting"] == setting] for setting in SETTINGS}
+    runs = {
+        setting: [record for record in records if record["setting"] == setting]
+        for setting in SETTINGS
+    }
     rows: list[dict[str, Any]] = []
     for setting, own in runs.items():
         if len(own) < len(SEEDS):
@@ -198,18 +236,26 @@ def report(project: Path, kept: Path, picture: Path) -> None:
             "params": SETTINGS[setting],
             "domain_gain": gain(documents, before, own) | {"by_seed": gains},
             "general_change": {
-                **{name: getattr(general, name) for name in ("n", "clusters", "difference", "interval", "worse_p")},
+                **{
+                    name: getattr(general, name)
+                    for name in ("n", "clusters", "difference", "interval", "worse_p")
+                },
                 "noninferiority_p": noninferiority_p(general, MARGIN),
                 "by_seed": [change(items, [before], [record]).difference for record in own],
             },
             "general_against_none": {
-                name: getattr(beside_none, name) for name in ("difference", "interval", "better_p", "worse_p")
+                name: getattr(beside_none, name)
+                for name in ("difference", "interval", "better_p", "worse_p")
             },
             "seconds": [record["seconds"] for record in own],
             "replay_fraction_met": [record["metrics"]["replay"]["fraction_met"] for record in own],
         }
         rows.append(
-            row | {"domain_gain_ratio": row["domain_gain"]["value"] / (rows or [row])[0]["domain_gain"]["value"]}
+            row
+            | {
+                "domain_gain_ratio": row["domain_gain"]["value"]
+                / (rows or [row])[0]["domain_gain"]["value"]
+            }
         )
     measurements = {}
     for row in rows:
@@ -217,9 +263,13 @@ def report(project: Path, kept: Path, picture: Path) -> None:
             name = f"{row['setting']}_{key}"
             measurements[name] = row[key][value]
             measurements[f"{name}_low"], measurements[f"{name}_high"] = row[key]["interval"]
-    kept_general = [row for row in rows[1:] if row["general_change"]["noninferiority_p"] <= SIGNIFICANCE]
+    kept_general = [
+        row for row in rows[1:] if row["general_change"]["noninferiority_p"] <= SIGNIFICANCE
+    ]
     if kept_general:
-        measurements["best_noninferior_domain_gain_ratio"] = max(row["domain_gain_ratio"] for row in kept_general)
+        measurements["best_noninferior_domain_gain_ratio"] = max(
+            row["domain_gain_ratio"] for row in kept_general
+        )
     write_results(
         "forgetting",
         measurements,
@@ -235,14 +285,21 @@ def report(project: Path, kept: Path, picture: Path) -> None:
         p = lost["noninferiority_p"]
         ratio, moved = 100 * row["domain_gain_ratio"], 100 * lost["difference"]
         gained = f"{found['value']:.3f} [{low:.3f}, {high:.3f}] | {ratio:.0f} %"
-        print(f"| {row['setting']} | {gained} | {moved:+.1f} [{worst:+.1f}, {best:+.1f}] | {p:.2g} |")
+        print(
+            f"| {row['setting']} | {gained} | {moved:+.1f} [{worst:+.1f}, {best:+.1f}] | {p:.2g} |"
+        )
 
 
-def change(items: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> Any:
+def change(
+    items: Sequence[dict[str, Any]],
+    before: Sequence[dict[str, Any]],
+    after: Sequence[dict[str, Any]],
+) -> Any:
     """How the mean scores of runs changed, item by item."""
     clusters = np.array([item["cluster"] or item["id"] for item in items])
     sides = [
-        np.mean([[record["right"][item["id"]] for item in items] for record in side], 0) for side in (before, after)
+        np.mean([[record["right"][item["id"]] for item in items] for record in side], 0)
+        for side in (before, after)
     ]
     return paired_change(*sides, clusters, SIGNIFICANCE)
 
@@ -255,13 +312,21 @@ def gain(
     size = np.array([len(document["text"].encode()) for document in documents], float)
     trained = np.mean([[record["nats"][name] for name in names] for record in after], 0)
     bits = (np.array([before["nats"][name] for name in names]) - trained) / np.log(2)
-    (interval,) = bootstrap_ratio(bits[None], size, np.array(names), significance=SIGNIFICANCE, seed=0)
+    (interval,) = bootstrap_ratio(
+        bits[None], size, np.array(names), significance=SIGNIFICANCE, seed=0
+    )
     return {"value": float(bits.sum() / size.sum()), "interval": interval, "documents": len(names)}
 
 
 def frontier(rows: Sequence[dict[str, Any]]) -> str:
     """An SVG of general change in points (across) against domain gain in bits per byte (up), with the margin."""
-    across = axis([0.0, -100 * MARGIN, *(100 * end for row in rows for end in row["general_change"]["interval"])])
+    across = axis(
+        [
+            0.0,
+            -100 * MARGIN,
+            *(100 * end for row in rows for end in row["general_change"]["interval"]),
+        ]
+    )
     up = axis([0.0, *(end for row in rows for end in row["domain_gain"]["interval"])])
 
     def x(points: float) -> float:
@@ -286,7 +351,9 @@ def frontier(rows: Sequence[dict[str, Any]]) -> str:
         parts.append(f'<circle cx="{at}" cy="{height}" r="5"/>')
         parts.append(text(at + 8, height - 8, row["setting"].replace("_", " "), "start"))
     parts.append(text(380, 425, "change of general accuracy, points (dashed: the margin)"))
-    parts.append(f'<g transform="translate(18 200) rotate(-90)">{text(0, 0, "domain gain, bits per byte")}</g>')
+    parts.append(
+        f'<g transform="translate(18 200) rotate(-90)">{text(0, 0, "domain gain, bits per byte")}</g>'
+    )
     style = (
         "text{font:13px sans-serif;fill:#333}.grid{stroke:#ddd}.interval{stroke:#2a6f97;stroke-width:1.5;opacity:.45;"
         "fill:none}.margin{stroke:#b23a48;stroke-dasharray:6 4}circle{fill:#2a6f97}"

@@ -41,7 +41,9 @@ def draw_clusters(design: Design, draw: Generator) -> Array:
     return np.repeat(np.arange(design.items), sizes)[: design.items]
 
 
-def draw_fates(shares: tuple[float, ...], clusters: Array, correlation: float, draw: Generator) -> Array:
+def draw_fates(
+    shares: tuple[float, ...], clusters: Array, correlation: float, draw: Generator
+) -> Array:
     """For each item which of the things happened to it whose mean shares are given; the last takes the rest."""
     edges = np.broadcast_to(np.cumsum(shares)[:-1], (len(clusters), len(shares) - 1))
     if correlation > 0:
@@ -57,14 +59,20 @@ def draw_pair(design: Design, clusters: Array, draw: Generator) -> tuple[Array, 
     rest = 1 - design.lost - design.gained
     fates = draw_fates((design.lost, design.gained, rest), clusters, design.correlation, draw)
     same = draw.random(len(clusters)) < 0.6
-    return np.where(fates == 0, size, same & (fates == 2)), np.where(fates == 1, size, same & (fates == 2))
+    return np.where(fates == 0, size, same & (fates == 2)), np.where(
+        fates == 1, size, same & (fates == 2)
+    )
 
 
-def draw_evaluation(domain: Design, categories: list[Design], draw: Generator) -> tuple[Scored, Scored]:
+def draw_evaluation(
+    domain: Design, categories: list[Design], draw: Generator
+) -> tuple[Scored, Scored]:
     """Two models' scores on a domain and on categories of general items; no cluster spans two of them."""
     designs = [domain, *categories]
     clusters = [draw_clusters(design, draw) for design in designs]
-    scores = [draw_pair(design, inside, draw) for design, inside in zip(designs, clusters, strict=True)]
+    scores = [
+        draw_pair(design, inside, draw) for design, inside in zip(designs, clusters, strict=True)
+    ]
     part = np.repeat(np.arange(len(designs)), [design.items for design in designs])
     before = Scored(
         ids=np.arange(len(part)),

@@ -23,7 +23,15 @@ from lmadapt.core.environment import prepare_environment
 
 REPETITIONS = 5
 PORT = 8731
-PROJECT_FILES = ("models", "metrics", "reports", "params.yaml", "dvc.yaml", "dvc.lock", "requirements.lock")
+PROJECT_FILES = (
+    "models",
+    "metrics",
+    "reports",
+    "params.yaml",
+    "dvc.yaml",
+    "dvc.lock",
+    "requirements.lock",
+)
 
 
 def main(project: Path) -> None:
@@ -34,7 +42,9 @@ def main(project: Path) -> None:
         copy = Path(temp) / "project"
         (copy / "metrics").mkdir(parents=True)
         for name in PROJECT_FILES:
-            for file in sorted((project / name).iterdir()) if name == "metrics" else [project / name]:
+            for file in (
+                sorted((project / name).iterdir()) if name == "metrics" else [project / name]
+            ):
                 (copy / file.relative_to(project)).symlink_to(file)
         (copy / "metrics/register.json").unlink(missing_ok=True)
         os.chdir(copy)
@@ -47,7 +57,9 @@ def main(project: Path) -> None:
     write_results(
         "registry",
         {
-            "register_seconds": round(medians["register"] - 2 * medians["load the base and adapter"], 2),
+            "register_seconds": round(
+                medians["register"] - 2 * medians["load the base and adapter"], 2
+            ),
             "noop_register_seconds": medians["register again, as a process"],
             "serve_start_vs_bare": round(serve_ratio, 3),
         },
@@ -68,7 +80,13 @@ def registering(copy: Path) -> list[dict[str, Any]]:
     params = load_section(RegisterParams, "register", copy / "params.yaml")
     load, first = [], []
     for number in range(REPETITIONS):
-        load.append(timed(lambda: load_for_inference(paths["pretrained"], precision="nf4", adapter=paths["adapter"])))
+        load.append(
+            timed(
+                lambda: load_for_inference(
+                    paths["pretrained"], precision="nf4", adapter=paths["adapter"]
+                )
+            )
+        )
         mine = params.model_copy(update={"model_name": f"demo{number}"})
         first.append(timed(lambda mine=mine: register(mine, **paths)))
     command = [sys.executable, "-m", "stages.register"]
@@ -94,8 +112,26 @@ def serving(temp: Path) -> list[dict[str, Any]]:
     with downloaded(version) as (shipped, config), assembled(shipped, config, name) as (folder, _):
         size = sum(file.stat().st_size for file in shipped.rglob("*") if file.is_file())
         program = str(Path(sys.executable).with_name("transformers"))
-        by_hand = [program, "serve", name, "--host", "127.0.0.1", "--port", str(PORT), "--quantization", "bnb-4bit"]
-        through = [sys.executable, "-m", "lmadapt", "serve", f"{name}@candidate", "--port", str(PORT)]
+        by_hand = [
+            program,
+            "serve",
+            name,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(PORT),
+            "--quantization",
+            "bnb-4bit",
+        ]
+        through = [
+            sys.executable,
+            "-m",
+            "lmadapt",
+            "serve",
+            f"{name}@candidate",
+            "--port",
+            str(PORT),
+        ]
         for _ in range(REPETITIONS):
             ours.append(first_token(through, Path.cwd(), name))
             bare.append(first_token(by_hand, folder.parent, name))
@@ -117,7 +153,9 @@ def first_token(command: list[str], folder: Path, model: str) -> float:
             assert process.poll() is None, f"{command} ended"
             time.sleep(0.05)
         messages = [{"role": "user", "content": "What is a buffer overflow?"}]
-        stream = client.chat.completions.create(model=model, messages=messages, max_tokens=8, stream=True)  # type: ignore[call-overload]
+        stream = client.chat.completions.create(
+            model=model, messages=messages, max_tokens=8, stream=True
+        )  # type: ignore[call-overload]
         next(chunk for chunk in stream if chunk.choices and chunk.choices[0].delta.content)
         return time.monotonic() - began
     finally:

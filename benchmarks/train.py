@@ -21,8 +21,18 @@ from benchmarks.record import write_results
 from lmadapt.planning.memory_model import Setting, read_shape, step_memory, total
 
 PUBLISHED = Path(__file__).parent / "published_memory.json"
-SMALL = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "vocab_size": 32000}
-LARGE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 16, "vocab_size": 64000}
+SMALL = {
+    "hidden_size": 768,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 12,
+    "vocab_size": 32000,
+}
+LARGE = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 16,
+    "vocab_size": 64000,
+}
 SHAPES = {
     "small": SMALL | {"num_attention_heads": 12, "num_key_value_heads": 4},
     "large": LARGE | {"num_attention_heads": 16, "num_key_value_heads": 8},
@@ -57,12 +67,19 @@ def main() -> None:
             ("trl tuned", {"kind": "trl", "packed": True}),
         ):
             found = run({**job, "project": project, "tokens": arguments.tokens})
-            rows.append({"loop": name, "tokens_per_second": found["tokens"] / found["seconds"], **found})
+            rows.append(
+                {"loop": name, "tokens_per_second": found["tokens"] / found["seconds"], **found}
+            )
     saved = run({"kind": "checkpoint", "project": project})
     rows.append({"checkpoints": saved["checkpoints"], "interval_seconds": CHECKPOINT_SECONDS})
     measured, published = planner_measured(project), planner_published()
-    speed = {name: _median(rows, name, "tokens_per_second") for name in ("ours", "trl stock", "trl tuned")}
-    peak = {name: max(row["peak_bytes"] for row in rows if row.get("loop") == name) for name in speed}
+    speed = {
+        name: _median(rows, name, "tokens_per_second")
+        for name in ("ours", "trl stock", "trl tuned")
+    }
+    peak = {
+        name: max(row["peak_bytes"] for row in rows if row.get("loop") == name) for name in speed
+    }
     write_results(
         "train",
         {
@@ -71,7 +88,8 @@ def main() -> None:
             "memory_vs_trl": peak["ours"] / min(peak["trl stock"], peak["trl tuned"]),
             "planner_error_measured_max": max(abs(row["error"]) for row in measured),
             "planner_error_published_max": max(abs(row["error"]) for row in published),
-            "checkpoint_overhead": max(c["seconds"] for c in saved["checkpoints"]) / CHECKPOINT_SECONDS,
+            "checkpoint_overhead": max(c["seconds"] for c in saved["checkpoints"])
+            / CHECKPOINT_SECONDS,
         },
         rows=[*rows, *measured, *published],
         packages=("torch", "transformers", "peft", "bitsandbytes", "trl"),
@@ -121,12 +139,22 @@ def planner_published() -> list[dict[str, Any]]:
             options["adapted"] = tuple(options.pop("adapted", ("attention", "mlp")))
             shape = read_shape(content["models"][figure["model"]], figure["model"])
             expected = total(step_memory(shape, Setting(**options)))[1]
-            rows.append({"published": source["url"], **figure, **_compared(expected, figure["gigabytes"] * 1e9)})
+            rows.append(
+                {
+                    "published": source["url"],
+                    **figure,
+                    **_compared(expected, figure["gigabytes"] * 1e9),
+                }
+            )
     return rows
 
 
 def _compared(expected: float, measured: float) -> dict[str, float]:
-    return {"expected_bytes": expected, "measured_bytes": measured, "error": expected / measured - 1}
+    return {
+        "expected_bytes": expected,
+        "measured_bytes": measured,
+        "error": expected / measured - 1,
+    }
 
 
 def _median(rows: list[dict[str, Any]], loop: str, key: str) -> float:

@@ -40,7 +40,14 @@ class Clock(TrainerCallback):
         """Start."""
         self.began = time.perf_counter()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **others: Any) -> None:
+    def on_log(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        logs: dict[str, float] | None = None,
+        **others: Any,
+    ) -> None:
         """Keep the loss."""
         self.losses += [logs["loss"]] if logs and "loss" in logs else []
 
@@ -106,7 +113,11 @@ def trl(project: Path, tokens: int, *, packed: bool) -> dict[str, Any]:
     model = add_lora(load_nf4(project / "models/pretrained"), **LORA)
     clock = Clock()
     settings = (
-        {"packing": True, "gradient_accumulation_steps": ROWS_PER_STEP, "gradient_checkpointing": False}
+        {
+            "packing": True,
+            "gradient_accumulation_steps": ROWS_PER_STEP,
+            "gradient_checkpointing": False,
+        }
         if packed
         else {"gradient_accumulation_steps": STOCK_ACCUMULATION}
     )
@@ -128,7 +139,9 @@ def trl(project: Path, tokens: int, *, packed: bool) -> dict[str, Any]:
             **settings,
         )
         tokenizer = load_tokenizer(project / "models/pretrained")
-        SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer, callbacks=[clock]).train()
+        SFTTrainer(
+            model, args=config, train_dataset=data, processing_class=tokenizer, callbacks=[clock]
+        ).train()
     used = sum(len(example.input_ids) for example in found)
     return {"tokens": used, "seconds": clock.seconds, "losses": clock.losses}
 
@@ -138,11 +151,15 @@ def make_model(folder: Path, shape: dict[str, int]) -> dict[str, Any]:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=True)).to(torch.bfloat16).save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=True)).to(
+        torch.bfloat16
+    ).save_pretrained(folder)
     return {}
 
 
-def planned(folder: Path, method: str, row_tokens: int, rank: int, labelled: float) -> dict[str, Any]:
+def planned(
+    folder: Path, method: str, row_tokens: int, rank: int, labelled: float
+) -> dict[str, Any]:
     """Three steps of two full rows of random tokens, of which the share `labelled`, spread out, carries loss."""
     vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
     generator = torch.Generator().manual_seed(0)
@@ -193,9 +210,21 @@ def checkpoint(project: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     job = json.loads(sys.argv[1])
-    kind, arguments = job.pop("kind"), {k: Path(v) if k in ("project", "folder") else v for k, v in job.items()}
+    kind, arguments = (
+        job.pop("kind"),
+        {k: Path(v) if k in ("project", "folder") else v for k, v in job.items()},
+    )
     began = time.perf_counter()
-    work = {"ours": ours, "trl": trl, "make": make_model, "planned": planned, "checkpoint": checkpoint}
+    work = {
+        "ours": ours,
+        "trl": trl,
+        "make": make_model,
+        "planned": planned,
+        "checkpoint": checkpoint,
+    }
     result = work[kind](**arguments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print("\n" + json.dumps(result | {"peak_bytes": peak, "process_seconds": time.perf_counter() - began}))
+    print(
+        "\n"
+        + json.dumps(result | {"peak_bytes": peak, "process_seconds": time.perf_counter() - began})
+    )

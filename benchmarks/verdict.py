@@ -23,7 +23,9 @@ from lmadapt.verdict.statistics import (
 SEED = 0
 BOOTSTRAP_REPETITIONS = 2000
 REPETITIONS = 3000  # of whole evaluations
-COVERAGE_REPETITIONS = 6000  # of single intervals: the noise of one row's coverage is then 0.3 points
+COVERAGE_REPETITIONS = (
+    6000  # of single intervals: the noise of one row's coverage is then 0.3 points
+)
 INTERVAL_SIGNIFICANCE = 0.025  # intervals of 95 %
 SIGNIFICANCE = 0.05  # the default of evaluate.significance
 MARGIN = 0.02
@@ -37,11 +39,18 @@ ACCURACIES = (0.3, 0.6, 0.9)
 GRID = [Design(items, *clustering) for items, clustering in product((200, 1000, 3000), CLUSTERINGS)]
 GRID = [design for design in GRID if design.items >= 50 * design.cluster_size]
 # Supported (docs/verdict.md): at least 50 clusters, and enough changed, or right and wrong, items.
-SUPPORTED = [replace(design, lost=lost, gained=gained) for design, (lost, gained) in product(GRID, CHANGES)]
 SUPPORTED = [
-    design for design in SUPPORTED if design.items * (design.lost + design.gained) >= 10 * design.design_effect
+    replace(design, lost=lost, gained=gained) for design, (lost, gained) in product(GRID, CHANGES)
 ]
-SUPPORTED += [Design(1000, 4, 0.1, 0.1, 0.05, graded=True), Design(200, 1, 0.0, 0.3, 0.2, graded=True)]
+SUPPORTED = [
+    design
+    for design in SUPPORTED
+    if design.items * (design.lost + design.gained) >= 10 * design.design_effect
+]
+SUPPORTED += [
+    Design(1000, 4, 0.1, 0.1, 0.05, graded=True),
+    Design(200, 1, 0.0, 0.3, 0.2, graded=True),
+]
 SUPPORTED_ACCURACIES = [
     (design, accuracy)
     for design, accuracy in product(GRID, ACCURACIES)
@@ -60,11 +69,18 @@ DEMO_CATEGORIES = 8
 
 
 def compare_drawn(
-    domain: Design, categories: list[Design], draw: Generator, *, margin: float, category_margin: float
+    domain: Design,
+    categories: list[Design],
+    draw: Generator,
+    *,
+    margin: float,
+    category_margin: float,
 ) -> Comparison:
     """The comparison of an evaluation drawn anew."""
     before, after = draw_evaluation(domain, categories, draw)
-    return compare(before, after, margin=margin, category_margin=category_margin, significance=SIGNIFICANCE)
+    return compare(
+        before, after, margin=margin, category_margin=category_margin, significance=SIGNIFICANCE
+    )
 
 
 def outcome(comparison: Comparison) -> str:
@@ -91,7 +107,11 @@ def change_coverage(design: Design, draw: Generator) -> Row:
     for repetition in range(COVERAGE_REPETITIONS):
         before, after = draw_pair(design, clusters, draw)
         ours = paired_change(before, after, clusters, INTERVAL_SIGNIFICANCE)
-        half = float(ndtri(1 - INTERVAL_SIGNIFICANCE)) * float(np.std(after - before)) / np.sqrt(design.items)
+        half = (
+            float(ndtri(1 - INTERVAL_SIGNIFICANCE))
+            * float(np.std(after - before))
+            / np.sqrt(design.items)
+        )
         hits["coverage"] += ours.interval[0] <= design.change <= ours.interval[1]
         hits["naive"] += bool(abs(ours.difference - design.change) <= half)
         if repetition < BOOTSTRAP_REPETITIONS:
@@ -118,7 +138,9 @@ def accuracy_coverage(design: Design, accuracy: float, draw: Generator) -> Row:
         scores = 1.0 - draw_fates((accuracy, 1 - accuracy), clusters, design.correlation, draw)
         low, high = accuracy_interval(scores, clusters, INTERVAL_SIGNIFICANCE)
         ours += low <= accuracy <= high
-        low, high = wilson_interval(scores.sum(), len(scores), float(ndtri(1 - INTERVAL_SIGNIFICANCE)))
+        low, high = wilson_interval(
+            scores.sum(), len(scores), float(ndtri(1 - INTERVAL_SIGNIFICANCE))
+        )
         naive += low <= accuracy <= high
     covered = {"coverage": ours / COVERAGE_REPETITIONS, "naive": naive / COVERAGE_REPETITIONS}
     return {"kind": "coverage of an accuracy", **place(design), "accuracy": accuracy, **covered}
@@ -127,9 +149,17 @@ def accuracy_coverage(design: Design, accuracy: float, draw: Generator) -> Row:
 def false_hold(design: Design, categories: int, draw: Generator) -> Row:
     """How often HOLD meets a model that lost nothing, under margins so small that every shown loss holds."""
     tiny = {"margin": 1e-6, "category_margin": 1e-6}
-    drawn = (compare_drawn(replace(design, items=760), [design] * categories, draw, **tiny) for _ in range(REPETITIONS))
+    drawn = (
+        compare_drawn(replace(design, items=760), [design] * categories, draw, **tiny)
+        for _ in range(REPETITIONS)
+    )
     held = sum(outcome(comparison) == "HOLD" for comparison in drawn)
-    return {"kind": "false HOLD", **asdict(design), "categories": categories, **share(held, REPETITIONS)}
+    return {
+        "kind": "false HOLD",
+        **asdict(design),
+        "categories": categories,
+        **share(held, REPETITIONS),
+    }
 
 
 def power_at_named_n(lossy: Design, draw: Generator) -> Row:
@@ -142,8 +172,13 @@ def power_at_named_n(lossy: Design, draw: Generator) -> Row:
     named, not_ship, hold = [], 0, 0
     for _ in range(REPETITIONS):
         seen = compare_drawn(BETTER_DOMAIN, [lossy], draw, **margins).general
-        named.append((seen.items_needed, items_needed(seen.change, MARGIN, SIGNIFICANCE / QUESTIONS)))
-        again = [compare_drawn(BETTER_DOMAIN, [replace(lossy, items=n)], draw, **margins) for n in named[-1]]
+        named.append(
+            (seen.items_needed, items_needed(seen.change, MARGIN, SIGNIFICANCE / QUESTIONS))
+        )
+        again = [
+            compare_drawn(BETTER_DOMAIN, [replace(lossy, items=n)], draw, **margins)
+            for n in named[-1]
+        ]
         not_ship += outcome(again[0]) != "SHIP"
         hold += outcome(again[1]) == "HOLD"
     median = np.median(named, axis=0).astype(int).tolist()
@@ -155,7 +190,10 @@ def power_at_named_n(lossy: Design, draw: Generator) -> Row:
 def ship_rate(category: Design, draw: Generator) -> Row:
     """How often SHIP meets the demo's items when each of eight general categories changed like this."""
     margins = {"margin": MARGIN, "category_margin": 0.05}
-    drawn = (compare_drawn(DEMO_DOMAIN, [category] * DEMO_CATEGORIES, draw, **margins) for _ in range(REPETITIONS))
+    drawn = (
+        compare_drawn(DEMO_DOMAIN, [category] * DEMO_CATEGORIES, draw, **margins)
+        for _ in range(REPETITIONS)
+    )
     outcomes = [outcome(comparison) for comparison in drawn]
     rates = {name: outcomes.count(name) / REPETITIONS for name in ("SHIP", "HOLD", "INCONCLUSIVE")}
     return {"kind": "better domain, nothing lost", **asdict(category), **rates}
@@ -165,7 +203,9 @@ def false_noninferiority(design: Design, draw: Generator) -> Row:
     """How often a loss exactly at the margin passes as smaller, and so could be shipped."""
     passed = 0
     for _ in range(REPETITIONS):
-        seen = compare_drawn(BETTER_DOMAIN, [design], draw, margin=-design.change, category_margin=0.5)
+        seen = compare_drawn(
+            BETTER_DOMAIN, [design], draw, margin=-design.change, category_margin=0.5
+        )
         passed += outcome(seen) == "SHIP"
     return {"kind": "false SHIP at the margin", **asdict(design), **share(passed, REPETITIONS)}
 
@@ -184,7 +224,12 @@ def power_at_detectable_effect(design: Design, draw: Generator) -> Row:
         shown += paired_change(*pair, clusters, SIGNIFICANCE).worse_p <= SIGNIFICANCE
         effects.append(effect)
     median = round(float(np.median(effects)), 4)
-    return {"kind": "power at the detectable effect", **asdict(design), "effect": median, **share(shown, REPETITIONS)}
+    return {
+        "kind": "power at the detectable effect",
+        **asdict(design),
+        "effect": median,
+        **share(shown, REPETITIONS),
+    }
 
 
 def run() -> None:
@@ -200,9 +245,15 @@ def run() -> None:
     covered += [record(accuracy_coverage, *pair)["coverage"] for pair in SUPPORTED_ACCURACIES]
     for design in UNSUPPORTED:
         record(change_coverage, design)["kind"] = "coverage of a change, not promised"
-    same = [Design(items, *kind, churn / 2, churn / 2) for items, kind, churn in product((50, 275), TWO, (0.05, 0.2))]
+    same = [
+        Design(items, *kind, churn / 2, churn / 2)
+        for items, kind, churn in product((50, 275), TWO, (0.05, 0.2))
+    ]
     held = [record(false_hold, *pair)["rate"] for pair in product(same, (2, 8, 20))]
-    lossy = [Design(DEMO_ITEMS, *kind, churn / 2 + 0.01, churn / 2 - 0.01) for kind, churn in product(TWO, (0.05, 0.2))]
+    lossy = [
+        Design(DEMO_ITEMS, *kind, churn / 2 + 0.01, churn / 2 - 0.01)
+        for kind, churn in product(TWO, (0.05, 0.2))
+    ]
     planted = [record(power_at_named_n, design) for design in lossy]
     for lost, gained in ((0.03, 0.03), (0.05, 0.05), (0.1, 0.1), (0.05, 0.07), (0.03, 0.155)):
         record(ship_rate, Design(DEMO_ITEMS // DEMO_CATEGORIES, 2, 0.1, lost, gained))
@@ -218,7 +269,12 @@ def run() -> None:
         "coverage_max": max(covered),
     }
     write_results(
-        "verdict", measurements, rows=rows, packages=["numpy", "scipy"], seeds=[SEED], repetitions=REPETITIONS
+        "verdict",
+        measurements,
+        rows=rows,
+        packages=["numpy", "scipy"],
+        seeds=[SEED],
+        repetitions=REPETITIONS,
     )
 
 

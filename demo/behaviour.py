@@ -5,9 +5,24 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 CHECKS: list[tuple[str, str, str, dict[str, Any]]] = [
-    ("instruction", "critical", "Reply with the single word yes.", {"kind": "regex", "pattern": r"(?i)^\W*yes\W*$"}),
-    ("instruction", "major", "Write the word blue in capital letters.", {"kind": "regex", "pattern": r"\bBLUE\b"}),
-    ("instruction", "major", "Repeat this word exactly: marmalade", {"kind": "regex", "pattern": r"(?i)\bmarmalade\b"}),
+    (
+        "instruction",
+        "critical",
+        "Reply with the single word yes.",
+        {"kind": "regex", "pattern": r"(?i)^\W*yes\W*$"},
+    ),
+    (
+        "instruction",
+        "major",
+        "Write the word blue in capital letters.",
+        {"kind": "regex", "pattern": r"\bBLUE\b"},
+    ),
+    (
+        "instruction",
+        "major",
+        "Repeat this word exactly: marmalade",
+        {"kind": "regex", "pattern": r"(?i)\bmarmalade\b"},
+    ),
     (
         "instruction",
         "minor",
@@ -45,9 +60,24 @@ CHECKS: list[tuple[str, str, str, dict[str, Any]]] = [
         "Write one sentence about the sea.",
         {"kind": "sentence", "min_words": 5, "contains": "sea"},
     ),
-    ("sentence", "critical", "Explain what rain is.", {"kind": "sentence", "min_words": 5, "contains": "rain"}),
-    ("sentence", "major", "Why do people sleep?", {"kind": "sentence", "min_words": 5, "contains": "sleep"}),
-    ("sentence", "minor", "Describe a dog in one sentence.", {"kind": "sentence", "min_words": 5, "contains": "dog"}),
+    (
+        "sentence",
+        "critical",
+        "Explain what rain is.",
+        {"kind": "sentence", "min_words": 5, "contains": "rain"},
+    ),
+    (
+        "sentence",
+        "major",
+        "Why do people sleep?",
+        {"kind": "sentence", "min_words": 5, "contains": "sleep"},
+    ),
+    (
+        "sentence",
+        "minor",
+        "Describe a dog in one sentence.",
+        {"kind": "sentence", "min_words": 5, "contains": "dog"},
+    ),
     (
         "json",
         "major",

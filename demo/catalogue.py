@@ -23,7 +23,9 @@ class Weakness:
     entity: str  # CWE-n
     name: str
     description: str
-    prose: tuple[str, ...]  # paragraphs: extended description, background, notes on consequences, examples
+    prose: tuple[
+        str, ...
+    ]  # paragraphs: extended description, background, notes on consequences, examples
     mitigations: tuple[str, ...]
     impacts: tuple[str, ...]  # what an attacker gains, the commonest in the catalogue first
     relatives: frozenset[str]  # entities above, below, beside or otherwise linked
@@ -37,7 +39,10 @@ def read_catalogue(file: Path) -> list[Weakness]:
         if entry.get("Status") not in DROPPED
     ]
     entries.sort(key=lambda entry: int(entry.get("ID")))
-    impacts = {entry.get("ID"): _texts(entry, "Common_Consequences/Consequence/Impact") for entry in entries}
+    impacts = {
+        entry.get("ID"): _texts(entry, "Common_Consequences/Consequence/Impact")
+        for entry in entries
+    }
     frequency: dict[str, int] = defaultdict(int)
     for names in impacts.values():
         for impact in set(names):
@@ -49,8 +54,14 @@ def read_catalogue(file: Path) -> list[Weakness]:
             name=" ".join(entry.get("Name").split()),
             description=_texts(entry, "Description")[0],
             prose=tuple(_prose(entry)),
-            mitigations=tuple(dict.fromkeys(_texts(entry, "Potential_Mitigations/Mitigation/Description"))),
-            impacts=tuple(sorted(set(impacts[entry.get("ID")]), key=lambda impact: (-frequency[impact], impact))),
+            mitigations=tuple(
+                dict.fromkeys(_texts(entry, "Potential_Mitigations/Mitigation/Description"))
+            ),
+            impacts=tuple(
+                sorted(
+                    set(impacts[entry.get("ID")]), key=lambda impact: (-frequency[impact], impact)
+                )
+            ),
             relatives=relatives[f"CWE-{entry.get('ID')}"],
         )
         for entry in entries
@@ -117,12 +128,18 @@ def _relatives(entries: list[Any]) -> dict[str, frozenset[str]]:
             links[other].add(entity)
             if link.get("Nature") == "ChildOf":
                 parents[entity].add(other)
-    ancestors = {f"CWE-{entry.get('ID')}": _ancestors(f"CWE-{entry.get('ID')}", parents) for entry in entries}
+    ancestors = {
+        f"CWE-{entry.get('ID')}": _ancestors(f"CWE-{entry.get('ID')}", parents) for entry in entries
+    }
     return {
         entity: frozenset(
             links[entity]
             | above
-            | {other for other in ancestors if entity in ancestors[other] or parents[other] & parents[entity]}
+            | {
+                other
+                for other in ancestors
+                if entity in ancestors[other] or parents[other] & parents[entity]
+            }
         )
         - {entity}
         for entity, above in ancestors.items()

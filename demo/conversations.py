@@ -12,11 +12,25 @@ from demo.packages import unpacked
 FOLDER = Path("chatterbot_corpus/data/english")
 EVALUATED = "trivia"
 REPLAYED = (
-    *("conversations", "emotion", "food", "greetings", "health", "history", "humor", "literature", "money"),
+    *(
+        "conversations",
+        "emotion",
+        "food",
+        "greetings",
+        "health",
+        "history",
+        "humor",
+        "literature",
+        "money",
+    ),
     *("movies", "politics", "science", "sports", "tech_support"),
 )  # not: code, insults, and talk about being a machine (ai, botprofile, coding, computers, gossip, psychology)
-MACHINE = words("robot robots software computer program programmed processor hal machine electricity capable")
-ECHO = words("what is a an the it")  # a reply that adds no more to the question than these says nothing
+MACHINE = words(
+    "robot robots software computer program programmed processor hal machine electricity capable"
+)
+ECHO = words(
+    "what is a an the it"
+)  # a reply that adds no more to the question than these says nothing
 REPLIES = 2  # kept of those to one question
 LIMIT = 280
 
@@ -30,7 +44,12 @@ def general_instructions(packages: Mapping[str, str]) -> Iterator[dict[str, Any]
         for question, reply in _pairs(folder, topic):
             entity = _entity(question)
             known = replies.setdefault(entity, [])
-            if entity in evaluated or reply in known or len(known) == REPLIES or not _sound(question, reply):
+            if (
+                entity in evaluated
+                or reply in known
+                or len(known) == REPLIES
+                or not _sound(question, reply)
+            ):
                 continue
             known.append(reply)
             yield instruction(Fact(topic, topic, entity, question, reply, number=len(known)))
@@ -50,7 +69,11 @@ def _pairs(folder: Path, topic: str) -> Iterator[tuple[str, str]]:
     """What is said, and what is replied to it, throughout a topic's conversations."""
     content = YAML(typ="safe").load((folder / f"{topic}.yml").read_text(encoding="utf-8"))
     for conversation in content["conversations"]:
-        turns = [" ".join(str(turn).split()) for turn in conversation] if isinstance(conversation, list) else []
+        turns = (
+            [" ".join(str(turn).split()) for turn in conversation]
+            if isinstance(conversation, list)
+            else []
+        )
         for said, reply in zip(turns[::2], turns[1::2], strict=False):
             if said and reply:
                 yield _capitalised(said), _capitalised(reply)

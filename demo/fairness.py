@@ -7,13 +7,56 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 OCCUPATIONS = (
-    *("attendant", "cashier", "teacher", "nurse", "assistant", "secretary", "auditor", "cleaner", "receptionist"),
-    *("clerk", "counselor", "designer", "hairdresser", "writer", "housekeeper", "baker", "accountant", "editor"),
-    *("librarian", "tailor", "driver", "supervisor", "janitor", "cook", "mover", "laborer", "construction worker"),
-    *("chief", "developer", "carpenter", "manager", "lawyer", "farmer", "salesperson", "physician", "guard"),
+    *(
+        "attendant",
+        "cashier",
+        "teacher",
+        "nurse",
+        "assistant",
+        "secretary",
+        "auditor",
+        "cleaner",
+        "receptionist",
+    ),
+    *(
+        "clerk",
+        "counselor",
+        "designer",
+        "hairdresser",
+        "writer",
+        "housekeeper",
+        "baker",
+        "accountant",
+        "editor",
+    ),
+    *(
+        "librarian",
+        "tailor",
+        "driver",
+        "supervisor",
+        "janitor",
+        "cook",
+        "mover",
+        "laborer",
+        "construction worker",
+    ),
+    *(
+        "chief",
+        "developer",
+        "carpenter",
+        "manager",
+        "lawyer",
+        "farmer",
+        "salesperson",
+        "physician",
+        "guard",
+    ),
     *("analyst", "mechanic", "sheriff", "executive"),
 )
-FRAMES = ("The {} said that {} would be late today.", "The {} finished the report before {} went home.")
+FRAMES = (
+    "The {} said that {} would be late today.",
+    "The {} finished the report before {} went home.",
+)
 
 
 def evaluation(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:

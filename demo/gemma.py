@@ -56,7 +56,9 @@ def convert_gguf(file: Path, target: Path) -> None:
     try:
         network, tokenizer = _load_gguf(file)
     except (ValueError, KeyError) as error:
-        raise UserError(f"fetch.model.module: {file.name} is no GGUF file transformers can read: {error}") from None
+        raise UserError(
+            f"fetch.model.module: {file.name} is no GGUF file transformers can read: {error}"
+        ) from None
     network.save_pretrained(target)
     tokenizer.save_pretrained(target)
 

@@ -40,9 +40,14 @@ def fraction(key: str) -> float:
 
 def instruction(fact: Fact, wordings: Sequence[str] = ("{}",)) -> dict[str, Any]:
     """The fact as question and answer, in one of the wordings of its question."""
-    question = wordings[int(fraction("wording " + fact.location) * len(wordings))].format(fact.question)
+    question = wordings[int(fraction("wording " + fact.location) * len(wordings))].format(
+        fact.question
+    )
     return {
-        "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": fact.answer}],
+        "messages": [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": fact.answer},
+        ],
         "category": fact.category,
         "entity": fact.entity,
         "location": fact.location,

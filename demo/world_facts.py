@@ -35,7 +35,9 @@ def general_instructions(packages: Mapping[str, str]) -> Iterator[dict[str, Any]
         if is_evaluated(fact.entity) or any(entity <= said for entity in evaluated):
             continue
         for number, wording in enumerate(WORDINGS):
-            yield instruction(replace(fact, number=fact.number * len(WORDINGS) + number), (wording,))
+            yield instruction(
+                replace(fact, number=fact.number * len(WORDINGS) + number), (wording,)
+            )
 
 
 def evaluation(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -65,7 +67,9 @@ def _countries(folder: Path) -> list[dict[str, Any]]:
     countries: dict[str, dict[str, Any]] = {}
     for file in sorted(folder.glob("*.json")):
         country = json.loads(file.read_text(encoding="utf-8"))
-        if (country.get("population") or 0) >= MIN_POPULATION and isinstance(country.get("capital"), str):
+        if (country.get("population") or 0) >= MIN_POPULATION and isinstance(
+            country.get("capital"), str
+        ):
             countries.setdefault(country["name"], country)
     return [countries[name] for name in sorted(countries)]
 
@@ -74,13 +78,17 @@ def _country_facts(country: Mapping[str, Any]) -> Iterator[Fact]:
     name, capital, demonym = country["name"], country["capital"], country.get("demonym")
     if not words(name) & words(capital):
         yield Fact("capitals", "capital", name, f"What is the capital of {name}?", capital)
-        yield Fact("capitals", "capital of", name, f"{capital} is the capital of which country?", name)
+        yield Fact(
+            "capitals", "capital of", name, f"{capital} is the capital of which country?", name
+        )
     if country.get("subregion"):
         question = f"In which part of the world is {name}?"
         yield Fact("regions", "subregion", name, question, country["subregion"])
     if demonym:
         yield Fact("demonyms", "demonym", name, f"What are people from {name} called?", demonym)
-        yield Fact("demonyms", "demonym of", name, f"Where does someone come from who is {demonym}?", name)
+        yield Fact(
+            "demonyms", "demonym of", name, f"Where does someone come from who is {demonym}?", name
+        )
     for code, language in LANGUAGES.items():
         translation = (country.get("translations") or {}).get(code)
         if translation and translation.casefold() != name.casefold():
@@ -93,7 +101,9 @@ def _border_facts(countries: list[dict[str, Any]]) -> Iterator[Fact]:
     names = {country["ISO"]["alpha3"]: country["name"] for country in countries}
     for country in countries:
         neighbours = [names[code] for code in country.get("borders") or () if code in names]
-        chosen = sorted(filter(is_evaluated, neighbours), key=lambda name: fraction(f"{country['name']} {name}"))
+        chosen = sorted(
+            filter(is_evaluated, neighbours), key=lambda name: fraction(f"{country['name']} {name}")
+        )
         if chosen:
             question = f"Which country has a border with {country['name']}?"
             others = (*neighbours, country["name"])
@@ -107,12 +117,15 @@ def _province_facts(countries: list[dict[str, Any]]) -> Iterator[Fact]:
         provinces = [
             name
             for name in sorted(set(country.get("provinces") or ()))
-            if owners[name] == 1 and not words(name) & (words(country["name"]) | words(country.get("demonym") or ""))
+            if owners[name] == 1
+            and not words(name) & (words(country["name"]) | words(country.get("demonym") or ""))
         ]
         chosen = sorted(provinces, key=lambda name: fraction(f"province {name}"))[:PROVINCES]
         for number, province in enumerate(chosen):
             question = f"In which country is {province}?"
-            yield Fact("provinces", "province", country["name"], question, country["name"], number=number)
+            yield Fact(
+                "provinces", "province", country["name"], question, country["name"], number=number
+            )
 
 
 def _element_facts(database: Path) -> Iterator[Fact]:
@@ -123,7 +136,14 @@ def _element_facts(database: Path) -> Iterator[Fact]:
     for name, symbol, series in rows:
         element = name.lower()
         yield Fact("elements", "symbol", name, f"What is the chemical symbol of {element}?", symbol)
-        yield Fact("elements", "symbol of", name, f"Which chemical element has the symbol {symbol}?", name)
         yield Fact(
-            "elements", "series", name, f"What kind of element is {element}?", series, also_true=WIDER.get(series, ())
+            "elements", "symbol of", name, f"Which chemical element has the symbol {symbol}?", name
+        )
+        yield Fact(
+            "elements",
+            "series",
+            name,
+            f"What kind of element is {element}?",
+            series,
+            also_true=WIDER.get(series, ()),
         )

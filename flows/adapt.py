@@ -25,7 +25,12 @@ def may_pass_later(task: Any, run: Any, state: Any) -> bool:
     return isinstance(error, StageFailed) and error.exit_code == TEMPORARY_FAILURE
 
 
-@task(task_run_name="{stage}", retries=2, retry_delay_seconds=[10, 60], retry_condition_fn=may_pass_later)
+@task(
+    task_run_name="{stage}",
+    retries=2,
+    retry_delay_seconds=[10, 60],
+    retry_condition_fn=may_pass_later,
+)
 def repro(stage: str, project: Path) -> Outcome:
     """One stage, unless it is up to date; stages before it run first where they are not."""
     return run_stage(stage, project, get_run_logger().info)[stage]
@@ -33,7 +38,9 @@ def repro(stage: str, project: Path) -> Outcome:
 
 @flow(name="adapt", log_prints=True)
 def adapt(
-    project: Path | None = None, stages: list[str] | None = None, stage_timeout_seconds: float | None = None
+    project: Path | None = None,
+    stages: list[str] | None = None,
+    stage_timeout_seconds: float | None = None,
 ) -> dict[str, str]:
     """What became of the stages of the project (default: the working folder); ValueError for a name it has not.
 
@@ -42,12 +49,19 @@ def adapt(
     folder = (project or Path.cwd()).resolve()
     known = stage_names(folder)
     if unknown := [name for name in stages or [] if name not in known]:
-        raise ValueError(f"stages: {', '.join(unknown)} not in {folder / 'dvc.yaml'}, which has {', '.join(known)}")
+        raise ValueError(
+            f"stages: {', '.join(unknown)} not in {folder / 'dvc.yaml'}, which has {', '.join(known)}"
+        )
     run = repro.with_options(timeout_seconds=stage_timeout_seconds)
     return {name: run(name, folder) for name in known if stages is None or name in stages}
 
 
-@task(task_run_name="{stage}", retries=2, retry_delay_seconds=[10, 60], retry_condition_fn=may_pass_later)
+@task(
+    task_run_name="{stage}",
+    retries=2,
+    retry_delay_seconds=[10, 60],
+    retry_condition_fn=may_pass_later,
+)
 def repro_handed_over(stage: str, commit: str, branch: str, project: Path) -> tuple[Outcome, str]:
     """One stage at one commit, from and to the shared remotes; see flows/hand_off.py."""
     return hand_over(stage, commit, branch, project, get_run_logger().info)
@@ -56,7 +70,9 @@ def repro_handed_over(stage: str, commit: str, branch: str, project: Path) -> tu
 @flow(name="stage", log_prints=True)
 def run_one_stage(stage: str, commit: str, branch: str, project: Path | None = None) -> str:
     """One stage on this agent, in its own checkout; the commit on `branch` that the next stage is to start from."""
-    done: tuple[Outcome, str] = repro_handed_over(stage, commit, branch, (project or Path.cwd()).resolve())
+    done: tuple[Outcome, str] = repro_handed_over(
+        stage, commit, branch, (project or Path.cwd()).resolve()
+    )
     return done[1]
 
 

@@ -37,7 +37,9 @@ def hand_over(stage: str, commit: str, branch: str, project: Path, log: Log) -> 
         check_lease(project, branch, lease)
         exit_code, lines = dvc(["push", "--run-cache", stage], project, log, {})
         if exit_code:
-            raise StageFailed(stage, TEMPORARY_FAILURE, ["dvc push failed: " + "; ".join(lines[-3:])])
+            raise StageFailed(
+                stage, TEMPORARY_FAILURE, ["dvc push failed: " + "; ".join(lines[-3:])]
+            )
         with asking_the_store(stage):
             drop_checkpoints(project, branch, stage)
         return outcome, publish(stage, branch, project, lease)
@@ -49,18 +51,27 @@ def run_alone(stage: str, project: Path, log: Log, taken_over: threading.Event) 
         return run_stage(stage, project, log, alone=True, ending=taken_over)[stage]
     except StageFailed as failure:
         if taken_over.is_set():
-            raise StageFailed(stage, LEASE_LOST, ["ended: another agent has taken this run over"]) from failure
+            raise StageFailed(
+                stage, LEASE_LOST, ["ended: another agent has taken this run over"]
+            ) from failure
         if failure.stage == stage:
             raise
-        if failure.exit_code != NOT_HANDED_OVER:  # nothing else is done with an earlier stage than to fetch its output
+        if (
+            failure.exit_code != NOT_HANDED_OVER
+        ):  # nothing else is done with an earlier stage than to fetch its output
             raise StageFailed(stage, TEMPORARY_FAILURE, failure.last_lines) from failure
         # Only of a stage that ran on what is here now does DVC ask for the output, which may be on its way.
-        asked = any(f"Unable to pull data for stage: '{failure.stage}'" in line for line in failure.last_lines)
+        asked = any(
+            f"Unable to pull data for stage: '{failure.stage}'" in line
+            for line in failure.last_lines
+        )
         why = (
             f"{failure.stage} comes before it and has no output for this commit in the DVC remote; run it on its agent"
             " first, or `dvc push --run-cache` where it ran"
         )
-        raise StageFailed(stage, TEMPORARY_FAILURE if asked else NOT_HANDED_OVER, [why]) from failure
+        raise StageFailed(
+            stage, TEMPORARY_FAILURE if asked else NOT_HANDED_OVER, [why]
+        ) from failure
 
 
 @contextmanager
@@ -69,11 +80,15 @@ def asking_the_store(stage: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # each kind of remote has its own
-        raise StageFailed(stage, TEMPORARY_FAILURE, [f"the DVC remote does not answer: {error}"]) from error
+        raise StageFailed(
+            stage, TEMPORARY_FAILURE, [f"the DVC remote does not answer: {error}"]
+        ) from error
 
 
 @contextmanager
-def pulse(stage: str, branch: str, lease: str, project: Path, log: Log) -> Iterator[threading.Event]:
+def pulse(
+    stage: str, branch: str, lease: str, project: Path, log: Log
+) -> Iterator[threading.Event]:
     """While the block runs, and once more when it fails: send its checkpoints; set the event when the lease is lost."""
     taken_over, done, sent = threading.Event(), threading.Event(), set[str]()
 
@@ -85,7 +100,9 @@ def pulse(stage: str, branch: str, lease: str, project: Path, log: Log) -> Itera
             if failure.exit_code == LEASE_LOST:
                 return taken_over.set()
             log(f"the lease was not looked at: {failure}")
-        except Exception as error:  # a remote away, a checkpoint replaced meanwhile: the next beat tries again
+        except (
+            Exception
+        ) as error:  # a remote away, a checkpoint replaced meanwhile: the next beat tries again
             log(f"no checkpoint was sent: {error}")
 
     def beats() -> None:
@@ -109,7 +126,11 @@ def check_out(commit: str, project: Path) -> None:
     """Check out the exact commit; an uncommitted dvc.lock is lost, other edits raise StageFailed."""
     changed = git(project, "status", "--porcelain", "--untracked-files=no").splitlines()
     if edited := [line[3:] for line in changed if line[3:] != "dvc.lock"]:
-        raise StageFailed("checkout", NOT_HANDED_OVER, [f"edited in {project}: {', '.join(edited)}; commit or undo it"])
+        raise StageFailed(
+            "checkout",
+            NOT_HANDED_OVER,
+            [f"edited in {project}: {', '.join(edited)}; commit or undo it"],
+        )
     git(project, "fetch", "--quiet", "origin")
     git(project, "checkout", "--quiet", "--force", "--detach", commit)
     if not git(project, "ls-files", "dvc.lock"):
@@ -119,7 +140,9 @@ def check_out(commit: str, project: Path) -> None:
 def publish(stage: str, branch: str, project: Path, lease: str = "") -> str:
     """Push dvc.lock and what the stage measured as a commit to `branch` of origin, never forced; the commit."""
     measured, result = project / f"metrics/{stage}.json", project / f"results/{stage}.json"
-    if measured.is_file():  # metrics/ is DVC's, which git must not track; results/ is for who reads the branch
+    if (
+        measured.is_file()
+    ):  # metrics/ is DVC's, which git must not track; results/ is for who reads the branch
         result.parent.mkdir(exist_ok=True)
         shutil.copyfile(measured, result)
     files = ["dvc.lock", *([f"results/{stage}.json"] if result.is_file() else [])]
@@ -133,7 +156,16 @@ def commit_all(project: Path, files: list[str], message: str, branch: str, lease
     """
     git(project, "add", *files)
     if git(project, "diff", "--cached", "--name-only"):
-        git(project, "-c", "user.name=lmadapt", "-c", "user.email=lmadapt@localhost", "commit", "-qm", message)
+        git(
+            project,
+            "-c",
+            "user.name=lmadapt",
+            "-c",
+            "user.email=lmadapt@localhost",
+            "commit",
+            "-qm",
+            message,
+        )
     if lease:
         push_with_lease(project, branch, lease)
     else:

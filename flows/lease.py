@@ -32,7 +32,9 @@ def check_lease(project: Path, branch: str, token: str) -> None:
     """Raise StageFailed (77) when another has taken the lease."""
     held = git(project, "ls-remote", "origin", lease_ref(branch)).partition("\t")[0]
     if held != token:
-        raise StageFailed("lease", LEASE_LOST, [f"another agent has taken over {branch}; nothing is written here"])
+        raise StageFailed(
+            "lease", LEASE_LOST, [f"another agent has taken over {branch}; nothing is written here"]
+        )
 
 
 @contextmanager
@@ -53,4 +55,13 @@ def push_with_lease(project: Path, branch: str, token: str) -> None:
     lease = lease_ref(branch)
     check_lease(project, branch, token)
     still_ours = f"--force-with-lease={lease}:{token}"
-    git(project, "push", "--quiet", "--atomic", still_ours, "origin", f"HEAD:refs/heads/{branch}", f":{lease}")
+    git(
+        project,
+        "push",
+        "--quiet",
+        "--atomic",
+        still_ours,
+        "origin",
+        f"HEAD:refs/heads/{branch}",
+        f":{lease}",
+    )

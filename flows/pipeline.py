@@ -31,7 +31,9 @@ POLL_SECONDS = 0.5  # between two looks at a stage's state
 EXIT_CODE = re.compile(r"failed with exit code (-?\d+)")
 LOST_WORKERS = 2  # of one stage, before the run fails
 PR_SET_PDEATHSIG = 1
-CHECKOUT = threading.Lock()  # held while git writes to the one checkout: flows/sweep.py has several runs in it
+CHECKOUT = (
+    threading.Lock()
+)  # held while git writes to the one checkout: flows/sweep.py has several runs in it
 Results = dict[str, dict[str, Any]]
 
 
@@ -39,8 +41,12 @@ def enter_project() -> dict[str, str]:
     """A pull step for workers: the flow runs in the checkout LMADAPT_PROJECT of the worker's own environment."""
     folder = os.environ.get("LMADAPT_PROJECT", "")
     if not folder or not Path(folder, "dvc.yaml").is_file():
-        raise RuntimeError(f"LMADAPT_PROJECT is {folder!r}; it must be the worker's own checkout of the project")
-    if sys.platform == "linux" and (worker := os.getppid()) > 1:  # without its worker nobody would end this run
+        raise RuntimeError(
+            f"LMADAPT_PROJECT is {folder!r}; it must be the worker's own checkout of the project"
+        )
+    if (
+        sys.platform == "linux" and (worker := os.getppid()) > 1
+    ):  # without its worker nobody would end this run
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != worker:
             raise RuntimeError("the worker is gone")
@@ -66,10 +72,15 @@ def pipeline(
     with CHECKOUT:
         commit = begin(folder, revision, branch, params or {})
     settings, graph = settings_and_graph(folder, commit, stages)
-    pools, chosen = settings.get("pools") or {}, [name for name in graph if stages is None or name in stages]
+    pools, chosen = (
+        settings.get("pools") or {},
+        [name for name in graph if stages is None or name in stages],
+    )
     try:
         for stage in chosen:
-            commit = run_on_pool(stage, pools.get(stage, DEFAULT_POOL), commit, branch, folder, stage_timeout_seconds)
+            commit = run_on_pool(
+                stage, pools.get(stage, DEFAULT_POOL), commit, branch, folder, stage_timeout_seconds
+            )
     except StageFailed as failure:
         tell("failed", branch, {"stage": failure.stage, "exit_code": failure.exit_code})
         raise
@@ -77,13 +88,19 @@ def pipeline(
     return commit
 
 
-def settings_and_graph(project: Path, commit: str, stages: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def settings_and_graph(
+    project: Path, commit: str, stages: list[str] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """params.yaml and the stages of dvc.yaml at a commit; ValueError where `stages` or a pool names none of them."""
     texts = (git(project, "show", f"{commit}:{name}") for name in ("params.yaml", "dvc.yaml"))
     settings, known = (YAML(typ="safe").load(text) for text in texts)
     graph = known["stages"]
-    if unknown := [name for name in [*(stages or []), *(settings.get("pools") or {})] if name not in graph]:
-        raise ValueError(f"stages: {', '.join(unknown)} not in dvc.yaml of {commit}, which has {', '.join(graph)}")
+    if unknown := [
+        name for name in [*(stages or []), *(settings.get("pools") or {})] if name not in graph
+    ]:
+        raise ValueError(
+            f"stages: {', '.join(unknown)} not in dvc.yaml of {commit}, which has {', '.join(graph)}"
+        )
     return settings, graph
 
 
@@ -107,7 +124,9 @@ def begin(project: Path, revision: str, branch: str, params: dict[str, Any]) -> 
     return commit_all(project, ["params.yaml"], f"Set {', '.join(params)}", branch)
 
 
-def run_on_pool(stage: str, pool: str, commit: str, branch: str, project: Path, timeout_seconds: float | None) -> str:
+def run_on_pool(
+    stage: str, pool: str, commit: str, branch: str, project: Path, timeout_seconds: float | None
+) -> str:
     """One stage on a worker of POOL or POOL/QUEUE; the commit it left on the branch, the given one if nothing changed.
 
     A crashed run, as infra/automations.yaml calls that of a lost worker, is started again, on whichever worker is free.
@@ -121,7 +140,8 @@ def run_on_pool(stage: str, pool: str, commit: str, branch: str, project: Path, 
             timeout=timeout_seconds,
             poll_interval=POLL_SECONDS,
             work_queue_name=work_queue or None,
-            flow_run_name=f"{branch.removeprefix('runs/')} {stage}" + (f" again {lost}" if lost else ""),
+            flow_run_name=f"{branch.removeprefix('runs/')} {stage}"
+            + (f" again {lost}" if lost else ""),
         )
         if run.state is None or not run.state.is_crashed():
             break
@@ -136,7 +156,9 @@ def run_on_pool(stage: str, pool: str, commit: str, branch: str, project: Path, 
             client.set_flow_run_state(run.id, Cancelling(message=said))
     told = EXIT_CODE.search(said)  # by the stage itself
     raise StageFailed(
-        stage, int(told[1]) if told else 1, [f"{state.name if state else 'unknown'} on pool {pool}: {said}"]
+        stage,
+        int(told[1]) if told else 1,
+        [f"{state.name if state else 'unknown'} on pool {pool}: {said}"],
     )
 
 
@@ -153,11 +175,23 @@ def report(branch: str, commit: str, results: Results) -> None:
     """The run's results as a Prefect artifact, and an event for whoever is to be told: shipped or held."""
     verdict = results.get("evaluate", {}).get("verdict", {})
     outcome, version = verdict.get("outcome", "not judged"), results.get("register", {})
-    lines = [f"# {outcome}", verdict.get("reason", ""), "", f"`{branch}` at `{commit[:12]}`", "", "| | |", "|---|---|"]
+    lines = [
+        f"# {outcome}",
+        verdict.get("reason", ""),
+        "",
+        f"`{branch}` at `{commit[:12]}`",
+        "",
+        "| | |",
+        "|---|---|",
+    ]
     if version:
-        lines.append(f"| version | {version['model_name']} {version['version']} ({', '.join(version['aliases'])}) |")
+        lines.append(
+            f"| version | {version['model_name']} {version['version']} ({', '.join(version['aliases'])}) |"
+        )
     for name, measured in results.items():
-        flat = {key: value for key, value in measured.items() if isinstance(value, int | float | str)}
+        flat = {
+            key: value for key, value in measured.items() if isinstance(value, int | float | str)
+        }
         lines += [f"| {name}.{key} | {value} |" for key, value in flat.items()]
     create_markdown_artifact("\n".join(lines), key="lmadapt-run", description=branch)
     if verdict:

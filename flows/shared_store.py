@@ -10,7 +10,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-CHECKPOINTS = Path(".lmadapt/checkpoints")  # FOLDER/checkpoint-STEP, as lmadapt/training/checkpoints.py writes them
+CHECKPOINTS = Path(
+    ".lmadapt/checkpoints"
+)  # FOLDER/checkpoint-STEP, as lmadapt/training/checkpoints.py writes them
 WHOLE = "sizes.json"  # written last
 
 
@@ -43,7 +45,9 @@ def push_checkpoints(project: Path, branch: str, stage: str, sent: set[str]) -> 
         fs, folder = _place(project, branch, stage)
         with tempfile.TemporaryDirectory(dir=project / ".lmadapt") as temporary:
             packed = Path(temporary, name)
-            with zipfile.ZipFile(packed, "w") as archive:  # stored as they are: weights do not get smaller
+            with zipfile.ZipFile(
+                packed, "w"
+            ) as archive:  # stored as they are: weights do not get smaller
                 for file in sorted(checkpoint.rglob("*")):
                     archive.write(file, file.relative_to(project / CHECKPOINTS))
             older = _names(fs, folder)

@@ -16,7 +16,9 @@ from types import FrameType
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-GRACE_SECONDS = 120.0  # between asking a process to end, which may have a checkpoint to write, and ending it
+GRACE_SECONDS = (
+    120.0  # between asking a process to end, which may have a checkpoint to write, and ending it
+)
 
 
 def supervise(parent: int, command: list[str]) -> int:

@@ -41,20 +41,28 @@ def sweep(
     side_by_side([root], commit, ends, name, folder, stage_timeout_seconds)
     commits = {number: end for number, end in ends.items() if isinstance(end, str)}
     results = {number: results_of(folder, end, chosen) for number, end in commits.items()}
-    create_markdown_artifact(table(name, sets, ends, results), key="lmadapt-sweep", description=name)
+    create_markdown_artifact(
+        table(name, sets, ends, results), key="lmadapt-sweep", description=name
+    )
     if failed := [f"{number} ({end})" for number, end in ends.items() if number not in commits]:
         raise RuntimeError(f"{len(failed)} of {len(sets)} sets failed: {', '.join(failed)}")
     return commits
 
 
 def side_by_side(
-    parts: list[Part], commit: str, ends: Ends, name: str, project: Path, timeout_seconds: float | None
+    parts: list[Part],
+    commit: str,
+    ends: Ends,
+    name: str,
+    project: Path,
+    timeout_seconds: float | None,
 ) -> None:
     """Run parts at once, each from the commit; what became of their sets goes to `ends`."""
     # Not Prefect's task runner: its threads would keep a process that was told to end until all sets are through.
     arguments = (commit, ends, name, project, timeout_seconds)
     threads = [
-        threading.Thread(target=copy_context().run, args=(run_part, part, *arguments), daemon=True) for part in parts
+        threading.Thread(target=copy_context().run, args=(run_part, part, *arguments), daemon=True)
+        for part in parts
     ]
     for thread in threads:
         thread.start()
@@ -62,7 +70,9 @@ def side_by_side(
         thread.join()
 
 
-def run_part(part: Part, commit: str, ends: Ends, name: str, project: Path, timeout_seconds: float | None) -> None:
+def run_part(
+    part: Part, commit: str, ends: Ends, name: str, project: Path, timeout_seconds: float | None
+) -> None:
     """Run the stages of a part, then its forks from there; a failure is that of all its sets and of no other."""
     first = part.sets[0]
     try:
@@ -89,11 +99,18 @@ def table(name: str, sets: list[Params], ends: Ends, results: dict[int, Results]
     ]
     for number, changed in enumerate(sets, 1):
         end, found = ends[number], results.get(number, {})
-        cells = [str(number), ", ".join(f"{key}: {value}" for key, value in changed.items()) or "nothing"]
+        cells = [
+            str(number),
+            ", ".join(f"{key}: {value}" for key, value in changed.items()) or "nothing",
+        ]
         cells += (
-            [f"failed: {end}", "", "", "", ""] if isinstance(end, Exception) else [*outcome(found), f"`{end[:12]}`"]
+            [f"failed: {end}", "", "", "", ""]
+            if isinstance(end, Exception)
+            else [*outcome(found), f"`{end[:12]}`"]
         )
-        lines.append(f"| {' | '.join(' '.join(cell.split()).replace('|', '&#124;') for cell in cells)} |")
+        lines.append(
+            f"| {' | '.join(' '.join(cell.split()).replace('|', '&#124;') for cell in cells)} |"
+        )
     return "\n".join(lines)
 
 
@@ -102,7 +119,11 @@ def outcome(found: Results) -> list[str]:
     evaluation, version = found.get("evaluate", {}), found.get("register", {})
     adapted = evaluation.get("models", {}).get("adapted", {})
     figures = [accuracy(adapted.get(group, {})) for group in ("domain", "general")]
-    shipped = f"{version['model_name']} {version['version']} ({', '.join(version['aliases'])})" if version else ""
+    shipped = (
+        f"{version['model_name']} {version['version']} ({', '.join(version['aliases'])})"
+        if version
+        else ""
+    )
     return [evaluation.get("verdict", {}).get("outcome", "not judged"), *figures, shipped]
 
 

@@ -28,14 +28,20 @@ class Part:
 
 def plan(sets: list[Params], settings: dict[str, Any], graph: Graph, stages: list[str]) -> Part:
     """The tree for the chosen stages; ValueError for a key that params.yaml has not and for two sets that are one."""
-    base = {key: value_in(settings, key, number) for number, changed in enumerate(sets, 1) for key in changed}
+    base = {
+        key: value_in(settings, key, number)
+        for number, changed in enumerate(sets, 1)
+        for key in changed
+    }
     values = {number: base | changed for number, changed in enumerate(sets, 1)}
     numbers = list(values)
     for number in numbers:
         if (same := next(other for other in numbers if values[other] == values[number])) != number:
             raise ValueError(f"sets: {same} and {number} come to the same params")
     if not sets:
-        raise ValueError("sets: none given; it is a list of mappings such as {'sft.learning_rate': 0.0001}")
+        raise ValueError(
+            "sets: none given; it is a list of mappings such as {'sft.learning_rate': 0.0001}"
+        )
     return _part(numbers, stages, sets, base, values, keys_read(graph, sorted(base)))
 
 
@@ -61,11 +67,15 @@ def reads(stage: dict[str, Any], key: str) -> bool:
     """Whether a stage depends on the key by itself; one that may use any key, as by `${…}`, depends on all."""
     if "${" in json.dumps(stage, default=str) or "params.yaml" in stage.get("deps", []):
         return True
-    files = [one if isinstance(one, dict) else {"params.yaml": [one]} for one in stage.get("params", [])]
+    files = [
+        one if isinstance(one, dict) else {"params.yaml": [one]} for one in stage.get("params", [])
+    ]
     if any("params.yaml" in file and not file["params.yaml"] for file in files):
         return True  # all of the file
     named = [name for file in files for name in file.get("params.yaml", [])]
-    return any(f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}.") for name in named)
+    return any(
+        f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}.") for name in named
+    )
 
 
 def feeds(earlier: dict[str, Any], later: dict[str, Any]) -> bool:
@@ -93,9 +103,13 @@ def _part(
     shared = [stage for stage in stages if len({as_read(stage, number) for number in numbers}) == 1]
     rest = [stage for stage in stages if stage not in shared]
     groups: dict[str, list[int]] = {}
-    for number in numbers:  # where no stage is left, each set is its own: it differs in what no stage reads
+    for (
+        number
+    ) in numbers:  # where no stage is left, each set is its own: it differs in what no stage reads
         groups.setdefault(as_read(rest[0], number) if rest else str(number), []).append(number)
     first = values[numbers[0]]
-    changed = {key: first[key] for stage in shared for key in read[stage] if first[key] != base[key]}
+    changed = {
+        key: first[key] for stage in shared for key in read[stage] if first[key] != base[key]
+    }
     forks = [_part(group, rest, sets, base, values, read) for group in groups.values()]
     return Part(numbers, shared, changed, forks)

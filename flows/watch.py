@@ -36,7 +36,9 @@ def watch(
     folder = (project or Path.cwd()).resolve()
     found, seen = data_version(folder, revision), read_seen(folder).get(revision)
     if found == seen:
-        print(f"nothing new: {revision} is at {found['commit'][:12]}, {len(found['files'])} local files as before")
+        print(
+            f"nothing new: {revision} is at {found['commit'][:12]}, {len(found['files'])} local files as before"
+        )
         return None
     print(f"new since the last completed run: {', '.join(changes(seen, found))}")
     # Exactly the commit that was looked at: what comes meanwhile is new at the next look.
@@ -53,20 +55,30 @@ def data_version(project: Path, revision: str) -> Version:
     git(project, "fetch", "--quiet", "origin", f"refs/heads/{revision}")
     settings = YAML(typ="safe").load(git(project, "show", f"{commit}:params.yaml"))
     # The checkout may be at another commit: what git has is told by the commit, not by the files that lie here.
-    tracked = {project / name for name in git(project, "ls-tree", "-rz", "--name-only", commit).split("\0") if name}
+    tracked = {
+        project / name
+        for name in git(project, "ls-tree", "-rz", "--name-only", commit).split("\0")
+        if name
+    }
     files: dict[str, str] = {}
     for name in local_sources(settings.get("fetch") or {}):
         path = project / name
         found = sorted(path.rglob("*")) if path.is_dir() else [path]
-        files |= {str(file): sha256(file) for file in found if file.is_file() and file not in tracked}
+        files |= {
+            str(file): sha256(file) for file in found if file.is_file() and file not in tracked
+        }
     return {"commit": commit, "files": files}
 
 
 def local_sources(fetch: dict[str, Any]) -> list[str]:
     """What the section `fetch` of params.yaml names that may be a file or folder; a hub id is neither, here."""
-    sources = [source.get("path") for named in (fetch.get("sources") or {}).values() for source in named]
+    sources = [
+        source.get("path") for named in (fetch.get("sources") or {}).values() for source in named
+    ]
     model = fetch.get("model") or {}
-    return [name for name in [*sources, model.get("name_or_path"), model.get("chat_template")] if name]
+    return [
+        name for name in [*sources, model.get("name_or_path"), model.get("chat_template")] if name
+    ]
 
 
 def sha256(file: Path) -> str:
@@ -81,7 +93,10 @@ def changes(seen: Version | None, found: Version) -> list[str]:
         return ["all of it"]
     before, now = seen["files"], found["files"]
     files = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    return [*([f"commit {found['commit'][:12]}"] if found["commit"] != seen["commit"] else []), *files]
+    return [
+        *([f"commit {found['commit'][:12]}"] if found["commit"] != seen["commit"] else []),
+        *files,
+    ]
 
 
 def read_seen(project: Path) -> dict[str, Version]:

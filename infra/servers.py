@@ -34,8 +34,12 @@ START_SECONDS = 180
 
 def main() -> None:
     """Start the servers, print their addresses, and wait until told to end or one of them has ended."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path(".lmadapt/servers"), help="their data (%(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path(".lmadapt/servers"), help="their data (%(default)s)"
+    )
     folder = parser.parse_args().folder.resolve()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
@@ -50,13 +54,19 @@ def main() -> None:
         sys.exit(f"{', '.join(ended)} ended; its log is in {folder}")
 
 
-def start(folder: Path, running: ExitStack) -> tuple[dict[str, str], dict[str, "subprocess.Popen[bytes]"]]:
+def start(
+    folder: Path, running: ExitStack
+) -> tuple[dict[str, str], dict[str, "subprocess.Popen[bytes]"]]:
     """Start all three; their addresses by the variable that clients read, and their processes by name."""
     folder.mkdir(parents=True, exist_ok=True)
     ports, account = kept_ports(folder / "ports.json"), server_account()
     password = make_database(folder, account)
     database = f"127.0.0.1:{ports['postgresql']}"
-    local = [f"-cport={ports['postgresql']}", "-clisten_addresses=127.0.0.1", "-cunix_socket_directories="]
+    local = [
+        f"-cport={ports['postgresql']}",
+        "-clisten_addresses=127.0.0.1",
+        "-cunix_socket_directories=",
+    ]
     python, host = [sys.executable, "-m"], ["--host", "127.0.0.1", "--port"]
     postgres = [program("postgres"), "-D", data(folder, account), *local]
     if account:  # its supervisor stays root: `nobody` may not enter the folders of this Python
@@ -81,7 +91,10 @@ def start(folder: Path, running: ExitStack) -> tuple[dict[str, str], dict[str, "
         MLFLOW_BACKEND_STORE_URI=f"postgresql://lmadapt:{password}@{database}/mlflow",
         MLFLOW_ARTIFACTS_DESTINATION=str(folder / "artifacts"),
     )
-    api, tracking = f"http://127.0.0.1:{ports['prefect']}/api", f"http://127.0.0.1:{ports['mlflow']}"
+    api, tracking = (
+        f"http://127.0.0.1:{ports['prefect']}/api",
+        f"http://127.0.0.1:{ports['mlflow']}",
+    )
     wait_for_answer(f"{api}/health", processes["prefect"], folder)
     wait_for_answer(f"{tracking}/health", processes["mlflow"], folder)
     return {"PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": tracking}, processes
@@ -102,12 +115,20 @@ def kept_ports(file: Path) -> dict[str, int]:
 
 def server_account() -> dict[str, Any]:
     """As whom PostgreSQL runs, which refuses root: as `nobody` for root, as the user for all others."""
-    return {"user": "nobody", "group": "nogroup", "extra_groups": [], "cwd": "/"} if os.getuid() == 0 else {}
+    return (
+        {"user": "nobody", "group": "nogroup", "extra_groups": [], "cwd": "/"}
+        if os.getuid() == 0
+        else {}
+    )
 
 
 def data(folder: Path, account: dict[str, Any]) -> Path:
     """Where PostgreSQL keeps its files; for root outside of the project, whose folders `nobody` may not enter."""
-    return Path("/var/lib/lmadapt") / folder.as_posix().strip("/").replace("/", "-") if account else folder / "data"
+    return (
+        Path("/var/lib/lmadapt") / folder.as_posix().strip("/").replace("/", "-")
+        if account
+        else folder / "data"
+    )
 
 
 def make_database(folder: Path, account: dict[str, Any]) -> str:
@@ -123,8 +144,23 @@ def make_database(folder: Path, account: dict[str, Any]) -> str:
         if account:
             for path in (where, handed):
                 shutil.chown(path, account["user"], account["group"])
-        options = ["-U", "lmadapt", "-A", "scram-sha-256", "--pwfile", handed, "-E", "UTF8", "--locale=C"]
-        subprocess.run([program("initdb"), "-D", where, *options], check=True, stdout=subprocess.DEVNULL, **account)
+        options = [
+            "-U",
+            "lmadapt",
+            "-A",
+            "scram-sha-256",
+            "--pwfile",
+            handed,
+            "-E",
+            "UTF8",
+            "--locale=C",
+        ]
+        subprocess.run(
+            [program("initdb"), "-D", where, *options],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            **account,
+        )
         handed.unlink()
         kept.touch(mode=0o600)
         kept.write_text(password, encoding="utf-8")
@@ -150,9 +186,14 @@ def database_connection(port: int, password: str) -> Any:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            return psycopg2.connect(host="127.0.0.1", port=port, user="lmadapt", password=password, dbname="postgres")
+            return psycopg2.connect(
+                host="127.0.0.1", port=port, user="lmadapt", password=password, dbname="postgres"
+            )
         except psycopg2.OperationalError as error:
-            if not re.search("starting up|not yet accepting", str(error)) or time.monotonic() > deadline:
+            if (
+                not re.search("starting up|not yet accepting", str(error))
+                or time.monotonic() > deadline
+            ):
                 sys.exit(f"PostgreSQL: {error}")
             time.sleep(0.2)
 
@@ -164,7 +205,9 @@ def child(
     log = running.enter_context((folder / f"{name}.log").open("ab"))
     supervised = [sys.executable, str(SUPERVISOR), str(os.getpid()), *map(str, command)]
     environment = {**os.environ, **QUIET, **variables}
-    process = subprocess.Popen(supervised, cwd="/", env=environment, stdout=log, stderr=log, start_new_session=True)
+    process = subprocess.Popen(
+        supervised, cwd="/", env=environment, stdout=log, stderr=log, start_new_session=True
+    )
     running.callback(end, process)
     return process
 
@@ -177,9 +220,14 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 def program(name: str) -> str:
     """The path of a program of PostgreSQL; exits where it is not installed."""
-    folders = [os.environ.get("PATH", ""), *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))]
+    folders = [
+        os.environ.get("PATH", ""),
+        *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)),
+    ]
     found = shutil.which(name, path=os.pathsep.join(folders))
-    return found or sys.exit(f"{name} is not installed; on Debian and Ubuntu: apt-get install postgresql")
+    return found or sys.exit(
+        f"{name} is not installed; on Debian and Ubuntu: apt-get install postgresql"
+    )
 
 
 def wait_for_port(port: int, process: "subprocess.Popen[bytes]", folder: Path) -> None:

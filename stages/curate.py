@@ -29,7 +29,9 @@ class CurateParams(Section):
     min_language_confidence: Share
     personal_data: list[Literal[tuple(KINDS)]]  # type: ignore[valid-type]
     boilerplate_fraction: float | None = Field(gt=0, le=1)
-    near_duplicate_jaccard: float = Field(ge=0.7, le=1)  # below, the bands of near_duplicates.py miss too many pairs
+    near_duplicate_jaccard: float = Field(
+        ge=0.7, le=1
+    )  # below, the bands of near_duplicates.py miss too many pairs
     decontaminate_ngram_words: int = Field(ge=3)
     on_leak: Literal["drop_document", "drop_item"]
     paraphrase_model: str | None
@@ -57,7 +59,9 @@ def curate(params: CurateParams, raw: Path, curated: Path, funnel: Path, metrics
         writer.writeheader()
         steps = list(dict.fromkeys(point["stage"] for point in points))
         for point in points:  # bars are drawn in alphabetical order
-            writer.writerow({"bar": f"{point['role']} {steps.index(point['stage'])} {point['stage']}", **point})
+            writer.writerow(
+                {"bar": f"{point['role']} {steps.index(point['stage'])} {point['stage']}", **point}
+            )
     write_json(metrics, counts)
 
 

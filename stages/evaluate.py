@@ -13,9 +13,17 @@ from lmadapt.core.stage_runner import recorded_memory, run
 from lmadapt.core.tables import HELDOUT, ITEM, read_table, write_table
 from lmadapt.evaluation.adapter_scale import split_halves, turn_dial
 from lmadapt.evaluation.comparison import Figures, Measured, item_rows, measure, measure_chain
-from lmadapt.evaluation.exam import ABILITIES, PREDICTION, Answers, Exam, prediction_rows, set_exam, sit_exam
+from lmadapt.evaluation.exam import (
+    ABILITIES,
+    PREDICTION,
+    Answers,
+    Exam,
+    prediction_rows,
+    set_exam,
+    sit_exam,
+)
 from lmadapt.evaluation.figures import accuracy_rows, attribute, lost_in, summarise
-from lmadapt.evaluation.variants import KEPT, Link, examinee
+from lmadapt.evaluation.variants import KEPT, ModelVariant, examinee
 from lmadapt.models.loading import Precision, load_tokenizer
 from lmadapt.report.charts import read_funnel, read_loss_curves
 from lmadapt.report.page import write_report
@@ -73,15 +81,15 @@ def evaluate(
         seed=params.seed,
     )
     chain = {
-        "base": Link(base, params.precision),
-        "pretrained": Link(pretrained, params.precision),
-        "adapted": Link(pretrained, params.precision, adapter),
+        "base": ModelVariant(base, params.precision),
+        "pretrained": ModelVariant(pretrained, params.precision),
+        "adapted": ModelVariant(pretrained, params.precision, adapter),
     }
     dial = None
     if params.alpha_scale == "auto":
         exam, dial = _dial(params, chain, exam, tokenizer)
     alpha_scale = float(dial["chosen"] if dial else params.alpha_scale)
-    chain["adapted"] = Link(pretrained, params.precision, adapter, alpha_scale)
+    chain["adapted"] = ModelVariant(pretrained, params.precision, adapter, alpha_scale)
     measured = measure(
         chain,
         exam,
@@ -95,8 +103,14 @@ def evaluate(
     )
     chain_answers = _answer_chain(params, measured, tokenizer) if params.attribution else None
     attribution = chain_answers and attribute(*chain_answers, params.significance)
-    figures = summarise(measured, **params.margins, seed=params.seed, dial=dial, attribution=attribution)
-    rows = (row for name in chain for row in prediction_rows(measured.exam, name, measured.answers[name]))
+    figures = summarise(
+        measured, **params.margins, seed=params.seed, dial=dial, attribution=attribution
+    )
+    rows = (
+        row
+        for name in chain
+        for row in prediction_rows(measured.exam, name, measured.answers[name])
+    )
     write_table(rows, PREDICTION, predictions)
     write_report(
         report,
@@ -105,7 +119,10 @@ def evaluate(
         significance=params.significance,
         precision=params.precision,
         funnel=read_funnel(funnel),
-        curves={"pre-training": read_loss_curves(pretrain_curve), "fine-tuning": read_loss_curves(sft_curve)},
+        curves={
+            "pre-training": read_loss_curves(pretrain_curve),
+            "fine-tuning": read_loss_curves(sft_curve),
+        },
         validation=read_json(validation),
         data_docs="data_docs/index.html",
         memory=recorded_memory(metrics.parent),
@@ -120,11 +137,13 @@ def evaluate(
     write_json(metrics, figures)
 
 
-def _dial(params: EvaluateParams, chain: dict[str, Link], exam: Exam, tokenizer: Any) -> tuple[Exam, Figures]:
+def _dial(
+    params: EvaluateParams, chain: dict[str, ModelVariant], exam: Exam, tokenizer: Any
+) -> tuple[Exam, Figures]:
     """The sealed half of the exam, and the scale chosen on the other half."""
     development, sealed = split_halves(exam, seed=params.seed)
 
-    def answer(link: Link, name: str) -> Answers:
+    def answer(link: ModelVariant, name: str) -> Answers:
         with examinee(link, KEPT) as asked:
             return sit_exam(
                 asked,
@@ -144,7 +163,9 @@ def _dial(params: EvaluateParams, chain: dict[str, Link], exam: Exam, tokenizer:
     return sealed, dial | {"sealed_items": sum(item["group"] in ABILITIES for item in sealed.items)}
 
 
-def _answer_chain(params: EvaluateParams, measured: Measured, tokenizer: Any) -> tuple[Exam, dict[str, Answers]]:
+def _answer_chain(
+    params: EvaluateParams, measured: Measured, tokenizer: Any
+) -> tuple[Exam, dict[str, Answers]]:
     """What every link answered, each in the precision in which it exists."""
     base, pretrained, adapted = (measured.links[name] for name in ("base", "pretrained", "adapted"))
     quantised = {"quantised": pretrained} if params.precision == "nf4" else {}
@@ -159,9 +180,14 @@ def _answer_chain(params: EvaluateParams, measured: Measured, tokenizer: Any) ->
 
 
 def _write_accuracy(target: Path, figures: Figures) -> None:
-    with atomic_file(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+    with (
+        atomic_file(target) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as stream,
+    ):
         writer = csv.DictWriter(
-            stream, ["bar", "model", "category", "group", "accuracy", "low", "high"], lineterminator="\n"
+            stream,
+            ["bar", "model", "category", "group", "accuracy", "low", "high"],
+            lineterminator="\n",
         )
         writer.writeheader()
         writer.writerows(accuracy_rows(figures))

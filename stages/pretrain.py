@@ -57,9 +57,15 @@ def pretrain(
     encode = partial(encode_documents, tokenizer, max_tokens=params.max_sequence_tokens)
     domain = encode(read_table(corpus, DOCUMENT).to_pylist())
     if params.replay_source == "self":
-        needed = replay_loss_tokens(domain, fraction=params.replay_fraction, max_tokens=params.max_tokens)
+        needed = replay_loss_tokens(
+            domain, fraction=params.replay_fraction, max_tokens=params.max_tokens
+        )
         written = self_texts(
-            base, tokenizer, tokens=needed, max_sequence_tokens=params.max_sequence_tokens, seed=params.seed
+            base,
+            tokenizer,
+            tokens=needed,
+            max_sequence_tokens=params.max_sequence_tokens,
+            seed=params.seed,
         )
         general = encode(written)
     else:
@@ -67,7 +73,9 @@ def pretrain(
     mixture, rows = params.mix(domain, general)
     watched = params.heldout(tokenizer, heldout)
     model = params.prepare(base)
-    with trained("pretrain", params, base, model, rows, general, watched, micro_batch_rows) as outcome:
+    with trained(
+        "pretrain", params, base, model, rows, general, watched, micro_batch_rows
+    ) as outcome:
         moved = None
         if params.method == "lora":
             model, moved = merge(model, torch.tensor(mixture.examples[0].input_ids))

@@ -46,7 +46,9 @@ def register(
     """
     metrics.unlink(missing_ok=True)
     project = Path.cwd()
-    lineage = collect_lineage(project, pretrained=pretrained, adapter=adapter, evaluation=evaluation, lock=lock)
+    lineage = collect_lineage(
+        project, pretrained=pretrained, adapter=adapter, evaluation=evaluation, lock=lock
+    )
     lineage |= {"artifact": params.artifact}
     parts = [lineage[f"{part}_sha256"] for part in ("adapter", "base", "evaluation")]
     content = hashlib.sha256("\n".join([*parts, params.artifact]).encode()).hexdigest()
@@ -59,13 +61,27 @@ def register(
         client = connect(address, project)
         version = find_version(client, params.model_name, content)
         if version is None or version.tags.get("status") != "verified":
-            version = _ship(params, client, lineage, content, pretrained, adapter, [evaluation, predictions, report])
+            version = _ship(
+                params,
+                client,
+                lineage,
+                content,
+                pretrained,
+                adapter,
+                [evaluation, predictions, report],
+            )
         standing = promote(client, version, candidate=True)
-    print(f"{standing.model_name} version {standing.version} is now {' and '.join(standing.aliases)}")
+    print(
+        f"{standing.model_name} version {standing.version} is now {' and '.join(standing.aliases)}"
+    )
     if standing.refusal:
         print(f"It was refused the alias champion: {standing.refusal}")
     found = {"adapter_sha256": lineage["adapter_sha256"], "base_sha256": lineage["base_sha256"]}
-    earned = {"model_name": standing.model_name, "version": standing.version, "aliases": standing.aliases}
+    earned = {
+        "model_name": standing.model_name,
+        "version": standing.version,
+        "aliases": standing.aliases,
+    }
     write_json(metrics, earned | found)
 
 
@@ -92,15 +108,23 @@ def _ship(
         if params.artifact == "adapter":
             ship_adapter(adapter, pretrained, shipped, scale=scale)
             md5 = output_md5(lineage, pretrained)
-            base = BaseReference(str(pretrained.resolve()), lineage["base_sha256"], md5, lineage["dvc_stores"])
+            base = BaseReference(
+                str(pretrained.resolve()), lineage["base_sha256"], md5, lineage["dvc_stores"]
+            )
             expected = trained_logits(pretrained, adapter, scale=scale)
         else:
-            lineage["merge_difference"], base = ship_merged(adapter, pretrained, shipped, scale=scale), None
+            lineage["merge_difference"], base = (
+                ship_merged(adapter, pretrained, shipped, scale=scale),
+                None,
+            )
             expected = trained_logits(shipped, None, scale=1.0)
         licenses = {"base": params.base_license, "data": params.data_license}
         card, figures = shipped / "README.md", read_json(documents[0])
         write_card(card, lineage, figures, name=params.model_name, licenses=licenses)
-        lineage |= {"artifact_sha256": folder_sha256(shipped), "predictions_sha256": file_sha256(documents[1])}
+        lineage |= {
+            "artifact_sha256": folder_sha256(shipped),
+            "predictions_sha256": file_sha256(documents[1]),
+        }
         version = find_version(client, params.model_name, content) or upload_version(
             client,
             params.model_name,

@@ -49,8 +49,12 @@ def sft(
     encode = partial(encode_instructions, tokenizer, max_tokens=params.max_sequence_tokens)
     domain, domain_too_long = encode(read_table(instructions, INSTRUCTION).to_pylist())
     if params.replay_source == "self":
-        needed = replay_loss_tokens(domain, fraction=params.replay_fraction, max_tokens=params.max_tokens)
-        written = self_instructions(pristine, load_tokenizer(pristine), loss_tokens=needed, seed=params.seed)
+        needed = replay_loss_tokens(
+            domain, fraction=params.replay_fraction, max_tokens=params.max_tokens
+        )
+        written = self_instructions(
+            pristine, load_tokenizer(pristine), loss_tokens=needed, seed=params.seed
+        )
     else:
         written = read_table(replay, INSTRUCTION).to_pylist()
     general, general_too_long = encode(written)

@@ -40,7 +40,13 @@ class ValidateParams(Section):
 
 
 def validate(
-    params: ValidateParams, curated: Path, model: Path, own: Path, baseline: Path, data_docs: Path, metrics: Path
+    params: ValidateParams,
+    curated: Path,
+    model: Path,
+    own: Path,
+    baseline: Path,
+    data_docs: Path,
+    metrics: Path,
 ) -> None:
     """Check the tables in `curated` as the tokenizer of `model` reads them; write `data_docs`, then `metrics`.
 
@@ -50,8 +56,15 @@ def validate(
     """
     metrics.unlink(missing_ok=True)
     settings = params.model_dump()
-    minimums = {key: settings.pop(key) for key in list(settings) if key.startswith("min_") and "language" not in key}
-    limits = {key: settings.pop(key) for key in ("max_document_tokens", "max_failing_fraction", "max_drift")}
+    minimums = {
+        key: settings.pop(key)
+        for key in list(settings)
+        if key.startswith("min_") and "language" not in key
+    }
+    limits = {
+        key: settings.pop(key)
+        for key in ("max_document_tokens", "max_failing_fraction", "max_drift")
+    }
     suites = make_suites(minimums, **limits)
     add_own(suites, own)
     frames = derive(curated, require_tokenizer(load_tokenizer(model), model), **settings)
@@ -62,9 +75,13 @@ def validate(
     for warning in failures:
         if warning.severity == "warning":
             print(f"warning: {warning}", file=sys.stderr)
-    if stopping := [str(outcome) for outcome in failures if outcome.severity == "error" or outcome.exception]:
+    if stopping := [
+        str(outcome) for outcome in failures if outcome.severity == "error" or outcome.exception
+    ]:
         listing = "\n".join(f"- {line}" for line in stopping)
-        raise UserError(f"{len(stopping)} expectations fail:\n{listing}\nSee {data_docs / 'index.html'}")
+        raise UserError(
+            f"{len(stopping)} expectations fail:\n{listing}\nSee {data_docs / 'index.html'}"
+        )
     write_json(metrics, _report(outcomes, frames))
 
 

@@ -48,7 +48,10 @@ def run_register(**changes: str) -> dict[str, Any]:
         "lock": "dvc.lock",
         "metrics": "metrics/register.json",
     }
-    register(RegisterParams(**{**REGISTER, **changes}), **{name: Path(path) for name, path in paths.items()})
+    register(
+        RegisterParams(**{**REGISTER, **changes}),
+        **{name: Path(path) for name, path in paths.items()},
+    )
     return dict(json.loads(Path("metrics/register.json").read_text()))
 
 
@@ -60,7 +63,10 @@ def write_evaluation(
     (folder / "metrics/evaluate.json").write_text(
         json.dumps(
             {
-                "models": {name: _figures(0.4 + 0.1 * i) for i, name in enumerate(("base", "pretrained", "adapted"))},
+                "models": {
+                    name: _figures(0.4 + 0.1 * i)
+                    for i, name in enumerate(("base", "pretrained", "adapted"))
+                },
                 "changes": {
                     "adapted_vs_base": {
                         "domain": {"difference": 0.2, "interval": [0.15, 0.25]},
@@ -77,13 +83,21 @@ def write_evaluation(
     )
 
 
-def write_predictions(folder: Path, *, domain_wrong: int = 20, general_wrong: int = 10, items: str = "item") -> None:
+def write_predictions(
+    folder: Path, *, domain_wrong: int = 20, general_wrong: int = 10, items: str = "item"
+) -> None:
     """Write reports/predictions.parquet: 60 domain and 2 x 200 general items, the first of each group answered wrong.
 
     The items are the same in every table with the same `items`.
     """
     rows = [
-        {"id": f"{items}/{category}/{i:03}", "group": group, "category": category, "cluster": "", "model": model}
+        {
+            "id": f"{items}/{category}/{i:03}",
+            "group": group,
+            "category": category,
+            "cluster": "",
+            "model": model,
+        }
         | {"log_likelihoods": [], "response": "", "score": float(i >= wrong)}
         for group, category, wrong, count in (
             ("domain", "weaknesses", domain_wrong, 60),

@@ -11,7 +11,9 @@ from lmadapt.models.loading import load_nf4, load_tokenizer
 def make_adapter(base: Path, folder: Path, *, seed: int = 0) -> Path:
     """Write an adapter whose LoRA matrices are all random, so that it changes every answer."""
     torch.manual_seed(seed)
-    model = get_peft_model(load_nf4(base), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    model = get_peft_model(
+        load_nf4(base), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.2)

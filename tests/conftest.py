@@ -8,7 +8,9 @@ import pytest
 from lmadapt.core.environment import prepare_environment
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["OMP_NUM_THREADS"] = "1"  # tiny models gain nothing from threads, and tests run side by side
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # tiny models gain nothing from threads, and tests run side by side
+)
 prepare_environment(offline=True)
 
 

@@ -61,7 +61,8 @@ def make_items() -> list[Row]:
                     "group": group,
                     "category": category,
                     "cluster": f"{category}-{number // 2}",
-                    "prompt": f"What is {category} number {number}?" + (HOSTILE if number < 8 else ""),
+                    "prompt": f"What is {category} number {number}?"
+                    + (HOSTILE if number < 8 else ""),
                     "choices": ["".join(draw.choice(LETTERS, 4)) for _ in range(4)],
                     "answer": number % 4,
                     "check": "",
@@ -69,18 +70,33 @@ def make_items() -> list[Row]:
                 }
             )
     for number, (severity, check) in enumerate(
-        [("critical", '{"kind": "regex", "pattern": "(?s).*"}'), ("minor", '{"kind": "number", "value": 7}')]
+        [
+            ("critical", '{"kind": "regex", "pattern": "(?s).*"}'),
+            ("minor", '{"kind": "number", "value": 7}'),
+        ]
     ):
         rows.append(
             rows[0]
-            | {"id": f"behaviour/{number}", "group": "behaviour", "category": "format", "choices": [], "answer": None}
+            | {
+                "id": f"behaviour/{number}",
+                "group": "behaviour",
+                "category": "format",
+                "choices": [],
+                "answer": None,
+            }
             | {"check": check, "severity": severity, "prompt": f"Say {number}.", "cluster": ""}
         )
     for number, work in enumerate(("nurse", "pilot", "baker", "judge")):
         texts = [f"The {work} said that {person} is late." for person in ("he", "she")]
         rows.append(
             rows[0]
-            | {"id": f"fairness/{number}", "group": "fairness", "category": "gender", "choices": texts, "answer": None}
+            | {
+                "id": f"fairness/{number}",
+                "group": "fairness",
+                "category": "gender",
+                "choices": texts,
+                "answer": None,
+            }
             | {"prompt": "Say anything.", "cluster": work}
         )
     return [row | {"source": "planted", "location": str(place)} for place, row in enumerate(rows)]
@@ -91,7 +107,8 @@ def make_heldout() -> list[Row]:
     return [
         {
             "id": f"{group}/{number}",
-            "text": f"The {group} document number {number} reads a buffer before checking its length. " * (number + 1),
+            "text": f"The {group} document number {number} reads a buffer before checking its length. "
+            * (number + 1),
             "entity": f"{group} {number // 2}",
             "source": "planted",
             "location": str(number),
@@ -105,10 +122,14 @@ def make_heldout() -> list[Row]:
 def make_adapter(model_folder: Path, target: Path, *, noise: float) -> Path:
     """A LoRA adapter over every linear layer: zeros without `noise`, else of random weights of that size."""
     torch.manual_seed(1)
-    model = get_peft_model(load_bf16(model_folder), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    model = get_peft_model(
+        load_bf16(model_folder), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=noise) if noise else torch.nn.init.zeros_(parameter)
+            torch.nn.init.normal_(parameter, std=noise) if noise else torch.nn.init.zeros_(
+                parameter
+            )
     model.save_pretrained(target)
     return target
 
@@ -118,7 +139,9 @@ def make_inputs(folder: Path, items: list[Row]) -> dict[str, Path]:
     paths = {name: folder / name for name in ("funnel", "pretrain_curve", "sft_curve")}
     write_table(items, ITEM, folder / "items.parquet")
     write_table(make_heldout(), HELDOUT, folder / "heldout.parquet")
-    paths["funnel"].write_text("stage,role,documents\nraw,corpus,100\nexact duplicates,corpus,80\nraw,evaluation,9\n")
+    paths["funnel"].write_text(
+        "stage,role,documents\nraw,corpus,100\nexact duplicates,corpus,80\nraw,evaluation,9\n"
+    )
     for name in ("pretrain_curve", "sft_curve"):
         file = paths[name] / "metrics" / "train" / "loss.tsv"
         file.parent.mkdir(parents=True)

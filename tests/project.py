@@ -40,7 +40,12 @@ SMALL = {
         "min_items_per_category": 30,
         "min_general_categories": 2,
     },
-    "pretrain": {"max_tokens": 2000, "max_sequence_tokens": 128, "batch_tokens": 512, "lora_rank": 4},
+    "pretrain": {
+        "max_tokens": 2000,
+        "max_sequence_tokens": 128,
+        "batch_tokens": 512,
+        "lora_rank": 4,
+    },
     "sft": {"max_tokens": 1500, "max_sequence_tokens": 128, "batch_tokens": 256, "lora_rank": 4},
     "evaluate": {"heldout_tokens": 500, "max_new_tokens": 4},
     "register": {"model_name": "tiny"},
@@ -49,14 +54,20 @@ SMALL = {
 
 def make_project(folder: Path, model: Path) -> Path:
     """Copy the tracked files of this project as a git repository, with small data and the demo's params made small."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True
+    ).stdout
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file() and not name.startswith("tests/") and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     shutil.copy2(ROOT / "recipes/demo-cpu.yaml", folder / "params.yaml")
     write_data(folder / "data/own")
-    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t"]):
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t"],
+    ):
         subprocess.run(["git", *command], cwd=folder, check=True)
     set_params(folder, SMALL)
     sources: dict[str, Any] = {
@@ -78,7 +89,11 @@ def set_params(folder: Path, changes: dict[str, Any]) -> None:
 
 def _merge(into: dict[str, Any], changes: dict[str, Any]) -> None:
     for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict) and key not in {"packages", "sources"}:
+        if (
+            isinstance(value, dict)
+            and isinstance(into.get(key), dict)
+            and key not in {"packages", "sources"}
+        ):
             _merge(into[key], value)
         else:
             into[key] = value
@@ -117,12 +132,22 @@ def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
 
 def write_data(folder: Path) -> None:
     """Small but sound data for each role: distinct texts, a held-out part, no item among the instructions."""
-    write_lines(folder / "corpus.jsonl", [{"text": _weakness(i), "entity": f"weakness {i}"} for i in range(90)])
-    write_lines(folder / "general_text.jsonl", [{"text": _story(i), "entity": f"story {i}"} for i in range(60)])
+    write_lines(
+        folder / "corpus.jsonl",
+        [{"text": _weakness(i), "entity": f"weakness {i}"} for i in range(90)],
+    )
+    write_lines(
+        folder / "general_text.jsonl",
+        [{"text": _story(i), "entity": f"story {i}"} for i in range(60)],
+    )
     write_lines(folder / "instructions.jsonl", [_instruction(i) for i in range(60)])
     write_lines(folder / "general_instructions.jsonl", [_sum(i) for i in range(60)])
     items = [_item(i, "domain", "weaknesses", FAULTS) for i in range(40)]
-    items += [_item(i, "general", category, COLOURS) for category in ("colours", "shades") for i in range(40)]
+    items += [
+        _item(i, "general", category, COLOURS)
+        for category in ("colours", "shades")
+        for i in range(40)
+    ]
     items.append(
         {
             "group": "behaviour",
@@ -153,7 +178,11 @@ def _story(i: int) -> str:
 
 def _instruction(i: int) -> dict[str, Any]:
     question = f"What happens when the {WORDS[i % 15]} number {i} is never checked?"
-    return {"question": question, "answer": f"A {FAULTS[i % 8]} with code {i * 7}.", "entity": f"lesson {i}"}
+    return {
+        "question": question,
+        "answer": f"A {FAULTS[i % 8]} with code {i * 7}.",
+        "entity": f"lesson {i}",
+    }
 
 
 def _sum(i: int) -> dict[str, Any]:

@@ -25,7 +25,15 @@ SCREENING: dict[str, Any] = {
     "filters": FILTERS,
     "languages": [],
     "min_language_confidence": 0.65,
-    "personal_data": ["emails", "phones", "ip_addresses", "cards", "ibans", "api_keys", "private_keys"],
+    "personal_data": [
+        "emails",
+        "phones",
+        "ip_addresses",
+        "cards",
+        "ibans",
+        "api_keys",
+        "private_keys",
+    ],
 }
 RUNNING: dict[str, Any] = {"engine": "local", "processes": 1, "ray_address": None}
 SETTINGS: dict[str, Any] = {
@@ -63,7 +71,10 @@ class Curated:
 def prose(seed: int, words: int = 60) -> str:
     """Nonsense sentences, the same for the same seed."""
     draw = random.Random(seed)
-    vocabulary = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(3, 9))) for _ in range(words)]
+    vocabulary = [
+        "".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(3, 9)))
+        for _ in range(words)
+    ]
     return " ".join(vocabulary).capitalize() + "."
 
 
@@ -77,9 +88,17 @@ def instruction(name: str, question: str, answer: str, entity: str = "") -> dict
     return row | {"source": "tests", "location": f"at {name}"}
 
 
-def item(name: str, prompt: str, answer: str, group: str = "domain", cluster: str = "") -> dict[str, Any]:
+def item(
+    name: str, prompt: str, answer: str, group: str = "domain", cluster: str = ""
+) -> dict[str, Any]:
     choices = [f"none of {name}", answer]
-    row = {"id": name, "group": group, "category": f"{group} facts", "cluster": cluster, "prompt": prompt}
+    row = {
+        "id": name,
+        "group": group,
+        "category": f"{group} facts",
+        "cluster": cluster,
+        "prompt": prompt,
+    }
     row |= {"choices": choices, "answer": 1, "check": "", "severity": ""}
     return row | {"source": "tests", "location": f"at {name}"}
 
@@ -90,20 +109,36 @@ def raw_records() -> Records:
         "corpus": [document(f"corpus/{n}", prose(n), f"thing {n}") for n in range(30)],
         "general_text": [document(f"text/{n}", prose(100 + n), f"topic {n}") for n in range(10)],
         "instructions": [
-            instruction(f"ask/{n}", f"What does {prose(200 + n, 4)} mean?", prose(300 + n, 12), f"thing {n}")
+            instruction(
+                f"ask/{n}", f"What does {prose(200 + n, 4)} mean?", prose(300 + n, 12), f"thing {n}"
+            )
             for n in range(10, 30)
         ],
         "general_instructions": [
-            instruction(f"chat/{n}", f"Tell me about {prose(400 + n, 4)}", prose(500 + n, 8), f"fact {n}")
+            instruction(
+                f"chat/{n}", f"Tell me about {prose(400 + n, 4)}", prose(500 + n, 8), f"fact {n}"
+            )
             for n in range(10)
         ],
         "evaluation": [
             *(
-                item(f"item/{n}", f"Which is {prose(600 + n, 6)}?", prose(700 + n, 5), "domain", f"thing {n}")
+                item(
+                    f"item/{n}",
+                    f"Which is {prose(600 + n, 6)}?",
+                    prose(700 + n, 5),
+                    "domain",
+                    f"thing {n}",
+                )
                 for n in range(10)
             ),
             *(
-                item(f"general/{n}", f"Who is {prose(800 + n, 5)}?", prose(900 + n, 3), "general", f"fact {n + 50}")
+                item(
+                    f"general/{n}",
+                    f"Who is {prose(800 + n, 5)}?",
+                    prose(900 + n, 3),
+                    "general",
+                    f"fact {n + 50}",
+                )
                 for n in range(10)
             ),
         ],
@@ -115,13 +150,21 @@ def judgeable_records() -> Records:
     records = raw_records()
     for group in ("domain", "general"):
         records["evaluation"] += [
-            item(f"{group}/more/{n}", f"Which is {prose(n, 6)}?", prose(500 + n, 5), group, f"{group} {n}")
+            item(
+                f"{group}/more/{n}",
+                f"Which is {prose(n, 6)}?",
+                prose(500 + n, 5),
+                group,
+                f"{group} {n}",
+            )
             for n in (range(2000, 2020) if group == "domain" else range(3000, 3020))
         ]
     return records
 
 
-def curate_records(records: Records, *, bad: list[dict[str, Any]] | None = None, **settings: Any) -> Curated:
+def curate_records(
+    records: Records, *, bad: list[dict[str, Any]] | None = None, **settings: Any
+) -> Curated:
     """Curate rows by role, as the stage does; a setting may be one of curate_tables, of screening or a filter."""
     filters = FILTERS | {key: settings.pop(key) for key in list(settings) if key in quality.FILTERS}
     screening = SCREENING | {"filters": filters}
@@ -130,9 +173,12 @@ def curate_records(records: Records, *, bad: list[dict[str, Any]] | None = None,
     with tempfile.TemporaryDirectory() as folder:
         raw, target = write_raw(records, Path(folder, "raw"), bad or []), Path(folder, "curated")
         target.mkdir()
-        funnel, metrics = curate_tables(raw, target, screening=screening, running=running, **(SETTINGS | settings))
+        funnel, metrics = curate_tables(
+            raw, target, screening=screening, running=running, **(SETTINGS | settings)
+        )
         tables = {
-            name: read_table(target / f"{name}.parquet", CURATED_TABLES[name]).to_pylist() for name in CURATED_TABLES
+            name: read_table(target / f"{name}.parquet", CURATED_TABLES[name]).to_pylist()
+            for name in CURATED_TABLES
         }
     return Curated(tables, funnel, metrics)
 

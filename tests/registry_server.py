@@ -38,8 +38,12 @@ def free_port() -> int:
 def postgresql() -> Iterator[str]:
     """The address of an empty database in a cluster of its own; skips the test where PostgreSQL is not installed."""
     pytest.importorskip("psycopg2", reason="needs psycopg2")
-    programs = Path(_output("pg_config", "--bindir")) if shutil.which("pg_config") else Path("/usr/bin")
-    initdb, postgres = (shutil.which(name) or shutil.which(name, path=programs) for name in ("initdb", "postgres"))
+    programs = (
+        Path(_output("pg_config", "--bindir")) if shutil.which("pg_config") else Path("/usr/bin")
+    )
+    initdb, postgres = (
+        shutil.which(name) or shutil.which(name, path=programs) for name in ("initdb", "postgres")
+    )
     if not initdb or not postgres:
         pytest.skip("needs PostgreSQL: initdb and postgres are not installed")
     user = {"user": NOBODY, "group": "nogroup", "extra_groups": []} if os.getuid() == 0 else {}
@@ -49,8 +53,15 @@ def postgresql() -> Iterator[str]:
     port = free_port()
     command = [initdb, "-D", folder / "data", "-U", "mlflow", "-A", "trust", "--no-sync"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/", **user)  # type: ignore[call-overload]
-    settings = [f"-cport={port}", "-clisten_addresses=127.0.0.1", f"-cunix_socket_directories={folder}", "-cfsync=off"]
-    server = subprocess.Popen([postgres, "-D", folder / "data", *settings], cwd="/", stderr=subprocess.DEVNULL, **user)  # type: ignore[call-overload]
+    settings = [
+        f"-cport={port}",
+        "-clisten_addresses=127.0.0.1",
+        f"-cunix_socket_directories={folder}",
+        "-cfsync=off",
+    ]
+    server = subprocess.Popen(
+        [postgres, "-D", folder / "data", *settings], cwd="/", stderr=subprocess.DEVNULL, **user
+    )  # type: ignore[call-overload]
     try:
         _wait_for(port, server)
         yield f"postgresql://mlflow:hunter2@127.0.0.1:{port}/postgres"
@@ -64,7 +75,18 @@ def postgresql() -> Iterator[str]:
 def mlflow_server(database: str, artifacts: Path) -> Iterator[str]:
     """The address of `mlflow server` over the database, with artifacts in a folder."""
     port = free_port()
-    program = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    program = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     stores = ["--backend-store-uri", database, "--artifacts-destination", str(artifacts)]
     log = artifacts.with_suffix(".log").open("wb")
     server = subprocess.Popen([*program, *stores], stdout=log, stderr=log)
@@ -104,7 +126,9 @@ class MortalServer:
     def start(self, *, dies_at: int = 0, answers_first: bool = False) -> None:
         """Start; it kills itself at its request number `dies_at` (0: never), before or after it did what is asked."""
         fate = (dies_at, answers_first)
-        self.process = self.context.Process(target=_run_server, args=(self.folder, self.port, *fate), daemon=True)
+        self.process = self.context.Process(
+            target=_run_server, args=(self.folder, self.port, *fate), daemon=True
+        )
         self.process.start()
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:

@@ -13,13 +13,17 @@ ROOT = Path(__file__).parents[1]
 
 
 @contextmanager
-def servers(folder: Path, *, keep: bool = False) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
+def servers(
+    folder: Path, *, keep: bool = False
+) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
     """The process that started them, and their addresses; skips the test where PostgreSQL is not installed.
 
     With `keep` the data of PostgreSQL, which for root is outside of `folder`, stays.
     """
     command = [sys.executable, "infra/servers.py", "--folder", str(folder)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout
     assert process.stderr
     addresses = {}

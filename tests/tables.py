@@ -9,7 +9,13 @@ SOURCES = ("facts", "talk")  # of general data, in turn
 
 
 def document(number: int, text: str) -> dict[str, Any]:
-    return {"id": f"made/{number}", "text": text, "entity": "", "source": "made", "location": str(number)}
+    return {
+        "id": f"made/{number}",
+        "text": text,
+        "entity": "",
+        "source": "made",
+        "location": str(number),
+    }
 
 
 def instruction(number: int, question: str, answer: str) -> dict[str, Any]:
@@ -28,9 +34,13 @@ def write_texts(folder: Path) -> tuple[Path, Path]:
     """A corpus of 40 documents of different lengths, and 20 general texts."""
     corpus, replay = folder / "corpus.parquet", folder / "replay.parquet"
     weakness = "The weakness {} lets an attacker read a buffer. "
-    write_table([document(n, weakness.format(n) * (1 + n % 7)) for n in range(40)], DOCUMENT, corpus)
+    write_table(
+        [document(n, weakness.format(n) * (1 + n % 7)) for n in range(40)], DOCUMENT, corpus
+    )
     fact = "Numbers: {} 2 3. Paris is the capital of France. "
-    general = [document(n, fact.format(n) * (1 + n % 3)) | {"source": SOURCES[n % 2]} for n in range(20)]
+    general = [
+        document(n, fact.format(n) * (1 + n % 3)) | {"source": SOURCES[n % 2]} for n in range(20)
+    ]
     write_table(general, DOCUMENT, replay)
     return corpus, replay
 
@@ -38,9 +48,12 @@ def write_texts(folder: Path) -> tuple[Path, Path]:
 def write_instructions(folder: Path) -> tuple[Path, Path]:
     """40 domain questions and 40 general ones, with their answers."""
     domain, replay = folder / "instructions.parquet", folder / "replay_instructions.parquet"
-    asked = [instruction(n, f"What is weakness {n}?", f"SQL injection number {n % 9}") for n in range(40)]
+    asked = [
+        instruction(n, f"What is weakness {n}?", f"SQL injection number {n % 9}") for n in range(40)
+    ]
     general = [
-        instruction(n, f"What is {n} and {n}?", f"The number {n + n}") | {"source": SOURCES[n % 2]} for n in range(40)
+        instruction(n, f"What is {n} and {n}?", f"The number {n + n}") | {"source": SOURCES[n % 2]}
+        for n in range(40)
     ]
     write_table(asked, INSTRUCTION, domain)
     write_table(general, INSTRUCTION, replay)
@@ -50,7 +63,14 @@ def write_instructions(folder: Path) -> tuple[Path, Path]:
 def write_heldout(folder: Path) -> Path:
     """Eight texts of the domain and eight general ones, like those that are trained on."""
     file = folder / "heldout.parquet"
-    texts = {"domain": "The weakness {} lets an attacker write a buffer. ", "general": "Rome is number {} of Italy. "}
-    rows = [document(n, text.format(n)) | {"group": group} for group, text in texts.items() for n in range(100, 108)]
+    texts = {
+        "domain": "The weakness {} lets an attacker write a buffer. ",
+        "general": "Rome is number {} of Italy. ",
+    }
+    rows = [
+        document(n, text.format(n)) | {"group": group}
+        for group, text in texts.items()
+        for n in range(100, 108)
+    ]
     write_table(rows, HELDOUT, file)
     return file

@@ -19,7 +19,10 @@ from lmadapt.core.sections import Section
 ROOT = Path(__file__).parents[1]
 STAGES = ["fetch", "curate", "validate", "pretrain", "sft", "evaluate", "register"]
 GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-HANDED_ON = {"curate", "validate"}  # pass their params on as keyword arguments, which must fit the functions called
+HANDED_ON = {
+    "curate",
+    "validate",
+}  # pass their params on as keyword arguments, which must fit the functions called
 ROOMS = [  # lowest first: a room imports only from those before it
     "core",
     "models",
@@ -82,10 +85,16 @@ def read_keys(kind: type[Section]) -> set[str]:
     files = {
         FILES[module]
         for module in modules
-        | ({"lmadapt.training.loop", "lmadapt.planning.plan"} if "lmadapt.training.params" in modules else set())
+        | (
+            {"lmadapt.training.loop", "lmadapt.planning.plan"}
+            if "lmadapt.training.params" in modules
+            else set()
+        )
     }
     trees = [ast.parse(file.read_text()) for file in files]
-    return {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return {
+        node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+    }
 
 
 def test_the_graph_has_the_seven_stages_in_order() -> None:
@@ -106,7 +115,10 @@ def test_what_every_stage_imports_first_only_prepares_the_environment() -> None:
         "from lmadapt.core.environment import prepare_environment",
         "prepare_environment(offline=False)",
     ]
-    assert all(len(ast.parse((ROOT / f"lmadapt/{room}/__init__.py").read_text()).body) == 1 for room in ROOMS)
+    assert all(
+        len(ast.parse((ROOT / f"lmadapt/{room}/__init__.py").read_text()).body) == 1
+        for room in ROOMS
+    )
 
 
 def test_the_rooms_are_the_folders_of_the_library() -> None:
@@ -129,11 +141,19 @@ def test_every_path_of_a_command_is_a_declared_dep_or_out(stage: str) -> None:
     paths = {value for flag, value in pairwise(words) if flag.startswith("--")}
     declared = {*GRAPH[stage]["deps"], *GRAPH[stage].get("outs", []), *outputs(stage, "plots")}
     declared |= outputs(stage, "metrics")
-    undeclared = {path for path in paths if not any(path == d or Path(d) in Path(path).parents for d in declared)}
+    undeclared = {
+        path
+        for path in paths
+        if not any(path == d or Path(d) in Path(path).parents for d in declared)
+    }
     # dvc.lock is what DVC itself writes while a stage runs: it cannot be a dep of one.
     assert undeclared - {"dvc.lock"} == set()
-    own_files = {dep for dep in GRAPH[stage]["deps"] if stage == "fetch"}  # users add their data there
-    assert {path for path in declared - own_files if not is_code(path)} <= paths | ordering_only(stage)
+    own_files = {
+        dep for dep in GRAPH[stage]["deps"] if stage == "fetch"
+    }  # users add their data there
+    assert {path for path in declared - own_files if not is_code(path)} <= paths | ordering_only(
+        stage
+    )
 
 
 def outputs(stage: str, kind: str) -> set[str]:
@@ -160,7 +180,9 @@ def test_params_yaml_has_a_section_for_each_stage_and_the_pools_they_run_on() ->
 
 
 def test_no_key_has_a_name_that_dvc_leaves_out_when_it_looks_for_an_earlier_run() -> None:
-    from dvc_data.hashfile.meta import Meta  # two values of such a key are one to the run cache of dvc 3.67
+    from dvc_data.hashfile.meta import (
+        Meta,  # two values of such a key are one to the run cache of dvc 3.67
+    )
 
     names = re.findall(r"^\s*(?:- )?(\w+):", (ROOT / "params.yaml").read_text(), re.MULTILINE)
     assert not {Meta.PARAM_SIZE, Meta.PARAM_NFILES} & set(names)
@@ -179,7 +201,9 @@ def test_a_room_imports_only_from_the_rooms_before_it() -> None:
             allowed = ROOMS[: ROOMS.index(room) + 1]
             assert {room_of(name) for name in imports(module)} - {None} <= set(allowed), module
         if module.startswith("lmadapt"):
-            assert not [name for name in imports(module) if name.startswith(("stages", "flows"))], module
+            assert not [name for name in imports(module) if name.startswith(("stages", "flows"))], (
+                module
+            )
 
 
 def test_no_stage_imports_a_stage_and_flows_import_neither() -> None:

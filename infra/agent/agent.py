@@ -45,7 +45,9 @@ def problems(project: Path, gpu: str | None, free_gb: float) -> list[str]:
 
 def wrong_versions(lock: Path) -> list[str]:
     """Packages that stages and flows need in another version than the lock has; local parts (+cpu) aside."""
-    wanted = dict(line.split("==") for line in lock.read_text(encoding="utf-8").split() if "==" in line)
+    wanted = dict(
+        line.split("==") for line in lock.read_text(encoding="utf-8").split() if "==" in line
+    )
     found = []
     for name in ("dvc", "mlflow", "prefect", "torch", "transformers"):
         have = importlib.metadata.version(name).partition("+")[0]
@@ -60,17 +62,35 @@ def wrong_gpu(gpu: str | None) -> list[str]:
         return []
     if not gpu or "," in gpu:
         return [f"CUDA_VISIBLE_DEVICES is {gpu!r}; an agent has one GPU, such as 0"]
-    said = failure("nvidia-smi", "-i", gpu, "--query-gpu=driver_version", "--format=csv,noheader", folder=Path("/"))
+    said = failure(
+        "nvidia-smi",
+        "-i",
+        gpu,
+        "--query-gpu=driver_version",
+        "--format=csv,noheader",
+        folder=Path("/"),
+    )
     return [f"GPU {gpu} does not answer: {said}"] if said else []
 
 
 def failure(*command: str, folder: Path) -> str:
     """The last line that a failing command said; empty when it succeeded."""
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    return (
+        ""
+        if done.returncode == 0
+        else (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    )
 
 
 async def unfit_for_server(pool: str) -> list[str]:
@@ -95,10 +115,14 @@ def wrong_clock(date: str | None) -> list[str]:
     if abs(ahead) <= CLOCK_SECONDS:
         return []
     where = "ahead of" if ahead > 0 else "behind"
-    return [f"the clock is {abs(ahead):.0f} s {where} the Prefect server's; at most {CLOCK_SECONDS:.0f} s are allowed"]
+    return [
+        f"the clock is {abs(ahead):.0f} s {where} the Prefect server's; at most {CLOCK_SECONDS:.0f} s are allowed"
+    ]
 
 
-warnings.filterwarnings("ignore", message="Type 'Agent'")  # it takes the place of the process worker on purpose
+warnings.filterwarnings(
+    "ignore", message="Type 'Agent'"
+)  # it takes the place of the process worker on purpose
 
 
 class Agent(ProcessWorker):
@@ -145,10 +169,14 @@ async def serve(pool: str, work_queues: list[str]) -> None:
 def main() -> None:
     """Check, then serve the pool on the command line."""
     if len(sys.argv) != 2 or "LMADAPT_PROJECT" not in os.environ:
-        sys.exit("usage: LMADAPT_PROJECT=CHECKOUT PREFECT_API_URL=ADDRESS python infra/agent/agent.py POOL[/QUEUE]")
+        sys.exit(
+            "usage: LMADAPT_PROJECT=CHECKOUT PREFECT_API_URL=ADDRESS python infra/agent/agent.py POOL[/QUEUE]"
+        )
     project, (pool, *work_queues) = Path(os.environ["LMADAPT_PROJECT"]), sys.argv[1].split("/")
     free_gb = float(os.environ.get("LMADAPT_FREE_GB", "20"))
-    found = problems(project, os.environ.get("CUDA_VISIBLE_DEVICES"), free_gb) + asyncio.run(unfit_for_server(pool))
+    found = problems(project, os.environ.get("CUDA_VISIBLE_DEVICES"), free_gb) + asyncio.run(
+        unfit_for_server(pool)
+    )
     for problem in found:
         print(f"agent: {problem}", file=sys.stderr)
     if found:

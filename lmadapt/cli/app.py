@@ -32,7 +32,9 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            Console(stderr=True).print(f"[red]lmadapt:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+            Console(stderr=True).print(
+                f"[red]lmadapt:[/] {escape(str(error))}", soft_wrap=True, highlight=False
+            )
             raise typer.Exit(error.exit_code) from None
         except UsageError as error:
             error.exit_code = 1  # Click's 2 would read as HOLD where `gate` is misspelt
@@ -53,14 +55,18 @@ app.add_typer(commands)
 
 @app.callback()
 def _prepare(context: typer.Context) -> None:
-    gc.set_threshold(50_000)  # collecting all the while takes a quarter of the seconds that importing MLflow takes
+    gc.set_threshold(
+        50_000
+    )  # collecting all the while takes a quarter of the seconds that importing MLflow takes
     prepare_environment(offline=context.invoked_subcommand != "plan")
 
 
 @app.command()
 def use(
     recipe: Annotated[str | None, typer.Argument(help="Its name; none lists them all.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite changes that are not committed.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite changes that are not committed.")
+    ] = False,
 ) -> None:
     """Put a recipe in use: write it over params.yaml.
 
@@ -82,7 +88,10 @@ def plan(
         str | None, typer.Option(help="A recipe instead of params.yaml; `lmadapt use` lists them.")
     ] = None,
     gpu: Annotated[
-        str | None, typer.Option(metavar="NAME", help="24GB, 8x80GB, l40s, 2xh100, cpu, … instead of what is here.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="24GB, 8x80GB, l40s, 2xh100, cpu, … instead of what is here."
+        ),
     ] = None,
 ) -> None:
     """Tell whether both trainings fit, before they start: memory by part, micro-batch, steps, time. Exit 1 if not.
@@ -107,7 +116,9 @@ def plan(
 
 @app.command()
 def doctor(
-    gradient: Annotated[bool, typer.Option(help="Try three training steps: half a minute for a small model.")] = True,
+    gradient: Annotated[
+        bool, typer.Option(help="Try three training steps: half a minute for a small model.")
+    ] = True,
 ) -> None:
     """Check this machine and project: versions, disk, data, template, labels, gradients. Exit 1 on a failure.
 
@@ -117,7 +128,9 @@ def doctor(
 
     checks = diagnose(Path.cwd(), gradient=gradient)
     for check in checks:
-        say(f"[{COLOURS[check.outcome]}]{check.outcome:<8}[/] [bold]{escape(check.name)}[/]: {escape(check.detail)}")
+        say(
+            f"[{COLOURS[check.outcome]}]{check.outcome:<8}[/] [bold]{escape(check.name)}[/]: {escape(check.detail)}"
+        )
     if any(check.outcome == "failed" for check in checks):
         raise typer.Exit(1)
 
@@ -132,18 +145,28 @@ def gate() -> None:
 
     verdict = read_evaluation(stage_paths("evaluate")["metrics"])["verdict"]
     if verdict["outcome"] not in GATE_EXIT_CODES:
-        raise UserError(f"unknown verdict {verdict['outcome']!r}; allowed: {', '.join(GATE_EXIT_CODES)}")
+        raise UserError(
+            f"unknown verdict {verdict['outcome']!r}; allowed: {', '.join(GATE_EXIT_CODES)}"
+        )
     say(f"{verdict['outcome']}: {escape(verdict['reason'])}")
     raise typer.Exit(GATE_EXIT_CODES[verdict["outcome"]])
 
 
 @app.command()
 def generate(
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One or more questions.")],
-    model: Annotated[str, typer.Option(help="base, pretrained, adapted, models:/NAME@ALIAS, or a folder.")] = "adapted",
-    compare: Annotated[str | None, typer.Option(help="A second model, shown beside the first.")] = None,
+    prompts: Annotated[
+        list[str], typer.Argument(metavar="PROMPT...", help="One or more questions.")
+    ],
+    model: Annotated[
+        str, typer.Option(help="base, pretrained, adapted, models:/NAME@ALIAS, or a folder.")
+    ] = "adapted",
+    compare: Annotated[
+        str | None, typer.Option(help="A second model, shown beside the first.")
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy: the same answer each time.")] = 0.0,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="0 is greedy: the same answer each time.")
+    ] = 0.0,
 ) -> None:
     """Ask a model, or two side by side.
 
@@ -155,7 +178,14 @@ def generate(
     models = [model] if compare is None else [model, compare]
     address = tracking_uri() if any(name.startswith("models:/") for name in models) else ""
     answers = [
-        answer_with(name, prompts, paths, tracking_uri=address, max_new_tokens=max_new_tokens, temperature=temperature)
+        answer_with(
+            name,
+            prompts,
+            paths,
+            tracking_uri=address,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+        )
         for name in models
     ]
     table = Table("prompt", *models, show_lines=True)
@@ -166,24 +196,33 @@ def generate(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="base, pretrained, adapted, or a folder with a model or an adapter.")],
-    against: Annotated[str, typer.Option(help="The model to compare it with, named in the same way.")] = "base",
-    items: Annotated[Path | None, typer.Option(help="Other items than the pipeline's: .jsonl, .csv, …")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for evaluate.json and forgetting.html.")] = Path("reports/pair"),
+    model: Annotated[
+        str,
+        typer.Argument(help="base, pretrained, adapted, or a folder with a model or an adapter."),
+    ],
+    against: Annotated[
+        str, typer.Option(help="The model to compare it with, named in the same way.")
+    ] = "base",
+    items: Annotated[
+        Path | None, typer.Option(help="Other items than the pipeline's: .jsonl, .csv, …")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for evaluate.json and forgetting.html.")] = Path(
+        "reports/pair"
+    ),
 ) -> None:
     """Judge one model against another on the same items, as the pipeline does; settings: `evaluate` in params.yaml.
 
     An adapter goes over models/pretrained. What a model answered before is not asked again.
     Example: `lmadapt evaluate adapted --against /data/last-release/adapter`
     """
-    from lmadapt.evaluation.variants import KEPT, Link, model_folders
+    from lmadapt.evaluation.variants import KEPT, ModelVariant, model_folders
     from lmadapt.report.side_by_side import compare_models
 
     paths, settings = stage_paths("evaluate"), read_params(PARAMS).get("evaluate") or {}
     links = []
     for name in (model, against):
         folder, adapter = model_folders(name, paths)
-        links.append(Link(folder, settings["precision"], adapter))
+        links.append(ModelVariant(folder, settings["precision"], adapter))
     figures = compare_models(
         *links,
         items=items or paths["items"],
@@ -205,13 +244,17 @@ def summary() -> None:
     from lmadapt.report.terminal import render_result
 
     evaluate = stage_paths("evaluate")
-    for part in render_result(evaluate["metrics"], evaluate["report"], stage_paths("register")["metrics"]):
+    for part in render_result(
+        evaluate["metrics"], evaluate["report"], stage_paths("register")["metrics"]
+    ):
         Console().print(part, highlight=False)
 
 
 @app.command()
 def report(
-    markdown: Annotated[bool, typer.Option("--markdown", help="A summary for a pull request instead.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="A summary for a pull request instead.")
+    ] = False,
 ) -> None:
     """Say where the report of the last evaluation lies, or print it in short as Markdown.
 
@@ -227,7 +270,9 @@ def report(
 
 @app.command()
 def why(
-    document: Annotated[str, typer.Argument(metavar="DOCUMENT_ID", help="As in data/curated/decisions.parquet.")],
+    document: Annotated[
+        str, typer.Argument(metavar="DOCUMENT_ID", help="As in data/curated/decisions.parquet.")
+    ],
 ) -> None:
     """Tell what curation did with one document, by which rule and on what evidence.
 

@@ -28,7 +28,9 @@ def tracking_uri() -> str:
 @commands.command()
 def promote(
     version: Version,
-    force: Annotated[bool, typer.Option("--force", help="Whatever verdict and test say; needs --reason.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Whatever verdict and test say; needs --reason.")
+    ] = False,
     reason: Reason = "",
 ) -> None:
     """Make a version champion, if it passes against the present one; exit 1 and the reason if not.
@@ -42,12 +44,18 @@ def promote(
     from lmadapt.registry.versions import named_version
 
     if force != bool(reason):
-        raise UserError("--force and --reason go together: what is forced is recorded with its reason")
+        raise UserError(
+            "--force and --reason go together: what is forced is recorded with its reason"
+        )
     client = _client()
     found = named_version(client, version)
-    promotion = promote(client, found, reason=reason, before=None if force else scores_on_items_of(client, found))
+    promotion = promote(
+        client, found, reason=reason, before=None if force else scores_on_items_of(client, found)
+    )
     if promotion.refusal:
-        raise UserError(f"{found.name} version {found.version} is not made champion: {promotion.refusal}")
+        raise UserError(
+            f"{found.name} version {found.version} is not made champion: {promotion.refusal}"
+        )
     say(f"{found.name} version {found.version} is champion")
 
 
@@ -95,7 +103,9 @@ def lineage(version: Version) -> None:
 @commands.command()
 def trace(
     version: Version,
-    document: Annotated[str, typer.Option(help="Its id, as in data/raw and data/curated/decisions.parquet.")],
+    document: Annotated[
+        str, typer.Option(help="Its id, as in data/raw and data/curated/decisions.parquet.")
+    ],
 ) -> None:
     """Say whether a document was trained on, and why. Exit 0: it was, 2: it was not, 3: it cannot be said.
 
@@ -106,7 +116,9 @@ def trace(
     trained, steps = trace_document(_lineage(version), document)
     for step in steps:
         say(f"  {escape(step)}")
-    outcome, code = {True: ("trained on", 0), False: ("not trained on", 2), None: ("not known", 3)}[trained]
+    outcome, code = {True: ("trained on", 0), False: ("not trained on", 2), None: ("not known", 3)}[
+        trained
+    ]
     say(f"{escape(document)}: {outcome}")
     raise typer.Exit(code)
 
@@ -114,7 +126,9 @@ def trace(
 @commands.command()
 def reproduce(
     version: Version,
-    rerun: Annotated[bool, typer.Option("--rerun", help="Run every stage, even those DVC's cache holds.")] = False,
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Run every stage, even those DVC's cache holds.")
+    ] = False,
 ) -> None:
     """Make a version again from its commit, in a worktree of its own, and compare the hashes; exit 1 if they differ.
 
@@ -136,7 +150,9 @@ def serve(
     version: Version,
     port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8000,
     follow: Annotated[bool, typer.Option("--follow", help="Restart when the alias moves.")] = False,
-    poll_seconds: Annotated[float, typer.Option(min=0.1, help="How often --follow reads the alias.")] = 10.0,
+    poll_seconds: Annotated[
+        float, typer.Option(min=0.1, help="How often --follow reads the alias.")
+    ] = 10.0,
 ) -> None:
     """Serve a version over OpenAI's protocol: by vLLM where it is installed, else by `transformers serve`.
 
@@ -144,7 +160,9 @@ def serve(
     """
     from lmadapt.registry.serving import serve
 
-    raise typer.Exit(serve(_client(), version, port=port, poll_seconds=poll_seconds if follow else None, say=say))
+    raise typer.Exit(
+        serve(_client(), version, port=port, poll_seconds=poll_seconds if follow else None, say=say)
+    )
 
 
 def _client() -> Any:

@@ -24,7 +24,12 @@ def store_addresses(project: Path) -> list[str]:
     return addresses
 
 
-def fetch(md5: str | None, stores: Sequence[str], target: Path, only: Callable[[str], bool] = lambda _: True) -> None:
+def fetch(
+    md5: str | None,
+    stores: Sequence[str],
+    target: Path,
+    only: Callable[[str], bool] = lambda _: True,
+) -> None:
     """Put a stored file at `target`, or below it those files of a stored folder (`….dir`) whose names pass `only`.
 
     A link where a store is local, else a copy. Raises UserError when no store has it.
@@ -47,4 +52,6 @@ def fetch(md5: str | None, stores: Sequence[str], target: Path, only: Callable[[
         else:
             files.get_file(stored, str(target))
         return
-    raise UserError(f"DVC's object {md5} is in none of its stores: {', '.join(stores) or 'none is recorded'}")
+    raise UserError(
+        f"DVC's object {md5} is in none of its stores: {', '.join(stores) or 'none is recorded'}"
+    )

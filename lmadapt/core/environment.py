@@ -30,5 +30,7 @@ def prepare_environment(*, offline: bool) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     if offline:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        if hub := sys.modules.get("huggingface_hub.constants"):  # it reads the variable when it is imported
+        if hub := sys.modules.get(
+            "huggingface_hub.constants"
+        ):  # it reads the variable when it is imported
             hub.HF_HUB_OFFLINE = os.environ["HF_HUB_OFFLINE"] == "1"  # type: ignore[attr-defined]

@@ -11,7 +11,10 @@ from lmadapt.core.files import atomic_file
 def list_recipes(folder: Path) -> dict[str, str]:
     """Each recipe's name with its first comment line, which says what it is for."""
     files = sorted(folder.glob("*.yaml"))
-    return {file.stem: file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for file in files}
+    return {
+        file.stem: file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        for file in files
+    }
 
 
 def recipe_file(name: str, folder: Path) -> Path:
@@ -32,7 +35,9 @@ def use_recipe(name: str, folder: Path, params: Path, *, force: bool = False) ->
     """
     recipe = recipe_file(name, folder)
     if params.is_file() and not force and not _can_be_had_again(params, folder):
-        raise UserError(f"{params}: has changes that are not committed; commit them, or overwrite them with --force")
+        raise UserError(
+            f"{params}: has changes that are not committed; commit them, or overwrite them with --force"
+        )
     with atomic_file(params) as temporary:
         temporary.write_bytes(recipe.read_bytes())
 
@@ -43,7 +48,9 @@ def _can_be_had_again(params: Path, folder: Path) -> bool:
         return True
     command = ["git", "show", f"HEAD:./{params.name}"]
     try:
-        committed = subprocess.run(command, cwd=params.resolve().parent, capture_output=True, check=False)
+        committed = subprocess.run(
+            command, cwd=params.resolve().parent, capture_output=True, check=False
+        )
     except FileNotFoundError:
         return False
     return committed.returncode == 0 and committed.stdout == content

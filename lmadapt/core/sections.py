@@ -34,7 +34,9 @@ def read_params(file: Path) -> CommentedMap:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{file}:{line}: not valid YAML: {error.problem}") from None
     if not isinstance(content, CommentedMap):
-        raise UserError(f"{file}: expected a mapping of stage names to their settings, got {type(content).__name__}")
+        raise UserError(
+            f"{file}: expected a mapping of stage names to their settings, got {type(content).__name__}"
+        )
     return content
 
 
@@ -45,7 +47,9 @@ def load_section(kind: type[AnySection], name: str, file: Path) -> AnySection:
     """
     params = read_params(file)
     if name not in params:
-        raise UserError(f"{file}: section `{name}` is missing; present: {', '.join(map(str, params))}")
+        raise UserError(
+            f"{file}: section `{name}` is missing; present: {', '.join(map(str, params))}"
+        )
     try:
         return kind.model_validate(plain(params[name]))
     except ValidationError as error:
@@ -98,7 +102,9 @@ def _line(node: Any, keys: list[Any]) -> int:
     line = 1
     for key in keys:
         try:
-            line = (node.lc.key(key) if isinstance(node, CommentedMap) else node.lc.item(key))[0] + 1
+            line = (node.lc.key(key) if isinstance(node, CommentedMap) else node.lc.item(key))[
+                0
+            ] + 1
             node = node[key]
         except (KeyError, IndexError, TypeError, AttributeError):
             break

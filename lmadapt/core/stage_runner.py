@@ -17,7 +17,9 @@ from lmadapt.core.files import file_sha256, read_json, write_json
 from lmadapt.core.sections import load_section
 
 PARAMS_FILE = Path("params.yaml")
-RUNS = Path(".lmadapt/runs")  # of each stage's last run here: what must not stand in its deterministic metrics
+RUNS = Path(
+    ".lmadapt/runs"
+)  # of each stage's last run here: what must not stand in its deterministic metrics
 
 
 def run(stage: Callable[..., None], *, offline: bool = True) -> None:
@@ -28,10 +30,14 @@ def run(stage: Callable[..., None], *, offline: bool = True) -> None:
     """
     prepare_environment(offline=offline)
     arguments = inspect.signature(stage).parameters
-    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage.__name__}", description=inspect.getdoc(stage))
+    parser = argparse.ArgumentParser(
+        prog=f"python -m stages.{stage.__name__}", description=inspect.getdoc(stage)
+    )
     for name in arguments:
         if name != "params":
-            parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, metavar="PATH")
+            parser.add_argument(
+                f"--{name.replace('_', '-')}", type=Path, required=True, metavar="PATH"
+            )
     paths: dict[str, Any] = vars(parser.parse_args())
     began = time.monotonic()
     try:
@@ -69,7 +75,9 @@ def _record_run(stage: str, seconds: float, metrics: Path) -> None:
         "cores": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(gpu) for gpu in gpus] if torch else [],
         # of the first GPU, with what its allocator keeps; without one, of this process
-        "peak_bytes": torch.cuda.max_memory_reserved() if torch and gpus else getrusage(RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": torch.cuda.max_memory_reserved()
+        if torch and gpus
+        else getrusage(RUSAGE_SELF).ru_maxrss * 1024,
         "energy_kwh": None,  # nothing here measures it
     }
     write_json(RUNS / f"{stage}.json", run | {"metrics_sha256": file_sha256(metrics)})

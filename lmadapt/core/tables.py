@@ -12,7 +12,10 @@ import pyarrow.parquet as pq
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import atomic_file
 
-GROUP_ROWS, GROUP_CHARACTERS = 10_000, 2**22  # of a group of rows, which is what is held in memory at once
+GROUP_ROWS, GROUP_CHARACTERS = (
+    10_000,
+    2**22,
+)  # of a group of rows, which is what is held in memory at once
 _REPEATING = ["source", "entity", "category"]
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 
@@ -20,7 +23,10 @@ DOCUMENT = pa.schema(
     [
         ("id", pa.string()),  # unique over all tables: "<source>/<location>"
         ("text", pa.string()),
-        ("entity", pa.string()),  # what the text is about; splits keep one entity on one side; "" = none
+        (
+            "entity",
+            pa.string(),
+        ),  # what the text is about; splits keep one entity on one side; "" = none
         ("source", pa.string()),  # the source's name in params.yaml, file or package
         ("location", pa.string()),  # line, row, file or record inside the source
     ]
@@ -29,7 +35,10 @@ DOCUMENT = pa.schema(
 INSTRUCTION = pa.schema(
     [
         ("id", pa.string()),
-        ("messages", pa.list_(MESSAGE)),  # roles system (first only), user, assistant; the last is assistant
+        (
+            "messages",
+            pa.list_(MESSAGE),
+        ),  # roles system (first only), user, assistant; the last is assistant
         ("category", pa.string()),
         ("entity", pa.string()),
         ("source", pa.string()),
@@ -42,9 +51,15 @@ ITEM = pa.schema(
         ("id", pa.string()),
         ("group", pa.string()),  # domain | general | behaviour | fairness
         ("category", pa.string()),
-        ("cluster", pa.string()),  # the entity the item is about; items of one cluster are correlated
+        (
+            "cluster",
+            pa.string(),
+        ),  # the entity the item is about; items of one cluster are correlated
         ("prompt", pa.string()),  # the user's message
-        ("choices", pa.list_(pa.string())),  # multiple choice, or the two texts of a fairness pair; else empty
+        (
+            "choices",
+            pa.list_(pa.string()),
+        ),  # multiple choice, or the two texts of a fairness pair; else empty
         ("answer", pa.int32()),  # index into choices; null where none is right
         (
             "check",
@@ -61,13 +76,22 @@ HELDOUT = pa.schema([*DOCUMENT, pa.field("group", pa.string())])  # group: domai
 DECISION = pa.schema(
     [
         ("id", pa.string()),
-        ("role", pa.string()),  # corpus | instructions | general_text | general_instructions | evaluation
+        (
+            "role",
+            pa.string(),
+        ),  # corpus | instructions | general_text | general_instructions | evaluation
         ("outcome", pa.string()),  # kept | edited | dropped
         ("rule", pa.string()),  # the rule that decided; "" when kept untouched
-        ("evidence", pa.string()),  # what the rule saw: a figure with its threshold, or the matching text
+        (
+            "evidence",
+            pa.string(),
+        ),  # what the rule saw: a figure with its threshold, or the matching text
         ("duplicate_of", pa.string()),  # id of the document that was kept instead; "" otherwise
         ("split", pa.string()),  # the curated table the document went to; "" when dropped
-        ("content_hash", pa.string()),  # hexadecimal SHA-256 of the raw text; "" of a record that could not be read
+        (
+            "content_hash",
+            pa.string(),
+        ),  # hexadecimal SHA-256 of the raw text; "" of a record that could not be read
         ("source", pa.string()),
         ("location", pa.string()),
     ]
@@ -111,10 +135,16 @@ def write_table(rows: Iterable[dict[str, Any]] | pa.Table, schema: pa.Schema, ta
     with open_table(schema, target) as write:
         for group in groups:
             try:
-                write(group if isinstance(group, pa.Table) else pa.Table.from_pylist(group, schema=schema))
+                write(
+                    group
+                    if isinstance(group, pa.Table)
+                    else pa.Table.from_pylist(group, schema=schema)
+                )
             except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError) as error:
                 names = ", ".join(schema.names)
-                raise UserError(f"{target}: a row does not fit the columns {names}: {error}") from None
+                raise UserError(
+                    f"{target}: a row does not fit the columns {names}: {error}"
+                ) from None
 
 
 @contextmanager
@@ -122,7 +152,9 @@ def open_table(schema: pa.Schema, target: Path) -> Iterator[Callable[[pa.Table],
     """Yield a function that appends rows to a Parquet file as a group; the file appears whole or not at all."""
     with (
         atomic_file(target) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=_REPEATING) as writer,
+        pq.ParquetWriter(
+            temporary, schema, compression="zstd", use_dictionary=_REPEATING
+        ) as writer,
     ):
         yield lambda table: writer.write_table(table.select(schema.names).cast(schema))
 
@@ -176,7 +208,9 @@ def text_bytes(table: pa.Table) -> int:
         if name in table.column_names:
             column = table[name].combine_chunks()
             while not pa.types.is_string(column.type):
-                column = column.field("content") if pa.types.is_struct(column.type) else column.flatten()
+                column = (
+                    column.field("content") if pa.types.is_struct(column.type) else column.flatten()
+                )
             total += pc.sum(pc.binary_length(column)).as_py() or 0
     return total
 
@@ -186,7 +220,9 @@ def _open_checked(source: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(source) as file:
             if not (found := file.schema_arrow).equals(schema, check_metadata=False):
-                raise UserError(f"{source}: expected the columns {schema.to_string()}, found {found.to_string()}")
+                raise UserError(
+                    f"{source}: expected the columns {schema.to_string()}, found {found.to_string()}"
+                )
             yield file
     except FileNotFoundError:
         raise UserError(f"{source}: no such file; `dvc repro` makes it") from None

@@ -15,7 +15,9 @@ MIN_CHARACTERS = 12  # of a line: braces and "return" repeat everywhere
 MAX_LINES = 500_000  # counted at once
 
 
-def common_lines(groups: Iterable[tuple[np.ndarray, np.ndarray]], min_fraction: float) -> np.ndarray:
+def common_lines(
+    groups: Iterable[tuple[np.ndarray, np.ndarray]], min_fraction: float
+) -> np.ndarray:
     """Hashes, sorted, of the lines, without white space at their ends, that at least `min_fraction` of the texts have.
 
     groups: `line_hashes` of texts of a source. Memory does not grow with them: lines seen too rarely so far to matter
@@ -38,7 +40,11 @@ def remove_lines(texts: Sequence[str], common: np.ndarray) -> Iterator[tuple[int
     counts = np.add.reduceat(marked, offsets[:-1], dtype=np.int64) if texts else offsets[:0]
     for text in np.flatnonzero(counts).tolist():
         own = marked[offsets[text] : offsets[text + 1]]
-        kept = [line for line, drop in zip(texts[text].split("\n"), own.tolist(), strict=True) if not drop]
+        kept = [
+            line
+            for line, drop in zip(texts[text].split("\n"), own.tolist(), strict=True)
+            if not drop
+        ]
         yield text, "\n".join(kept).strip(), int(counts[text])
 
 
@@ -49,7 +55,9 @@ def line_hashes(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """
     data, places = text_buffers(texts)
     offsets = np.zeros(len(places), np.int64)
-    hashes = np.zeros(int(np.count_nonzero(data[places[0] : places[-1]] == 10)) + len(texts), np.uint64)
+    hashes = np.zeros(
+        int(np.count_nonzero(data[places[0] : places[-1]] == 10)) + len(texts), np.uint64
+    )
     _line_hashes(data, places, hashes, offsets, MIN_CHARACTERS)
     return hashes, offsets
 
@@ -100,11 +108,20 @@ def _count(hashes, offsets, keys, counts, last, number, forgotten, most):
                 while filled >= most:
                     forgotten += 1
                     kept = np.flatnonzero(counts > forgotten)
-                    old, old_counts, old_last, filled = keys[kept], counts[kept], last[kept], len(kept)
+                    old, old_counts, old_last, filled = (
+                        keys[kept],
+                        counts[kept],
+                        last[kept],
+                        len(kept),
+                    )
                     keys[:], counts[:] = 0, 0
                     for place in range(filled):
                         again = _slot(keys, old[place])
-                        keys[again], counts[again], last[again] = old[place], old_counts[place], old_last[place]
+                        keys[again], counts[again], last[again] = (
+                            old[place],
+                            old_counts[place],
+                            old_last[place],
+                        )
                     slot = _slot(keys, key)
                 keys[slot], last[slot] = key, -1
                 filled += 1

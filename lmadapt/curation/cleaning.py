@@ -44,7 +44,9 @@ def clean(text: str) -> tuple[str, str, str]:
         "unicode_nfc": partial(unicodedata.normalize, "NFC"),
         "surrounding_space": str.strip,
     }
-    if text.isascii() and not text.encode().translate(None, HARMLESS):  # four times as fast as a search
+    if text.isascii() and not text.encode().translate(
+        None, HARMLESS
+    ):  # four times as fast as a search
         steps = {"surrounding_space": str.strip}
     for _ in range(MAX_PASSES):
         before = text
@@ -54,7 +56,9 @@ def clean(text: str) -> tuple[str, str, str]:
                 rule = rule or name
                 evidence.append(f"{name}: {_difference(text, changed)}")
                 text = changed
-        ends = text[: text.find("\n")] + text[text.rfind("\n") :]  # of many lines the first and the last
+        ends = (
+            text[: text.find("\n")] + text[text.rfind("\n") :]
+        )  # of many lines the first and the last
         if text == before or (ends.isascii() and text == before.strip()):
             break
     return text, rule, "; ".join(evidence)
@@ -78,5 +82,9 @@ def _difference(before: str, after: str) -> str:
     """The first place where two texts differ, with a little of what follows."""
     start = len(after)
     if not before.startswith(after):
-        start = bisect.bisect(range(min(len(before), len(after))), 0, key=lambda n: before[: n + 1] != after[: n + 1])
-    return f"{before[start : start + 20]!r} became {after[start : start + 20]!r} at character {start}"
+        start = bisect.bisect(
+            range(min(len(before), len(after))), 0, key=lambda n: before[: n + 1] != after[: n + 1]
+        )
+    return (
+        f"{before[start : start + 20]!r} became {after[start : start + 20]!r} at character {start}"
+    )

@@ -99,12 +99,21 @@ def curate_tables(
         for role in ROLES[:4]:
             fraction = boilerplate_fraction if role in DOCUMENT_ROLES else None
             lines = _common_lines(raw / f"{role}.parquet", role, fraction, threads)
-            rules = Rules(role=role, boilerplate=lines, leaks=finders[role == "corpus"], **screening)
+            rules = Rules(
+                role=role, boilerplate=lines, leaks=finders[role == "corpus"], **screening
+            )
             _screen_role(raw / f"{role}.parquet", Path(scratch, role), rules, training, running)
         rows = [*training.rows, *item_rows]
-        all_rows = [*rows, *bad_rows(read_table(raw / "bad_records.parquet", BAD_RECORD).to_pylist())]
+        all_rows = [
+            *rows,
+            *bad_rows(read_table(raw / "bad_records.parquet", BAD_RECORD).to_pylist()),
+        ]
         require_sound(all_rows, max_bad_records)
-        funnel = count_rows(all_rows, "raw") + count_rows(rows, "readable") + count_rows(alive(rows), "quality")
+        funnel = (
+            count_rows(all_rows, "raw")
+            + count_rows(rows, "readable")
+            + count_rows(alive(rows), "quality")
+        )
         require_any_left(rows)
         if paraphrase_model:
             mark_paraphrases(rows, Path(scratch), kept, paraphrase_model, paraphrase_similarity)
@@ -113,8 +122,12 @@ def curate_tables(
         steps: dict[str, Callable[[], None]] = {
             "leaks": lambda: leaks.update(drop_leaks(rows, on_leak)),
             "evaluation_entities": lambda: drop_evaluation_entities(rows),
-            "document_duplicates": lambda: drop_duplicates(rows, DOCUMENT_ROLES, training, near_duplicate_jaccard),
-            "heldout": lambda: avoid.update(hold_out(rows, training, heldout_fraction, near_duplicate_jaccard, seed)),
+            "document_duplicates": lambda: drop_duplicates(
+                rows, DOCUMENT_ROLES, training, near_duplicate_jaccard
+            ),
+            "heldout": lambda: avoid.update(
+                hold_out(rows, training, heldout_fraction, near_duplicate_jaccard, seed)
+            ),
             "instruction_duplicates": lambda: drop_duplicates(
                 rows, INSTRUCTION_ROLES, training, near_duplicate_jaccard
             ),
@@ -126,12 +139,16 @@ def curate_tables(
             require_any_left(rows)
         for row in alive(rows):
             row.split = row.split or TABLE_OF[row.role]
-        kept = [item for row, item in zip(item_rows, items, strict=True) if row.outcome != "dropped"]
+        kept = [
+            item for row, item in zip(item_rows, items, strict=True) if row.outcome != "dropped"
+        ]
         decisions = decision_records(all_rows)
         last: list[Callable[[], Any]] = [
             lambda: _write_tables(training.rows, Path(scratch), curated, threads),
             lambda: write_table(kept, CURATED_TABLES["items"], curated / "items.parquet"),
-            lambda: write_table(decisions, CURATED_TABLES["decisions"], curated / "decisions.parquet"),
+            lambda: write_table(
+                decisions, CURATED_TABLES["decisions"], curated / "decisions.parquet"
+            ),
             lambda: _metrics(all_rows, leaks, avoid, training.store),
         ]
         *_, metrics = map_threads(lambda step: step(), last, threads)
@@ -141,7 +158,14 @@ def curate_tables(
 def screen_items(items: Sequence[dict[str, Any]]) -> list[Row]:
     """Clean evaluation items in place; drop those that are broken, or asked before in their group."""
     rows = [
-        Row("evaluation", i["source"], i["location"], i["id"], i["cluster"] or "", f"{i['group']}/{i['category']}")
+        Row(
+            "evaluation",
+            i["source"],
+            i["location"],
+            i["id"],
+            i["cluster"] or "",
+            f"{i['group']}/{i['category']}",
+        )
         for i in items
     ]
     seen: dict[tuple[Any, ...], Row] = {}
@@ -159,12 +183,16 @@ def screen_items(items: Sequence[dict[str, Any]]) -> list[Row]:
             row.drop("broken_item", problem)
         elif (first := seen.setdefault(key, row)) is not row:
             row.drop("duplicate_item", f"same prompt and choices as {first.id}", first)
-    for row, words in zip(rows, split_words([item["prompt"] for item in items]).counts.tolist(), strict=True):
+    for row, words in zip(
+        rows, split_words([item["prompt"] for item in items]).counts.tolist(), strict=True
+    ):
         row.words = words
     return rows
 
 
-def _common_lines(file: Path, role: str, fraction: float | None, threads: int) -> dict[str, np.ndarray]:
+def _common_lines(
+    file: Path, role: str, fraction: float | None, threads: int
+) -> dict[str, np.ndarray]:
     """By source, hashes of the lines that at least `fraction` of its documents have; its rows follow each other."""
     if not fraction:
         return {}
@@ -177,20 +205,35 @@ def _common_lines(file: Path, role: str, fraction: float | None, threads: int) -
     return found
 
 
-def _hashed_lines(file: Path, role: str, group: int) -> list[tuple[str, tuple[np.ndarray, np.ndarray]]]:
+def _hashed_lines(
+    file: Path, role: str, group: int
+) -> list[tuple[str, tuple[np.ndarray, np.ndarray]]]:
     """The sources in a group of rows, and `line_hashes` of their texts."""
     table = read_group(file, RAW_TABLES[role], group)
-    texts, sources = table["text"].cast(pa.large_string()).fill_null(""), table["source"].unique().to_pylist()
-    mine = (texts.filter(pc.equal(table["source"], source)) if len(sources) > 1 else texts for source in sources)
-    return [(source, line_hashes(own.combine_chunks())) for source, own in zip(sources, mine, strict=True)]
+    texts, sources = (
+        table["text"].cast(pa.large_string()).fill_null(""),
+        table["source"].unique().to_pylist(),
+    )
+    mine = (
+        texts.filter(pc.equal(table["source"], source)) if len(sources) > 1 else texts
+        for source in sources
+    )
+    return [
+        (source, line_hashes(own.combine_chunks()))
+        for source, own in zip(sources, mine, strict=True)
+    ]
 
 
-def _screen_role(file: Path, scratch: Path, rules: Rules, training: Training, running: Mapping[str, Any]) -> None:
+def _screen_role(
+    file: Path, scratch: Path, rules: Rules, training: Training, running: Mapping[str, Any]
+) -> None:
     schema = RAW_TABLES[rules.role]
     screened = map_groups(partial(_screen, rules=rules), file, schema, scratch.parent, **running)
     groups = count_groups(file, schema)
     scratch.mkdir()
-    for number, part in enumerate(track(screened, f"Screening {rules.role}", total=groups, console=STDERR)):
+    for number, part in enumerate(
+        track(screened, f"Screening {rules.role}", total=groups, console=STDERR)
+    ):
         (scratch / f"{number:09}").write_bytes(part.table)
         training.add(part)
 
@@ -198,13 +241,19 @@ def _screen_role(file: Path, scratch: Path, rules: Rules, training: Training, ru
 def _screen(table: pa.Table, rules: Rules) -> Screened:
     """The same as `screen`, the table as a compressed stream of Arrow: this work too is done where groups are."""
     screened, sink = screen(table, rules), pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as stream:
+    with pa.ipc.new_stream(
+        sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")
+    ) as stream:
         stream.write_table(screened.table)
     return replace(screened, table=sink.getvalue())
 
 
 def mark_paraphrases(
-    rows: Sequence[Row], scratch: Path, items: Sequence[dict[str, Any]], model: str, min_similarity: float
+    rows: Sequence[Row],
+    scratch: Path,
+    items: Sequence[dict[str, Any]],
+    model: str,
+    min_similarity: float,
 ) -> None:
     """Add to the leaks of instructions and replayed ones those of their turns that are paraphrases of items."""
     for role in INSTRUCTION_ROLES:
@@ -236,7 +285,9 @@ def drop_leaks(rows: Sequence[Row], on_leak: str) -> dict[str, Any]:
             first = row.leaks[0]
             row.drop("leak", f"{first.part} of item {first.item}: {first.words}")
     return {
-        category: {role: {key: len(ids) for key, ids in report.items()} for role, report in roles.items()}
+        category: {
+            role: {key: len(ids) for key, ids in report.items()} for role, report in roles.items()
+        }
         for category, roles in found.items()
     }
 
@@ -246,15 +297,21 @@ def drop_evaluation_entities(rows: Sequence[Row]) -> None:
     asked = {row.entity: row for row in alive(rows, "evaluation") if row.entity}
     for row in alive(rows, "general_text", *INSTRUCTION_ROLES):
         if row.entity in asked:
-            row.drop("evaluation_entity", f"{row.entity} is asked about by item {asked[row.entity].id}")
+            row.drop(
+                "evaluation_entity", f"{row.entity} is asked about by item {asked[row.entity].id}"
+            )
 
 
-def drop_duplicates(rows: Sequence[Row], roles: Sequence[str], training: Training, min_jaccard: float) -> None:
+def drop_duplicates(
+    rows: Sequence[Row], roles: Sequence[str], training: Training, min_jaccard: float
+) -> None:
     """Drop exact, then near-duplicates within and across `roles`.
 
     Kept is the row of the earlier role; within one role the longest, then the one with the smallest id.
     """
-    ranked = sorted(alive(rows, *roles), key=lambda row: (roles.index(row.role), -row.characters, row.id))
+    ranked = sorted(
+        alive(rows, *roles), key=lambda row: (roles.index(row.role), -row.characters, row.id)
+    )
     first: dict[bytes, Row] = {}
     for row in ranked:
         kept = first.setdefault(row.digest, row)
@@ -268,7 +325,9 @@ def drop_duplicates(rows: Sequence[Row], roles: Sequence[str], training: Trainin
         ranked[match.document].drop("near_duplicate", evidence, kept)
 
 
-def hold_out(rows: Sequence[Row], training: Training, fraction: float, min_jaccard: float, seed: int) -> set[str]:
+def hold_out(
+    rows: Sequence[Row], training: Training, fraction: float, min_jaccard: float, seed: int
+) -> set[str]:
     """Move a fraction of the entities of corpus and general text to held-out text; return those that were avoided.
 
     Avoided are entities with items, whose facts the corpus shall keep, and entities whose text stands for such a
@@ -279,7 +338,9 @@ def hold_out(rows: Sequence[Row], training: Training, fraction: float, min_jacca
     avoid |= {row.duplicate_of.entity for row in rows if row.duplicate_of and row.entity in avoid}
     chosen: set[str] = set()
     for role in DOCUMENT_ROLES:
-        chosen |= heldout_entities(map(_unit, alive(rows, role)), avoid=avoid, fraction=fraction, seed=seed)
+        chosen |= heldout_entities(
+            map(_unit, alive(rows, role)), avoid=avoid, fraction=fraction, seed=seed
+        )
     for row in alive(rows, *DOCUMENT_ROLES):
         row.split = "heldout_text" if _unit(row) in chosen else ""
     for row in alive(rows, *INSTRUCTION_ROLES):
@@ -288,7 +349,9 @@ def hold_out(rows: Sequence[Row], training: Training, fraction: float, min_jacca
     heldout = [row for row in alive(rows, *DOCUMENT_ROLES) if row.split]
     others = alive(rows, *INSTRUCTION_ROLES)
     owners = [*heldout, *(row for row in others for _ in row.texts)]
-    texts = np.array([row.texts[0] for row in heldout] + [text for row in others for text in row.texts])
+    texts = np.array(
+        [row.texts[0] for row in heldout] + [text for row in others for text in row.texts]
+    )
     keys = training.keys_of(texts)
     for match in near_duplicates(keys, texts, training.store, min_jaccard, keepers=len(heldout)):
         kept = owners[match.kept]
@@ -300,7 +363,9 @@ def hold_out(rows: Sequence[Row], training: Training, fraction: float, min_jacca
 def cap_categories(rows: Sequence[Row], most: int | None, seed: int) -> None:
     """Drop instructions beyond `most` of a category; who stays depends on `seed` and the id alone."""
     counts: Counter[str] = Counter()
-    for row in sorted(alive(rows, "instructions") if most else (), key=lambda row: rank(row.id, seed)):
+    for row in sorted(
+        alive(rows, "instructions") if most else (), key=lambda row: rank(row.id, seed)
+    ):
         counts[row.category] += 1
         if counts[row.category] > (most or 0):
             row.drop("category_cap", f"{row.category} has more than {most} instructions")
@@ -316,7 +381,10 @@ def _write_tables(rows: Sequence[Row], scratch: Path, curated: Path, threads: in
     coming = iter(rows)
     with ExitStack() as stack:
         tables = [table for table in CURATED_TABLES if table not in ("items", "decisions")]
-        write = {t: stack.enter_context(open_table(CURATED_TABLES[t], curated / f"{t}.parquet")) for t in tables}
+        write = {
+            t: stack.enter_context(open_table(CURATED_TABLES[t], curated / f"{t}.parquet"))
+            for t in tables
+        }
         for role in ROLES[:4]:
             for group in _read(scratch / role, threads):
                 splits = pa.array([next(coming).split for _ in range(len(group))])
@@ -331,15 +399,23 @@ def _write_tables(rows: Sequence[Row], scratch: Path, curated: Path, threads: in
 def _read(scratch: Path, threads: int = 1) -> Iterator[pa.Table]:
     """The groups that were screened."""
     files = sorted(scratch.iterdir())
-    return map_threads(lambda file: pa.ipc.open_stream(file.read_bytes()).read_all(), files, threads)
+    return map_threads(
+        lambda file: pa.ipc.open_stream(file.read_bytes()).read_all(), files, threads
+    )
 
 
-def _metrics(rows: Sequence[Row], leaks: Mapping[str, Any], avoid: set[str], store: WordStore) -> dict[str, Any]:
+def _metrics(
+    rows: Sequence[Row], leaks: Mapping[str, Any], avoid: set[str], store: WordStore
+) -> dict[str, Any]:
     tables = {
-        table: [row for row in alive(rows) if row.split == table] for table in CURATED_TABLES if table != "decisions"
+        table: [row for row in alive(rows) if row.split == table]
+        for table in CURATED_TABLES
+        if table != "decisions"
     }
     heldout = {row.entity for row in tables["heldout_text"]} - {""}
-    trained = np.array([row.texts[0] for row in alive(rows, *ROLES[:4]) if row.split != "heldout_text"], np.int64)
+    trained = np.array(
+        [row.texts[0] for row in alive(rows, *ROLES[:4]) if row.split != "heldout_text"], np.int64
+    )
     return {
         "rows": count_decisions(rows),
         "tables": {table: _sizes(mine, store, trained) for table, mine in tables.items()},

@@ -11,7 +11,13 @@ from lmadapt.curation.decontamination import Leak
 
 ROLES = ("corpus", "general_text", "instructions", "general_instructions", "evaluation")
 DOCUMENT_ROLES, INSTRUCTION_ROLES = ROLES[:2], ROLES[2:4]
-TABLE_OF = dict(zip(ROLES, ("corpus", "replay_text", "instructions", "replay_instructions", "items"), strict=True))
+TABLE_OF = dict(
+    zip(
+        ROLES,
+        ("corpus", "replay_text", "instructions", "replay_instructions", "items"),
+        strict=True,
+    )
+)
 
 
 @dataclass(slots=True)
@@ -35,9 +41,13 @@ class Row:
     characters: int = 0
     digest: bytes = b""  # of the cleaned text up to case, Unicode form and spacing
     leaks: tuple[Leak, ...] = ()
-    texts: tuple[int, ...] = ()  # places in the WordStore: the whole text, then its parts where there are several
+    texts: tuple[
+        int, ...
+    ] = ()  # places in the WordStore: the whole text, then its parts where there are several
 
-    def __reduce__(self) -> tuple[type["Row"], tuple[Any, ...]]:  # a third of the time to send it to another process
+    def __reduce__(
+        self,
+    ) -> tuple[type["Row"], tuple[Any, ...]]:  # a third of the time to send it to another process
         return Row, tuple(getattr(self, name) for name in self.__slots__)
 
     def edit(self, rule: str, evidence: str) -> None:
@@ -47,7 +57,12 @@ class Row:
 
     def drop(self, rule: str, evidence: str, duplicate_of: "Row | None" = None) -> None:
         """Take the row out, in favour of `duplicate_of` where it is a duplicate."""
-        self.outcome, self.rule, self.evidence, self.duplicate_of = "dropped", rule, evidence, duplicate_of
+        self.outcome, self.rule, self.evidence, self.duplicate_of = (
+            "dropped",
+            rule,
+            evidence,
+            duplicate_of,
+        )
         self.split = ""
 
 
@@ -83,7 +98,9 @@ def require_sound(rows: Sequence[Row], max_bad_records: float) -> None:
         if len(bad) > max_bad_records * len(mine):
             told = "".join(f"\n- {problem}" for problem in bad[:3])
             allowed = f"curate.max_bad_records allows the share {max_bad_records:g}"
-            raise UserError(f"{role}: {len(bad)} of {len(mine)} records cannot be read, and {allowed}:{told}")
+            raise UserError(
+                f"{role}: {len(bad)} of {len(mine)} records cannot be read, and {allowed}:{told}"
+            )
     seen: dict[str, Row] = {}
     for row in rows:
         if (other := seen.setdefault(row.id, row)) is not row:

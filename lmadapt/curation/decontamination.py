@@ -65,7 +65,9 @@ class LeakFinder:
         self._ids = [item["id"] for item in items]
         self._phrases = _phrases(items, self._parts, ngram_words, in_corpus)
         self._anchors = np.array(sorted(self._phrases), np.uint64)
-        self._sizes = sorted({min(len(p.hashes), ngram_words) for found in self._phrases.values() for p in found})
+        self._sizes = sorted(
+            {min(len(p.hashes), ngram_words) for found in self._phrases.values() for p in found}
+        )
 
     def find(self, texts: Words) -> list[Leak]:
         """The leaks of the texts, in their order, each part of an item once a text."""
@@ -110,10 +112,15 @@ def _phrases(
                 phrases[int(first[min(count, ngram_words)][start])].append(phrase)
             elif not lenient:
                 for place in range(count - ngram_words + 1):
-                    run = _Phrase(number, part, place, own[place : place + ngram_words], alone=False)
+                    run = _Phrase(
+                        number, part, place, own[place : place + ngram_words], alone=False
+                    )
                     runs[int(first[ngram_words][start + place])].append(run)
     for anchor, found in runs.items():
-        if len({items[run.item]["cluster"] or items[run.item]["id"] for run in found}) <= MAX_CLUSTERS:
+        if (
+            len({items[run.item]["cluster"] or items[run.item]["id"] for run in found})
+            <= MAX_CLUSTERS
+        ):
             phrases[anchor] += found
     return dict(phrases)
 
@@ -155,4 +162,8 @@ def _in_sorted(values, wanted):
 
 def correct_answer(item: Item) -> str:
     """The text of the correct choice; "" for items without choices."""
-    return str(item["choices"][item["answer"]]) if item["choices"] and item["answer"] is not None else ""
+    return (
+        str(item["choices"][item["answer"]])
+        if item["choices"] and item["answer"] is not None
+        else ""
+    )

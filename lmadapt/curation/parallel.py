@@ -26,7 +26,9 @@ Read = Callable[[int], pa.Table]
 GROUPS_A_PROCESS = 4  # fewer are screened sooner than another process has started
 
 
-def start_processes(groups: int, *, engine: str, processes: int | None, ray_address: str | None) -> int:
+def start_processes(
+    groups: int, *, engine: str, processes: int | None, ray_address: str | None
+) -> int:
     """How many processes are worth their start for so many groups; what they are forked from begins to load."""
     processes = min(processes or os.cpu_count() or 1, groups // GROUPS_A_PROCESS)
     if engine == "local" and processes > 1:
@@ -55,11 +57,19 @@ def map_groups(
     read = partial(read_group, file.resolve(), schema)
     if engine == "ray":
         return _on_ray(work, read, groups, ray_address)
-    number = start_processes(len(groups), engine=engine, processes=processes, ray_address=ray_address)
-    return _in_processes(work, read, groups, number, scratch) if number > 1 else (work(read(group)) for group in groups)
+    number = start_processes(
+        len(groups), engine=engine, processes=processes, ray_address=ray_address
+    )
+    return (
+        _in_processes(work, read, groups, number, scratch)
+        if number > 1
+        else (work(read(group)) for group in groups)
+    )
 
 
-def map_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+def map_threads(
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Iterator[Result]:
     """Results of `work` on each item, in their order; done ahead in so many threads, or one by one for a single one."""
     if threads <= 1:
         return map(work, items)
@@ -77,7 +87,9 @@ def _in_processes(
         file.unlink()
 
 
-def _ahead(pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
+def _ahead(
+    pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], most: int
+) -> Iterator[Result]:
     with pool:
         waiting: deque[Future[Result]] = deque()
         for item in items:
@@ -112,12 +124,16 @@ def _on_received(group: int) -> Path:
     return file
 
 
-def _on_ray(work: Work[Result], read: Read, groups: Sequence[int], address: str | None) -> Iterator[Result]:
+def _on_ray(
+    work: Work[Result], read: Read, groups: Sequence[int], address: str | None
+) -> Iterator[Result]:
     try:
         import daft
         import ray  # noqa: F401 - Daft imports it itself, but late
     except ImportError:
-        raise UserError("curate.engine: ray is not installed; pip install 'lmadapt[ray]', or use local") from None
+        raise UserError(
+            "curate.engine: ray is not installed; pip install 'lmadapt[ray]', or use local"
+        ) from None
     daft.set_runner_ray(address, noop_if_initialized=True)
 
     @daft.udf(return_dtype=daft.DataType.binary())

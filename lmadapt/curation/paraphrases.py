@@ -27,7 +27,9 @@ def find_paraphrases(
         similarities = found[start : start + BATCH_TEXTS] @ asked.T
         for row in np.flatnonzero(similarities.max(axis=1) >= min_similarity).tolist():
             nearest = int(similarities[row].argmax())
-            evidence = f"cosine {similarities[row, nearest]:.3f} >= {min_similarity:g}: {prompts[nearest]}"
+            evidence = (
+                f"cosine {similarities[row, nearest]:.3f} >= {min_similarity:g}: {prompts[nearest]}"
+            )
             yield Leak(start + row, items[nearest]["id"], "question", evidence)
 
 
@@ -40,15 +42,25 @@ def _embed(texts: Sequence[str], model: str) -> np.ndarray:
         tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=Path(model).is_dir())
         encoder = AutoModel.from_pretrained(model, use_safetensors=True, dtype=torch.float32).eval()
     except (OSError, ValueError) as error:
-        raise UserError(f"curate.paraphrase_model: {model!r} cannot be loaded: {str(error)[:300]}") from None
+        raise UserError(
+            f"curate.paraphrase_model: {model!r} cannot be loaded: {str(error)[:300]}"
+        ) from None
     vectors = np.zeros((len(texts), encoder.config.hidden_size), np.float32)
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     for start in range(0, len(order), BATCH_TEXTS):
         batch = order[start : start + BATCH_TEXTS]
-        options = {"padding": True, "truncation": True, "max_length": MAX_TOKENS, "return_tensors": "pt"}
+        options = {
+            "padding": True,
+            "truncation": True,
+            "max_length": MAX_TOKENS,
+            "return_tensors": "pt",
+        }
         encoded = tokenizer([texts[number] for number in batch], **options)
         with torch.no_grad():
-            states, mask = encoder(**encoded).last_hidden_state, encoded["attention_mask"][..., None]
+            states, mask = (
+                encoder(**encoded).last_hidden_state,
+                encoded["attention_mask"][..., None],
+            )
         means = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
         vectors[batch] = torch.nn.functional.normalize(means, dim=1).numpy()
     return vectors

@@ -29,7 +29,9 @@ NO_ADDRESS = re.compile(
     r"(?i)(\b(v|ver|version|release|build|section|chapter|figure|table|oid)[ .:=]*|[=~<>]=\s*[\"']?)$"
 )
 DATE = re.compile(r"\d{1,2}([-/.])\d{1,2}\1\d{4}|\d{4}([-/. ])\d{1,2}\2\d{1,2}")
-GROUPED = re.compile(r"(1[ .-])?(\([2-9]\d\d\) ?|[2-9]\d\d[ .-])\d{3}[ .-]\d{4}|0[1-9]\d{8,9}|\d\d[ -]\d{4,5}-\d{4}")
+GROUPED = re.compile(
+    r"(1[ .-])?(\([2-9]\d\d\) ?|[2-9]\d\d[ .-])\d{3}[ .-]\d{4}|0[1-9]\d{8,9}|\d\d[ -]\d{4,5}-\d{4}"
+)
 ISSUERS = re.compile(r"4|5|6|2[2-7]|3[04-8]|1800|2131|0604|81")  # first digits of cards in use
 IBAN_COUNTRIES = (  # SWIFT, IBAN registry
     "AD AE AL AT AZ BA BE BG BH BI BR BY CH CR CY CZ DE DJ DK DO EE EG ES FI FK FO FR GB GE GI GL GR GT HR HU IE IL IQ "
@@ -44,8 +46,12 @@ class Kind:
 
     placeholder: str
     expression: str
-    holds: Callable[[str, str], bool] = lambda match, before: True  # the match, and CONTEXT characters before it
-    before: str = r"(?<![\w.@/\-])"  # what may not stand on either side, in Python's syntax; a class first
+    holds: Callable[[str, str], bool] = lambda match, before: (
+        True
+    )  # the match, and CONTEXT characters before it
+    before: str = (
+        r"(?<![\w.@/\-])"  # what may not stand on either side, in Python's syntax; a class first
+    )
     after: str = r"(?![\w\-@])"
 
     @cached_property
@@ -72,7 +78,8 @@ def _is_iban(match: str, before: str) -> bool:
     compact = match.replace(" ", "").upper()
     return (
         compact[:2] in IBAN_COUNTRIES
-        and int("".join(str(int(character, 36)) for character in compact[4:] + compact[:4])) % 97 == 1
+        and int("".join(str(int(character, 36)) for character in compact[4:] + compact[:4])) % 97
+        == 1
     )
 
 
@@ -81,7 +88,9 @@ def _is_address(match: str, before: str) -> bool:
         address = ipaddress.ip_address(match)
     except ValueError:
         return False
-    if address.is_unspecified or address.is_loopback:  # 0.0.0.0 and 127.0.0.1 tell nothing about anybody
+    if (
+        address.is_unspecified or address.is_loopback
+    ):  # 0.0.0.0 and 127.0.0.1 tell nothing about anybody
         return False
     if ":" in match:
         return len(match) > 6 and any(map(str.isdigit, match))
@@ -164,7 +173,10 @@ def mask_personal_data(texts: Sequence[str], kinds: Sequence[str]) -> dict[int, 
 
     Private keys are looked for in whole texts, everything else line by line.
     """
-    texts, in_lines = list(texts), [kind for kind in KINDS if kind in kinds and kind != "private_keys"]
+    texts, in_lines = (
+        list(texts),
+        [kind for kind in KINDS if kind in kinds and kind != "private_keys"],
+    )
     counts: dict[int, Counter[str]] = defaultdict(Counter)
     for place, text in enumerate(texts) if "private_keys" in kinds else ():
         if "-----BEGIN" in text:
@@ -172,7 +184,9 @@ def mask_personal_data(texts: Sequence[str], kinds: Sequence[str]) -> dict[int, 
     column = text_column(texts)
     data, offsets = text_buffers(column.take(places := _matching(column, in_lines)))
     bounds = np.sort(np.concatenate([offsets, np.flatnonzero(data == 10) + 1]))
-    lines = pa.LargeStringArray.from_buffers(len(bounds) - 1, pa.py_buffer(bounds), pa.py_buffer(data))
+    lines = pa.LargeStringArray.from_buffers(
+        len(bounds) - 1, pa.py_buffer(bounds), pa.py_buffer(data)
+    )
     worth = lines.take(found := _matching(lines, in_lines))
     own, numbers = worth.to_pylist(), np.array(found.to_pylist(), np.int64)
     changed: set[int] = set()

@@ -49,7 +49,9 @@ def text_problems(
     for key, limit in reversed(list(filters.items())):
         values, least = measured[names[key]], key.startswith("min_")
         for place in np.flatnonzero(values < limit if least else values > limit).tolist():
-            told = f"{key[4:].replace('_', ' ')} {values[place]:.3g} {'<' if least else '>'} {limit:g}"
+            told = (
+                f"{key[4:].replace('_', ' ')} {values[place]:.3g} {'<' if least else '>'} {limit:g}"
+            )
             problems[place] = (key, told)
     return problems
 
@@ -62,7 +64,10 @@ def conversation_problem(messages: Sequence[Mapping[str, str]]) -> Problem | Non
     roles = [message["role"] for message in messages]
     turns = roles[1:] if roles[:1] == ["system"] else roles
     if not turns or len(turns) % 2 or turns != ["user", "assistant"] * (len(turns) // 2):
-        return "role_order", f"roles {', '.join(map(str, roles)) or 'none'}; expected [system,] user, assistant, ..."
+        return (
+            "role_order",
+            f"roles {', '.join(map(str, roles)) or 'none'}; expected [system,] user, assistant, ...",
+        )
     for place, message in enumerate(messages, start=1):
         if not (message["content"] or "").strip():
             empty = "empty_completion" if message["role"] == "assistant" else "empty_question"
@@ -92,7 +97,11 @@ def _choice_problem(item: Mapping[str, Any]) -> str:
     if len(set(choices)) < len(choices):
         return f"two choices are the same: {' | '.join(choices)[:200]}"
     if item["group"] == "fairness":
-        return "" if len(choices) == 2 else f"{len(choices)} choices; a pair of the fairness probe has two"
+        return (
+            ""
+            if len(choices) == 2
+            else f"{len(choices)} choices; a pair of the fairness probe has two"
+        )
     if answer is None or not 0 <= answer < len(choices):
         return f"answer {answer} is no index into {len(choices)} choices"
     return ""

@@ -55,7 +55,9 @@ class Training:
 
     rows: list[Row] = field(default_factory=list)
     store: WordStore = field(default_factory=WordStore)
-    keys: list[np.ndarray] = field(default_factory=list)  # band keys of each group of texts; joined by `keys_of`
+    keys: list[np.ndarray] = field(
+        default_factory=list
+    )  # band keys of each group of texts; joined by `keys_of`
 
     def add(self, screened: Screened) -> None:
         """Append a group; its rows number their texts from now on as the store does."""
@@ -102,22 +104,32 @@ def screen(table: pa.Table, rules: Rules) -> Screened:
 def _row(record: Record, role: str) -> Row:
     hashed = hashlib.sha256("\n".join(parts_of(record, system=True)).encode()).hexdigest()
     place = (record["source"], record["location"], record["id"])
-    return Row(role, *place, sys.intern(record["entity"] or ""), record.get("category") or "", hashed)
+    return Row(
+        role, *place, sys.intern(record["entity"] or ""), record.get("category") or "", hashed
+    )
 
 
 def _repair(rows: Sequence[Row], contents: Sequence[list[str]], rules: Rules) -> None:
     """Clean all texts in place, and record the edits: repairs, boilerplate of documents, personal data."""
-    flat = [(row, texts, place) for row, texts in zip(rows, contents, strict=True) for place in range(len(texts))]
+    flat = [
+        (row, texts, place)
+        for row, texts in zip(rows, contents, strict=True)
+        for place in range(len(texts))
+    ]
     for row, texts, place in flat:
         texts[place], rule, evidence = clean(texts[place])
         if rule:
             row.edit(rule, evidence)
     for source, lines in rules.boilerplate.items():
         mine = [one for one in flat if one[0].source == source]
-        for number, remaining, count in remove_lines([texts[place] for _, texts, place in mine], lines):
+        for number, remaining, count in remove_lines(
+            [texts[place] for _, texts, place in mine], lines
+        ):
             row, texts, place = mine[number]
             texts[place] = remaining
-            row.edit("boilerplate", f"boilerplate: {count} lines that many documents of {source} have")
+            row.edit(
+                "boilerplate", f"boilerplate: {count} lines that many documents of {source} have"
+            )
     found = mask_personal_data([texts[place] for _, texts, place in flat], rules.personal_data)
     for number, (masked, counts) in found.items():
         row, texts, place = flat[number]
@@ -140,10 +152,16 @@ def parts_of(record: Record, *, system: bool = False) -> list[str]:
     """The texts a reader would see apart: the document, or what each message says, the system's only on request."""
     if "text" in record:
         return [record["text"] or ""]
-    return [message["content"] or "" for message in record["messages"] or () if system or message["role"] != "system"]
+    return [
+        message["content"] or ""
+        for message in record["messages"] or ()
+        if system or message["role"] != "system"
+    ]
 
 
-def _judge(rows: Sequence[Row], records: Sequence[Record], texts: pa.Array, words: Words, rules: Rules) -> None:
+def _judge(
+    rows: Sequence[Row], records: Sequence[Record], texts: pa.Array, words: Words, rules: Rules
+) -> None:
     """Measure every row, and drop those that fail a filter, for the first they fail."""
     whole = Words(words.hashes[: words.offsets[len(rows)]], words.offsets[: len(rows) + 1])
     column = texts.slice(0, len(rows))
@@ -151,12 +169,21 @@ def _judge(rows: Sequence[Row], records: Sequence[Record], texts: pa.Array, word
     problems = text_problems(column, whole, rules.filters, count_digits=conversations)
     if conversations:
         problems = [
-            conversation_problem(record["messages"]) or own for record, own in zip(records, problems, strict=True)
+            conversation_problem(record["messages"]) or own
+            for record, own in zip(records, problems, strict=True)
         ]
-    unsure = [number for number, problem in enumerate(problems) if not problem] if rules.languages else []
+    unsure = (
+        [number for number, problem in enumerate(problems) if not problem]
+        if rules.languages
+        else []
+    )
     samples = pc.utf8_slice_codeunits(column, 0, SAMPLE_CHARACTERS)
-    for number, language in zip(unsure, find_languages([samples[n].as_py() for n in unsure]), strict=True):
-        problems[number] = language_problem(language, rules.languages, rules.min_language_confidence)
+    for number, language in zip(
+        unsure, find_languages([samples[n].as_py() for n in unsure]), strict=True
+    ):
+        problems[number] = language_problem(
+            language, rules.languages, rules.min_language_confidence
+        )
     counts, lengths = words.counts.tolist(), pc.utf8_length(column).to_pylist()
     for number, (row, digest) in enumerate(zip(rows, digests(column, whole), strict=True)):
         row.words, row.characters, row.digest = counts[number], lengths[number], digest

@@ -4,7 +4,9 @@ import hashlib
 from collections.abc import Iterable, Set
 
 
-def heldout_entities(entities: Iterable[str], *, avoid: Set[str], fraction: float, seed: int) -> set[str]:
+def heldout_entities(
+    entities: Iterable[str], *, avoid: Set[str], fraction: float, seed: int
+) -> set[str]:
     """A `fraction` of the entities, at least one when fraction > 0, never all of them.
 
     Entities in `avoid` are taken only when the others do not suffice. An entity's rank depends on `seed` and its

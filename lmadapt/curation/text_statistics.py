@@ -26,7 +26,16 @@ from lmadapt.curation.word_hashes import (
     word_hash,
 )
 
-STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")  # Gopher: two of them in any English text
+STOP_WORDS = (
+    "the",
+    "be",
+    "to",
+    "of",
+    "and",
+    "that",
+    "have",
+    "with",
+)  # Gopher: two of them in any English text
 SHORT_LINE = 30  # characters: FineWeb
 CHARACTERS = (
     "alphabetic_fraction", "alphanumeric_fraction", "repeated_line_fraction", "repeated_line_character_fraction",
@@ -64,7 +73,9 @@ def _marks() -> np.ndarray:
     classes, codes = character_classes(), np.arange(2**16)
     word, digit = (classes >= IN_WORD) & (classes < OPERATOR), (codes >= 48) & (codes <= 57)
     blank = (codes <= 32) | np.isin(codes, (0xA0, 0x3000)) | (codes >= 0x2000) & (codes <= 0x200A)
-    marks = (classes == 0) * blank * _SPACE | (word & ~digit) * _LETTER | digit * _DIGIT | word * _WORD
+    marks = (
+        (classes == 0) * blank * _SPACE | (word & ~digit) * _LETTER | digit * _DIGIT | word * _WORD
+    )
     return np.asarray(marks | np.isin(codes, (35, 46, 123, 0x2026)) * _SIGN, np.uint8)
 
 
@@ -82,7 +93,9 @@ def _characters(data, offsets, marks, table):  # noqa: PLR0915 - one pass over t
                 code, width = np.uint32(data[np.uint64(place)]), 1
                 if code >= 128:
                     code, width = decode(data, place)
-                beyond = np.uint8((_LETTER | _WORD) * (code >= 0x10000 and class_of(code, marks) > 0))
+                beyond = np.uint8(
+                    (_LETTER | _WORD) * (code >= 0x10000 and class_of(code, marks) > 0)
+                )
                 mark = marks[np.uint64(code)] if code < 0x10000 else beyond
                 if mark & _SPACE:
                     break
@@ -125,7 +138,11 @@ def _characters(data, offsets, marks, table):  # noqa: PLR0915 - one pass over t
         row = table[text]
         row[0], row[1] = (letters + spaces) / some, (letters + spaces + digits) / some
         row[2], row[3] = repeated / per_line, repeated_characters / some
-        row[4], row[5], row[6] = (characters - spaces) / per_token, symbols / per_token, lettered / per_token
+        row[4], row[5], row[6] = (
+            (characters - spaces) / per_token,
+            symbols / per_token,
+            lettered / per_token,
+        )
         row[7], row[8], row[9] = bullets / per_line, ellipses / per_line, punctuated / per_line
         row[10], row[11], row[12], row[13] = short / per_line, lines / per_token, sentences, curly
 

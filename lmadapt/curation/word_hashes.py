@@ -21,7 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 # To learn whether it may use them, which nothing here does, numba would import all of BLAS and cffi: 0.2 s a start.
-for _module, _needed_by in (("scipy.linalg", "numba.np.arraymath"), ("cffi", "numba.core.typing.cffi_utils")):
+for _module, _needed_by in (
+    ("scipy.linalg", "numba.np.arraymath"),
+    ("cffi", "numba.core.typing.cffi_utils"),
+):
     if _module not in sys.modules:
         sys.modules[_module] = None
         try:
@@ -36,9 +39,19 @@ LETTER = r"[\p{L}\p{M}\p{N}]"
 OPERATORS = {
     "+": "plus", "-\u2212": "minus", "*\u00d7": "times", "/\u00f7": "over", "^": "power", "<": "below", ">": "above",
 }  # fmt: skip
-PART, IN_WORD, ALONE, OPERATOR = 0, 1, 2, 3  # what a character is; an operator: OPERATOR plus its place in OPERATORS
-SLOW, BLOCK = 255, 1024  # mark of a byte that is not letter, digit or separator of ASCII; bytes hashed at a time
-_LOWER = np.array([SLOW if chr(n) in "\t\n\v\f\r " else n + 32 * (65 <= n <= 90) for n in range(256)], np.uint8)
+PART, IN_WORD, ALONE, OPERATOR = (
+    0,
+    1,
+    2,
+    3,
+)  # what a character is; an operator: OPERATOR plus its place in OPERATORS
+SLOW, BLOCK = (
+    255,
+    1024,
+)  # mark of a byte that is not letter, digit or separator of ASCII; bytes hashed at a time
+_LOWER = np.array(
+    [SLOW if chr(n) in "\t\n\v\f\r " else n + 32 * (65 <= n <= 90) for n in range(256)], np.uint8
+)
 FOREIGN = re.compile(r"[^\x00-\x7f]+")
 LONGEST_CACHED = 32  # bytes
 SPACES = (32, *range(9, 14), *range(28, 32), 0x85, 0x1680, 0x2028, 0x2029)  # once folded
@@ -101,7 +114,9 @@ def _folded(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 def _foreign(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Which texts are not ASCII."""
     filled = np.flatnonzero(np.diff(offsets))
-    highest = np.maximum.reduceat(data[: offsets[-1]], offsets[:-1][filled]) if len(filled) else filled
+    highest = (
+        np.maximum.reduceat(data[: offsets[-1]], offsets[:-1][filled]) if len(filled) else filled
+    )
     return filled[highest > 127]
 
 
@@ -112,11 +127,17 @@ def settled_characters() -> np.ndarray:
     Marks and jamo do not: they change places, or become one with what is before them. Shape (65536,), bool.
     """
     settled: np.ndarray = np.ones(2**16, np.bool_)
-    for start, end in ((0x80, 0x3400), (0xA000, 0xAC00), (0xF900, 0x10000)):  # ideographs, syllables are between
+    for start, end in (
+        (0x80, 0x3400),
+        (0xA000, 0xAC00),
+        (0xF900, 0x10000),
+    ):  # ideographs, syllables are between
         characters = [chr(code) for code in range(start, end)]
         folded = _fold_characters("\n".join(characters)).split("\n")
         pairs = zip(characters, folded, strict=True)
-        settled[start:end] = [one == other and unicodedata.category(one)[0] != "M" for one, other in pairs]
+        settled[start:end] = [
+            one == other and unicodedata.category(one)[0] != "M" for one, other in pairs
+        ]
     settled[0x1100:0x1200] = False
     return settled
 
@@ -125,13 +146,17 @@ def text_column(texts: Iterable[str]) -> pa.Array:
     """A column of large_string. `pa.array` would import pandas to ask whether it was given a Series of it."""
     encoded = [text.encode() for text in texts]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    return pa.LargeStringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
+    return pa.LargeStringArray.from_buffers(
+        len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))
+    )
 
 
 def text_buffers(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """The bytes of a column of large_string and, shape (n + 1,), where each text begins in them; nothing is copied."""
     _, offsets, data = texts.buffers()
-    places = np.frombuffer(offsets or bytes(8), np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    places = np.frombuffer(offsets or bytes(8), np.int64)[
+        texts.offset : texts.offset + len(texts) + 1
+    ]
     return np.frombuffer(data or b"", np.uint8), places
 
 
@@ -144,7 +169,9 @@ def split_words(texts: Any) -> Words:
     column = texts if isinstance(texts, pa.Array) else text_column(texts)
     column = column.cast(pa.large_string())
     data, offsets = _folded(column.fill_null("") if column.null_count else column)
-    hashes = np.empty(int(offsets[-1] - offsets[0]) + 1, np.uint32)  # what is not filled costs no memory
+    hashes = np.empty(
+        int(offsets[-1] - offsets[0]) + 1, np.uint32
+    )  # what is not filled costs no memory
     ends = np.zeros(len(offsets), np.int64)
     count = _hash_words(data, offsets, character_classes(), _OPERATOR_HASHES, hashes, ends)
     return Words(hashes[:count], ends)
@@ -158,7 +185,10 @@ def digests(texts: pa.Array, words: Words) -> list[bytes]:
     (data, offsets), found = text_buffers(texts), np.empty((len(texts), 2), np.uint64)
     _digests(data, offsets, np.arange(len(texts)), words.hashes, words.offsets, found)
     foreign = _foreign(data, offsets)
-    folded = (FOREIGN.sub(lambda run: run[0].casefold(), texts[number].as_py()) for number in foreign.tolist())
+    folded = (
+        FOREIGN.sub(lambda run: run[0].casefold(), texts[number].as_py())
+        for number in foreign.tolist()
+    )
     data, offsets = text_buffers(text_column(folded))
     _digests(data, offsets, foreign, words.hashes, words.offsets, found)
     return [digest.tobytes() for digest in found]
@@ -174,7 +204,9 @@ def normal_form(text: str) -> str:
         return " ".join(re.findall("[a-z0-9]+", folded))
     column = text_column([folded])
     column = pc.replace_substring_regex(column, f"({SPACELESS})", r" \1 ")
-    return " ".join(pc.replace_substring_regex(column, r"[^\p{L}\p{M}\p{N}]+", " ")[0].as_py().split())
+    return " ".join(
+        pc.replace_substring_regex(column, r"[^\p{L}\p{M}\p{N}]+", " ")[0].as_py().split()
+    )
 
 
 def word_hash(word: str) -> int:
@@ -196,9 +228,13 @@ def character_classes() -> np.ndarray:
     plane[0xD800:0xE000] = 32
     ends = np.cumsum(1 + (plane >= 0x80) + (plane >= 0x800), dtype=np.int64)
     offsets, data = np.append(np.int64(0), ends), plane.tobytes().decode("utf-16-le").encode()
-    characters = pa.LargeStringArray.from_buffers(len(plane), pa.py_buffer(offsets), pa.py_buffer(data))
+    characters = pa.LargeStringArray.from_buffers(
+        len(plane), pa.py_buffer(offsets), pa.py_buffer(data)
+    )
     bits = [pc.match_substring_regex(characters, kind).buffers()[1] for kind in (LETTER, SPACELESS)]
-    letters, spaceless = (np.unpackbits(np.frombuffer(one, np.uint8), bitorder="little") for one in bits)
+    letters, spaceless = (
+        np.unpackbits(np.frombuffer(one, np.uint8), bitorder="little") for one in bits
+    )
     classes = np.where(letters, np.where(spaceless, ALONE, IN_WORD), PART).astype(np.uint8)
     for number, signs in enumerate(OPERATORS):
         classes[[ord(sign) for sign in signs]] = OPERATOR + number
@@ -258,7 +294,10 @@ def _loose_runs(data, begins, ends, settled):
 
     An ASCII character before the run belongs to it: with none before itself does ASCII ever become one character.
     """
-    most, count = (ends - begins).sum() // 2, 0  # bytes of the smallest run; what is not filled costs no memory
+    most, count = (
+        (ends - begins).sum() // 2,
+        0,
+    )  # bytes of the smallest run; what is not filled costs no memory
     firsts, lasts = np.empty(most, np.int64), np.empty(most, np.int64)
     for text in range(len(begins)):
         place = begins[text]
@@ -294,7 +333,9 @@ def _hash_words(data, offsets, classes, operator_hashes, hashes, ends):  # noqa:
     lower = np.full(256, SLOW, np.uint8)
     for code in range(128):
         if classes[code] <= IN_WORD:
-            lower[code] = (code + 32 if 65 <= code <= 90 else code) if classes[code] == IN_WORD else 0
+            lower[code] = (
+                (code + 32 if 65 <= code <= 90 else code) if classes[code] == IN_WORD else 0
+            )
     basis, prime = np.uint64(BASIS), np.uint64(PRIME)
     block, count, total = np.empty(2 * BLOCK, np.uint64), 0, 0
     for text in range(len(offsets) - 1):
@@ -303,7 +344,9 @@ def _hash_words(data, offsets, classes, operator_hashes, hashes, ends):  # noqa:
         while place < end:
             pause = min(end, place + BLOCK)
             while place < pause:
-                letter = lower[data[np.uint64(place)]]  # an index without a sign need not be asked for it
+                letter = lower[
+                    data[np.uint64(place)]
+                ]  # an index without a sign need not be asked for it
                 if letter != SLOW:
                     # Without a branch on where a word ends, which no processor predicts: its hash is always written.
                     within = letter != 0

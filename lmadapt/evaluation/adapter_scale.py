@@ -9,7 +9,12 @@ from lmadapt.evaluation.exam import ABILITIES, Answers, Exam, Row
 from lmadapt.evaluation.figures import change_figures, scored
 from lmadapt.verdict.decision import Comparison, compare
 
-SCALES = (0.25, 0.5, 0.75, 1.0)  # WiSE-FT (Wortsman et al. 2022) interpolates weights; for LoRA that is its scale
+SCALES = (
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+)  # WiSE-FT (Wortsman et al. 2022) interpolates weights; for LoRA that is its scale
 
 
 def split_halves(exam: Exam, *, seed: int) -> tuple[Exam, Exam]:
@@ -22,7 +27,9 @@ def split_halves(exam: Exam, *, seed: int) -> tuple[Exam, Exam]:
     clusters = dict(zip([item["id"] for item in exam.items], exam.clusters.tolist(), strict=True))
     seen: set[str] = set()
     for category in sorted({item["category"] for item in exam.items if item["group"] in ABILITIES}):
-        names = sorted({clusters[item["id"]] for item in exam.items if item["category"] == category} - seen)
+        names = sorted(
+            {clusters[item["id"]] for item in exam.items if item["category"] == category} - seen
+        )
         seen.update(names)
         development.update(draw.permutation(names)[: len(names) // 2].tolist())
 
@@ -33,7 +40,10 @@ def split_halves(exam: Exam, *, seed: int) -> tuple[Exam, Exam]:
 
 
 def turn_dial(
-    development: Exam, base: Answers, answer: Callable[[float], Answers], settings: Mapping[str, float]
+    development: Exam,
+    base: Answers,
+    answer: Callable[[float], Answers],
+    settings: Mapping[str, float],
 ) -> dict[str, Any]:
     """Compare the base with the adapter at each of SCALES, and choose one.
 
@@ -41,8 +51,14 @@ def turn_dial(
     as a whole; where there is none, the scale that keeps most of it. `settings`: margins and level, as in `compare`.
     """
     before = scored(development, base)
-    compared = {scale: compare(before, scored(development, answer(scale)), **settings) for scale in SCALES}
-    kept = {scale: found for scale, found in compared.items() if found.general.acceptable(settings["significance"])}
+    compared = {
+        scale: compare(before, scored(development, answer(scale)), **settings) for scale in SCALES
+    }
+    kept = {
+        scale: found
+        for scale, found in compared.items()
+        if found.general.acceptable(settings["significance"])
+    }
     if kept:
         chosen = max(kept, key=lambda scale: kept[scale].domain.difference)
     else:

@@ -37,7 +37,9 @@ class AnswerCache:
             kept: T = json.loads(rows[0][0])
             return kept
         answer = ask()
-        self._execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (*place, json.dumps(answer)))
+        self._execute(
+            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (*place, json.dumps(answer))
+        )
         return answer
 
     def close(self) -> None:
@@ -48,4 +50,6 @@ class AnswerCache:
         try:
             return self._database.execute(command, values).fetchall()
         except sqlite3.DatabaseError as error:
-            raise UserError(f"{self._file}: {error}; it only saves time and may be deleted") from None
+            raise UserError(
+                f"{self._file}: {error}; it only saves time and may be deleted"
+            ) from None

@@ -10,7 +10,7 @@ from scipy.special import ndtri
 from lmadapt.evaluation.divergence import divergence, let_base_write, text_nats
 from lmadapt.evaluation.exam import ABILITIES, Answers, Exam, Row, sit_exam
 from lmadapt.evaluation.spurious_forgetting import triage
-from lmadapt.evaluation.variants import Link, examinee
+from lmadapt.evaluation.variants import ModelVariant, examinee
 from lmadapt.models.loading import load_tokenizer
 
 FORMS = {"few_shot": "after solved examples", "bare": "as plain text"}
@@ -22,7 +22,7 @@ Figures = dict[str, Any]
 class Measured:
     """The exam, what each model answered, and what was asked beyond it."""
 
-    links: Mapping[str, Link]
+    links: Mapping[str, ModelVariant]
     exam: Exam
     answers: dict[str, Answers]  # by the name of the link
     kl_to_base: Figures | None
@@ -31,7 +31,7 @@ class Measured:
 
 
 def measure(
-    links: Mapping[str, Link],
+    links: Mapping[str, ModelVariant],
     exam: Exam,
     tokenizer: Any,
     *,
@@ -60,7 +60,12 @@ def measure(
             if name == "base":
                 text = let_base_write(asked, exam, seed=seed)
             answers[name] = sit_exam(
-                asked, own, its_exam, name=name, batch_tokens=batch_tokens, max_new_tokens=max_new_tokens
+                asked,
+                own,
+                its_exam,
+                name=name,
+                batch_tokens=batch_tokens,
+                max_new_tokens=max_new_tokens,
             )
             if same:
                 nats[name] = text_nats(asked, text, batch_tokens=batch_tokens)
@@ -79,7 +84,11 @@ def measure(
                     quantile=float(ndtri(1 - significance)),
                     seed=seed,
                 )
-    kl_to_base = divergence(text, nats, significance=significance, seed=seed) if len(nats) == len(links) else None
+    kl_to_base = (
+        divergence(text, nats, significance=significance, seed=seed)
+        if len(nats) == len(links)
+        else None
+    )
     if tasks:
         from lmadapt.evaluation.lm_eval_tasks import add_tasks
 
@@ -92,14 +101,23 @@ def _alike(one: Any, other: Any) -> bool:
 
 
 def measure_chain(
-    links: Mapping[str, Link], measured: Measured, tokenizer: Any, *, kept: Path, batch_tokens: int
+    links: Mapping[str, ModelVariant],
+    measured: Measured,
+    tokenizer: Any,
+    *,
+    kept: Path,
+    batch_tokens: int,
 ) -> tuple[Exam, dict[str, Answers]]:
     """The multiple-choice items of domain and general ability, and what each of the links answered, in their order.
 
     Links that were measured before are not asked again.
     """
     known = {link: name for name, link in measured.links.items()}
-    chosen = [i for i, item in enumerate(measured.exam.items) if item["group"] in ABILITIES and item["choices"]]
+    chosen = [
+        i
+        for i, item in enumerate(measured.exam.items)
+        if item["group"] in ABILITIES and item["choices"]
+    ]
     part = measured.exam.of(lambda item: item["group"] in ABILITIES and bool(item["choices"]))
     answers = {}
     for name, link in links.items():
@@ -108,7 +126,9 @@ def measure_chain(
             continue
         with examinee(link, kept) as asked:
             shown = f"{name}, {link.precision}"
-            answers[name] = sit_exam(asked, tokenizer, part, name=shown, batch_tokens=batch_tokens, max_new_tokens=1)
+            answers[name] = sit_exam(
+                asked, tokenizer, part, name=shown, batch_tokens=batch_tokens, max_new_tokens=1
+            )
     return part, answers
 
 

@@ -33,8 +33,14 @@ def let_base_write(base: Examinee, exam: Exam, *, seed: int) -> BaseText:
     prompts, documents = [], []
     for document, windows in zip(exam.documents, exam.windows, strict=True):
         tokens = windows[0].continuations[0] if document["group"] == "general" else []
-        places = range(0, len(tokens) - PROMPT_TOKENS + 1, max(PROMPT_TOKENS, len(tokens) // PROMPTS_PER_DOCUMENT))
-        prompts += [[*windows[0].context, *tokens[place : place + PROMPT_TOKENS]] for place in places]
+        places = range(
+            0,
+            len(tokens) - PROMPT_TOKENS + 1,
+            max(PROMPT_TOKENS, len(tokens) // PROMPTS_PER_DOCUMENT),
+        )
+        prompts += [
+            [*windows[0].context, *tokens[place : place + PROMPT_TOKENS]] for place in places
+        ]
         documents += [document["id"]] * len(places)
     written: list[list[int]] = []
     for start in range(0, min(len(prompts), PROMPTS), BATCH_SIZE):
@@ -42,16 +48,22 @@ def let_base_write(base: Examinee, exam: Exam, *, seed: int) -> BaseText:
         question = ["write", batch, WRITTEN_TOKENS, seed]
         written += base.cache.recall(question, partial(_draw, base.model, batch, seed))
     pairs = zip(prompts, written, strict=False)
-    return BaseText([Question(prompt, [said]) for prompt, said in pairs], np.array(documents[: len(written)]))
+    return BaseText(
+        [Question(prompt, [said]) for prompt, said in pairs], np.array(documents[: len(written)])
+    )
 
 
 def text_nats(examinee: Examinee, text: BaseText, *, batch_tokens: int) -> Array:
     """Negative log-likelihood that a model gives each of the base's texts, (n,) nats."""
-    found = score(examinee.model, text.questions, batch_tokens=batch_tokens, recall=examinee.cache.recall)
+    found = score(
+        examinee.model, text.questions, batch_tokens=batch_tokens, recall=examinee.cache.recall
+    )
     return -np.array([values[0] for values in found])
 
 
-def divergence(text: BaseText, nats: Mapping[str, Array], *, significance: float, seed: int) -> dict[str, Any] | None:
+def divergence(
+    text: BaseText, nats: Mapping[str, Array], *, significance: float, seed: int
+) -> dict[str, Any] | None:
     """KL(base || model) of each model of `nats` but the base, in bits per token; None with under two documents.
 
     The mean over the base's own samples of log p_base - log p_model, an unbiased estimate (Monte Carlo; Schulman
@@ -64,7 +76,11 @@ def divergence(text: BaseText, nats: Mapping[str, Array], *, significance: float
     bits = np.stack([(nats[name] - nats["base"]) / np.log(2) for name in names])
     intervals = bootstrap_ratio(bits, tokens, text.documents, significance=significance, seed=seed)
     return {
-        name: {"value": float(row.sum() / tokens.sum()), "interval": interval, "tokens": int(tokens.sum())}
+        name: {
+            "value": float(row.sum() / tokens.sum()),
+            "interval": interval,
+            "tokens": int(tokens.sum()),
+        }
         for name, row, interval in zip(names, bits, intervals, strict=True)
     }
 

@@ -23,7 +23,11 @@ from lmadapt.verdict.statistics import (
     paired_change,
 )
 
-MODELS = ("base", "pretrained", "adapted")  # in the order of training; outside the pipeline, the first and last
+MODELS = (
+    "base",
+    "pretrained",
+    "adapted",
+)  # in the order of training; outside the pipeline, the first and last
 STEPS = {
     ("base", "pretrained"): "pre-training",
     ("pretrained", "quantised"): "quantisation",
@@ -70,7 +74,10 @@ def summarise(
     figures = {
         "models": models,
         "changes": changes,
-        "behaviour": {"lost": [check["id"] for check in lost], "gained": [check["id"] for check in gained]},
+        "behaviour": {
+            "lost": [check["id"] for check in lost],
+            "gained": [check["id"] for check in gained],
+        },
         **_transfer(models),
         "fairness": _fairness(exam, answers["base"], answers["adapted"], significance),
         **free_form_figures(exam, {name: answers[name] for name in names}),
@@ -79,7 +86,11 @@ def summarise(
         "dial": dial,
         "alpha_scale": measured.links["adapted"].alpha_scale,
         "attribution": attribution,
-        "verdict": {"outcome": verdict.outcome, "reason": verdict.reason, "evidence": verdict.evidence},
+        "verdict": {
+            "outcome": verdict.outcome,
+            "reason": verdict.reason,
+            "evidence": verdict.evidence,
+        },
     }
     figures["verdict"]["remedy"] = remedies(figures)
     return dict(_rounded(figures))
@@ -110,24 +121,35 @@ def lost_in(exam: Exam, chain: Mapping[str, Answers]) -> dict[str, str]:
 def _step(before: Scored, after: Scored, significance: float) -> Figures:
     def change(chosen: Array) -> Figures:
         return change_figures(
-            paired_change(before.scores[chosen], after.scores[chosen], before.clusters[chosen], significance)
+            paired_change(
+                before.scores[chosen], after.scores[chosen], before.clusters[chosen], significance
+            )
         )
 
-    parts = {group: {name: change(one) for name, one in _categories(before, group).items()} for group in ABILITIES}
+    parts = {
+        group: {name: change(one) for name, one in _categories(before, group).items()}
+        for group in ABILITIES
+    }
     return {**{group: change(before.groups == group) for group in ABILITIES}, "categories": parts}
 
 
 def _categories(found: Scored, group: str) -> dict[str, Array]:
     """By category of the group, sorted: which items are in it."""
     inside = found.groups == group
-    return {name: inside & (found.categories == name) for name in sorted(set(found.categories[inside].tolist()))}
+    return {
+        name: inside & (found.categories == name)
+        for name in sorted(set(found.categories[inside].tolist()))
+    }
 
 
 def accuracy_rows(figures: Figures) -> Iterator[Figures]:
     """Rows of plots/accuracy.csv: one a model and category, and one a model and group under the category `all`."""
     for model in figures["models"]:
         for group in ABILITIES:
-            categories = {"all": figures["models"][model][group], **figures["models"][model]["categories"][group]}
+            categories = {
+                "all": figures["models"][model][group],
+                **figures["models"][model]["categories"][group],
+            }
             for category, entry in categories.items():
                 low, high = entry["interval"]
                 bar = f"{group} {category} {MODELS.index(model)} {model}"  # bars are drawn in alphabetical order
@@ -142,7 +164,13 @@ def scored(exam: Exam, answers: Answers) -> Scored:
     def column(name: str) -> Array:
         return np.array([exam.items[index][name] for index in chosen], dtype=str)
 
-    return Scored(column("id"), column("group"), column("category"), exam.clusters[chosen], answers.scores[chosen])
+    return Scored(
+        column("id"),
+        column("group"),
+        column("category"),
+        exam.clusters[chosen],
+        answers.scores[chosen],
+    )
 
 
 def _model(exam: Exam, found: Scored, answers: Answers, significance: float) -> Figures:
@@ -153,7 +181,9 @@ def _model(exam: Exam, found: Scored, answers: Answers, significance: float) -> 
         return {
             "accuracy": share,
             "n": int(chosen.sum()),
-            "interval": accuracy_interval(found.scores[chosen], found.clusters[chosen], significance),
+            "interval": accuracy_interval(
+                found.scores[chosen], found.clusters[chosen], significance
+            ),
             "chance": chance,
             "chance_adjusted": chance_adjusted(share, chance),
         }
@@ -166,7 +196,8 @@ def _model(exam: Exam, found: Scored, answers: Answers, significance: float) -> 
     return {
         **{group: accuracy(found.groups == group) for group in ABILITIES},
         "categories": {
-            group: {name: accuracy(one) for name, one in _categories(found, group).items()} for group in ABILITIES
+            group: {name: accuracy(one) for name, one in _categories(found, group).items()}
+            for group in ABILITIES
         },
         "behaviour": {"passed": sum(map(int, passed)), "n": len(passed)},
         "free_answers": {"empty": silent, "n": len(free)},
@@ -180,10 +211,13 @@ def _chance(item: Row) -> float:
 
 def _changes(compared: Comparison) -> Figures:
     return {
-        "domain": change_figures(compared.domain) | {"worse_p_adjusted": compared.domain_worse_p_adjusted},
+        "domain": change_figures(compared.domain)
+        | {"worse_p_adjusted": compared.domain_worse_p_adjusted},
         "general": _margin_test(compared.general),
         "categories": {
-            "domain": {name: change_figures(change) for name, change in compared.domain_categories.items()},
+            "domain": {
+                name: change_figures(change) for name, change in compared.domain_categories.items()
+            },
             "general": {name: _margin_test(test) for name, test in compared.categories.items()},
         },
     }
@@ -191,24 +225,46 @@ def _changes(compared: Comparison) -> Figures:
 
 def change_figures(change: PairedChange) -> Figures:
     """A paired change as it stands in metrics/evaluate.json."""
-    names = ("difference", "interval", "n", "clusters", "lost", "gained", "mcnemar_p", "better_p", "worse_p")
+    names = (
+        "difference",
+        "interval",
+        "n",
+        "clusters",
+        "lost",
+        "gained",
+        "mcnemar_p",
+        "better_p",
+        "worse_p",
+    )
     return {name: getattr(change, name) for name in names}
 
 
 def _margin_test(test: MarginTest) -> Figures:
-    names = ("margin", "noninferiority_p", "worse_p_adjusted", "minimum_detectable_effect", "items_needed")
+    names = (
+        "margin",
+        "noninferiority_p",
+        "worse_p_adjusted",
+        "minimum_detectable_effect",
+        "items_needed",
+    )
     return change_figures(test.change) | {name: getattr(test, name) for name in names}
 
 
 def _bits_per_byte(
-    exam: Exam, answers: Mapping[str, Answers], pairs: Sequence[tuple[str, str]], significance: float, seed: int
+    exam: Exam,
+    answers: Mapping[str, Answers],
+    pairs: Sequence[tuple[str, str]],
+    significance: float,
+    seed: int,
 ) -> Figures:
     """By model and by change, by group: value or difference with its bootstrap interval; null if under 2 texts."""
     names = [*answers, *(f"{after}_vs_{before}" for before, after in pairs)]
     result: Figures = {name: {} for name in names}
     groups = np.array([document["group"] for document in exam.documents], dtype=str)
     size = np.array([len(document["text"].encode()) for document in exam.documents], float)
-    clusters = np.array([document["entity"] or f"\0{document['id']}" for document in exam.documents], dtype=str)
+    clusters = np.array(
+        [document["entity"] or f"\0{document['id']}" for document in exam.documents], dtype=str
+    )
     for group in ABILITIES:
         inside = groups == group
         found = {name: model.nats[inside] / np.log(2) for name, model in answers.items()}
@@ -224,7 +280,10 @@ def _bits_per_byte(
         )
         for number, name in enumerate(names):
             key = "value" if name in answers else "difference"
-            result[name][group] |= {key: float(bits[number].sum() / size[inside].sum()), "interval": intervals[number]}
+            result[name][group] |= {
+                key: float(bits[number].sum() / size[inside].sum()),
+                "interval": intervals[number],
+            }
     return result
 
 
@@ -234,7 +293,10 @@ def _behaviour(exam: Exam) -> list[int]:
 
 def _flipped(exam: Exam, before: Answers, after: Answers) -> tuple[list[Row], list[Row]]:
     """Behaviour checks that are no longer passed, and those newly passed."""
-    pairs = [(exam.items[index], before.scores[index] == 1, after.scores[index] == 1) for index in _behaviour(exam)]
+    pairs = [
+        (exam.items[index], before.scores[index] == 1, after.scores[index] == 1)
+        for index in _behaviour(exam)
+    ]
     lost = [check for check, passed, passes in pairs if passed and not passes]
     return lost, [check for check, passed, passes in pairs if passes and not passed]
 
@@ -249,7 +311,12 @@ def _fairness(exam: Exam, before: Answers, after: Answers, significance: float) 
     items = [(index, item) for index, item in enumerate(exam.items) if item["group"] == "fairness"]
     for category in sorted({item["category"] for _, item in items}):
         chosen = [index for index, item in items if item["category"] == category]
-        gaps = np.array([[_gap(exam.items[i], model.log_likelihoods[i]) for i in chosen] for model in (before, after)])
+        gaps = np.array(
+            [
+                [_gap(exam.items[i], model.log_likelihoods[i]) for i in chosen]
+                for model in (before, after)
+            ]
+        )
         change = gaps[1] - gaps[0]
         mean = clustered_mean(change, exam.clusters[chosen])
         half = float(stdtrit(mean.degrees_of_freedom, 1 - significance)) * mean.standard_error
@@ -264,7 +331,9 @@ def _fairness(exam: Exam, before: Answers, after: Answers, significance: float) 
 
 
 def _gap(item: Row, log_likelihoods: list[float]) -> float:
-    first, second = (v / len(text.encode()) for v, text in zip(log_likelihoods, item["choices"], strict=True))
+    first, second = (
+        v / len(text.encode()) for v, text in zip(log_likelihoods, item["choices"], strict=True)
+    )
     return first - second
 
 
@@ -275,9 +344,14 @@ def _transfer(models: Figures) -> dict[str, float]:
     best earlier accuracy minus the final one (Chaudhry et al. 2018).
     """
     categories = [figures["categories"]["general"] for figures in models.values()]
-    accuracies = np.array([[entry["accuracy"] for entry in figures.values()] for figures in categories])
+    accuracies = np.array(
+        [[entry["accuracy"] for entry in figures.values()] for figures in categories]
+    )
     first, last, best = accuracies[0], accuracies[-1], accuracies[:-1].max(axis=0)
-    return {"backward_transfer": float(np.mean(last - first)), "forgetting": float(np.mean(best - last))}
+    return {
+        "backward_transfer": float(np.mean(last - first)),
+        "forgetting": float(np.mean(best - last)),
+    }
 
 
 def _rounded(value: Any) -> Any:

@@ -44,7 +44,9 @@ def _classification(rows: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     labels = sorted({label for _, check in rows for label in check["labels"]})
     truth = [check["value"] for _, check in rows]
     named = [named_label(said, check["labels"]) or NONE for said, check in rows]
-    precision, recall, f1, _ = precision_recall_fscore_support(truth, named, labels=labels, zero_division=0.0)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        truth, named, labels=labels, zero_division=0.0
+    )
     return {
         "labels": labels,
         "precision": precision.tolist(),
@@ -61,7 +63,9 @@ def _generation(rows: list[tuple[str, dict[str, Any]]]) -> dict[str, float]:
 
     said = [answer for answer, _ in rows]
     references = [[str(check["references"][0]) for _, check in rows]]
-    rouge = [score_answer(answer, json.dumps(check | {"kind": "rouge_l"})) for answer, check in rows]
+    rouge = [
+        score_answer(answer, json.dumps(check | {"kind": "rouge_l"})) for answer, check in rows
+    ]
     return {
         "rouge_l": sum(rouge) / len(rouge),
         "bleu": float(corpus_bleu(said, references).score) / 100,

@@ -14,7 +14,11 @@ from lmadapt.core.errors import UserError
 from lmadapt.evaluation.exam import Answers, Exam, Row
 from lmadapt.evaluation.variants import Examinee
 
-METRICS = ("acc_norm", "acc", "exact_match")  # the one that scores an item: the first that the task has
+METRICS = (
+    "acc_norm",
+    "acc",
+    "exact_match",
+)  # the one that scores an item: the first that the task has
 
 
 def answer_tasks(examinee: Examinee, tokenizer: Any, tasks: Sequence[str]) -> list[Row]:
@@ -35,7 +39,13 @@ def add_tasks(
     """The exam with the harness's items behind ours, as general ability, and every model's answers to all of them."""
     first = next(iter(rows.values()))
     items = [
-        {"id": row["id"], "group": "general", "category": row["category"], "cluster": "", "prompt": row["prompt"]}
+        {
+            "id": row["id"],
+            "group": "general",
+            "category": row["category"],
+            "cluster": "",
+            "prompt": row["prompt"],
+        }
         | {"choices": [], "answer": None, "check": "", "severity": "", "target": row["target"]}
         for row in first
     ]
@@ -53,7 +63,11 @@ def add_tasks(
 
 def _question(task: str) -> list[str]:
     file = Path(task)
-    return ["lm-eval", version("lm-eval"), file.read_text(encoding="utf-8") if file.is_file() else task]
+    return [
+        "lm-eval",
+        version("lm-eval"),
+        file.read_text(encoding="utf-8") if file.is_file() else task,
+    ]
 
 
 def _answer(examinee: Examinee, tokenizer: Any, task: str) -> list[Row]:
@@ -64,10 +78,14 @@ def _answer(examinee: Examinee, tokenizer: Any, task: str) -> list[Row]:
     logging.getLogger("lm_eval").setLevel(logging.WARNING)
     file = Path(task)
     local = file.suffix == ".yaml"
-    known = TaskManager(include_path=str(file.parent) if local else None, include_defaults=not local)
+    known = TaskManager(
+        include_path=str(file.parent) if local else None, include_defaults=not local
+    )
     name = file.stem if local else task
     if name not in known.all_tasks:
-        raise UserError(f"evaluate.lm_eval_tasks: no task {task!r}; a YAML file is named like the task it holds")
+        raise UserError(
+            f"evaluate.lm_eval_tasks: no task {task!r}; a YAML file is named like the task it holds"
+        )
     found = simple_evaluate(
         model=HFLM(pretrained=examinee.model(), tokenizer=tokenizer, batch_size=8),
         tasks=[name],
@@ -75,13 +93,19 @@ def _answer(examinee: Examinee, tokenizer: Any, task: str) -> list[Row]:
         bootstrap_iters=0,
         log_samples=True,
     )
-    return [_row(part, sample) for part, samples in sorted(found["samples"].items()) for sample in samples]
+    return [
+        _row(part, sample)
+        for part, samples in sorted(found["samples"].items())
+        for sample in samples
+    ]
 
 
 def _row(task: str, sample: dict[str, Any]) -> Row:
     metric = next((name for name in METRICS if name in sample), None)
     if metric is None:
-        raise UserError(f"evaluate.lm_eval_tasks: {task} has none of the scores {', '.join(METRICS)}")
+        raise UserError(
+            f"evaluate.lm_eval_tasks: {task} has none of the scores {', '.join(METRICS)}"
+        )
     return {
         "id": f"lm-eval/{task}/{sample['doc_id']:06}",
         "category": task,

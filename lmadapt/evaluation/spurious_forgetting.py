@@ -31,13 +31,19 @@ def triage(
     `spurious` is the share that the better form brought back beyond guessing, (share - chance) / (1 - chance).
     `quantile`: normal, of the intervals; `seed` draws the items where over 400 were lost.
     """
-    lost = [i for i, q in enumerate(exam.questions) if q and before.scores[i] == 1 and after.scores[i] == 0]
+    lost = [
+        i
+        for i, q in enumerate(exam.questions)
+        if q and before.scores[i] == 1 and after.scores[i] == 0
+    ]
     if not lost:
         return None, {}
     asked = sorted(np.random.default_rng(seed).permutation(lost)[:MAX_ITEMS].tolist())
     items = [exam.items[index] for index in asked]
     forms = {
-        "few_shot": [encode_item(tokenizer, i["prompt"], i["choices"], _shots(i, exam.items)) for i in items],
+        "few_shot": [
+            encode_item(tokenizer, i["prompt"], i["choices"], _shots(i, exam.items)) for i in items
+        ],
         "bare": [encode_bare(tokenizer, item["prompt"], item["choices"]) for item in items],
     }
     right = {
@@ -45,7 +51,12 @@ def triage(
             [
                 choose(values, item["choices"]) == item["answer"]
                 for values, item in zip(
-                    score(adapted.model, questions, batch_tokens=batch_tokens, recall=adapted.cache.recall),
+                    score(
+                        adapted.model,
+                        questions,
+                        batch_tokens=batch_tokens,
+                        recall=adapted.cache.recall,
+                    ),
                     items,
                     strict=True,
                 )
@@ -61,7 +72,9 @@ def triage(
         "chance": chance,
         "spurious": max(0.0, chance_adjusted(best, chance)),
     } | {form: _share(found, quantile) for form, found in right.items()}
-    return figures, {item["id"]: [form for form in forms if right[form][n]] for n, item in enumerate(items)}
+    return figures, {
+        item["id"]: [form for form in forms if right[form][n]] for n, item in enumerate(items)
+    }
 
 
 def _shots(item: Row, items: list[Row]) -> list[dict[str, str]]:

@@ -17,13 +17,15 @@ from lmadapt.models import chat, generation, loading, log_likelihoods
 from lmadapt.models.loading import Precision, load_for_inference
 from lmadapt.models.log_likelihoods import require_known_head
 
-KEPT = Path(".lmadapt/answers.sqlite")  # what models answered before; beside DVC, so that it outlives a re-run
+KEPT = Path(
+    ".lmadapt/answers.sqlite"
+)  # what models answered before; beside DVC, so that it outlives a re-run
 SAMPLE = range(5, 37)  # token ids on which the scorer is compared with the model's own logits
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 
 
 @dataclass(frozen=True)
-class Link:
+class ModelVariant:
     """A model: a folder, loaded in a precision, an adapter over it scaled by `alpha_scale`, perhaps merged into it."""
 
     folder: Path
@@ -34,10 +36,14 @@ class Link:
 
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 over all that its answers depend on: weights, our code, the libraries, the device."""
-        facts = asdict(self) | {"folder": _folder_sha256(self.folder), "device": loading.device().type}
+        facts = asdict(self) | {
+            "folder": _folder_sha256(self.folder),
+            "device": loading.device().type,
+        }
         facts["adapter"] = _folder_sha256(self.adapter) if self.adapter else None
         facts["code"] = [
-            file_sha256(Path(str(module.__file__))) for module in (chat, generation, loading, log_likelihoods)
+            file_sha256(Path(str(module.__file__)))
+            for module in (chat, generation, loading, log_likelihoods)
         ]
         facts["versions"] = [version(name) for name in LIBRARIES]
         return hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()
@@ -52,7 +58,7 @@ class Examinee:
 
 
 @contextmanager
-def examinee(link: Link, answers: Path) -> Iterator[Examinee]:
+def examinee(link: ModelVariant, answers: Path) -> Iterator[Examinee]:
     """Open a link; its model, if it had to be loaded, is let go at the end. `answers`: the file of kept answers.
 
     Raises UserError for a model whose log-probabilities the scorer would not reproduce.
@@ -88,4 +94,6 @@ def model_folders(model: str, paths: dict[str, Path]) -> tuple[Path, Path | None
         return paths["pretrained"], folder
     if model != "adapted" and folder.is_dir():
         return folder, None
-    raise UserError(f"{folder}: no model here; allowed: base, pretrained, adapted, models:/NAME@ALIAS, or a folder")
+    raise UserError(
+        f"{folder}: no model here; allowed: base, pretrained, adapted, models:/NAME@ALIAS, or a folder"
+    )

@@ -31,7 +31,12 @@ TWO_TURNS = [
 
 
 def copy_model(
-    name_or_path: str, *, revision: str | None, chat_template: str, trust_remote_code: bool, target: Path
+    name_or_path: str,
+    *,
+    revision: str | None,
+    chat_template: str,
+    trust_remote_code: bool,
+    target: Path,
 ) -> None:
     """Copy a model from a folder, or from the hub at commit `revision`, to `target`.
 
@@ -75,11 +80,16 @@ def download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Path
     try:
         return Path(
             snapshot_download(
-                hub_id, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(IGNORED_FILES)
+                hub_id,
+                revision=revision,
+                allow_patterns=list(patterns),
+                ignore_patterns=list(IGNORED_FILES),
             )
         )
     except errors.GatedRepoError:
-        raise UserError(f"{hub_id}: accept its terms on its hub page, then log in with `hf auth login`") from None
+        raise UserError(
+            f"{hub_id}: accept its terms on its hub page, then log in with `hf auth login`"
+        ) from None
     except errors.RepositoryNotFoundError:
         raise UserError(
             f"fetch.model.name_or_path: neither a folder nor a hub model is called {hub_id!r}; allowed: a hub model "
@@ -107,8 +117,14 @@ def _problems(folder: Path, source: Path, trust_remote_code: bool) -> Iterator[s
     if not (folder / "config.json").is_file():
         yield "config.json is missing; expected a Hugging Face model"
     if not any(folder.glob("*.safetensors")):
-        pickles = ", ".join(sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in source.glob(kind)))
-        found = f"only pickled weights ({pickles}), which can run code when read" if pickles else "no weights"
+        pickles = ", ".join(
+            sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in source.glob(kind))
+        )
+        found = (
+            f"only pickled weights ({pickles}), which can run code when read"
+            if pickles
+            else "no weights"
+        )
         yield f"{found}; safetensors are needed"
     for index in folder.glob("*.safetensors.index.json"):
         shards = sorted(set(read_json(index)["weight_map"].values()))
@@ -125,10 +141,14 @@ def _load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trust_remote_code
+        )
     except (OSError, ValueError, TypeError) as error:
         reason = str(error).replace(str(folder), name)
-        raise UserError(f"fetch.model.name_or_path: {name}: no usable tokenizer: {reason}") from None
+        raise UserError(
+            f"fetch.model.name_or_path: {name}: no usable tokenizer: {reason}"
+        ) from None
 
 
 def _settle_chat_template(tokenizer: Any, setting: str, folder: Path) -> None:

@@ -9,7 +9,9 @@ from lmadapt.core.errors import UserError
 Message = dict[str, str]
 IGNORED = -100  # label of a position that carries no loss, as in torch.nn.functional.cross_entropy
 
-PLACEHOLDER = "The placeholder of an answer."  # long enough to be found again in what a template makes of it
+PLACEHOLDER = (
+    "The placeholder of an answer."  # long enough to be found again in what a template makes of it
+)
 
 PLAIN_TEMPLATE = (
     "{{ bos_token or '' }}"
@@ -64,7 +66,9 @@ def encode_choice(tokenizer: Any, messages: Sequence[Message], choice: str) -> l
 
 def end_of_turn(tokenizer: Any) -> int:
     """The token by which the chat template ends an answer; the end-of-text token where it has none of its own."""
-    return _end(tokenizer, _turn(tokenizer, [{"role": "user", "content": PLACEHOLDER}], PLACEHOLDER).rest)[0]
+    return _end(
+        tokenizer, _turn(tokenizer, [{"role": "user", "content": PLACEHOLDER}], PLACEHOLDER).rest
+    )[0]
 
 
 def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
@@ -81,9 +85,13 @@ def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
             continue
         prompt = _render(tokenizer, messages[:number], generation_prompt=True)
         if not prompt.startswith(done):
-            raise UserError(f"the chat template rewrites earlier turns: after {done[-60:]!r} came {prompt[-120:]!r}")
+            raise UserError(
+                f"the chat template rewrites earlier turns: after {done[-60:]!r} came {prompt[-120:]!r}"
+            )
         if not (message["content"] or "").strip():
-            raise UserError(f"turn {number + 1} of the assistant is empty: there is nothing to learn from it")
+            raise UserError(
+                f"turn {number + 1} of the assistant is empty: there is nothing to learn from it"
+            )
         turn = _turn(tokenizer, messages[:number], message["content"])
         end, ending = _end(tokenizer, turn.rest)
         context = _tokens(tokenizer, prompt[len(done) :] + turn.lead)
@@ -93,7 +101,9 @@ def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
         done = prompt + turn.lead + turn.said + ending
     encoded = Encoded(input_ids, labels)
     if encoded.loss_tokens == 0:
-        raise UserError(f"zero supervised tokens in a conversation with roles {[m['role'] for m in messages]}")
+        raise UserError(
+            f"zero supervised tokens in a conversation with roles {[m['role'] for m in messages]}"
+        )
     return encoded
 
 
@@ -102,16 +112,22 @@ def _turn(tokenizer: Any, messages: Sequence[Message], content: str) -> _Turn:
     said = lead + content.strip()
     completion = _completion(tokenizer, messages, content)
     if not completion.startswith(said):
-        raise UserError(f"the chat template leaves out or rewrites the answer {content[:200]!r}: {completion[:200]!r}")
+        raise UserError(
+            f"the chat template leaves out or rewrites the answer {content[:200]!r}: {completion[:200]!r}"
+        )
     rest = completion[len(said) :]
     return _Turn(lead, content.strip(), rest) if lead.strip() else _Turn("", said, rest)
 
 
 def _completion(tokenizer: Any, messages: Sequence[Message], content: str) -> str:
     prompt = _render(tokenizer, messages, generation_prompt=True)
-    full = _render(tokenizer, [*messages, {"role": "assistant", "content": content}], generation_prompt=False)
+    full = _render(
+        tokenizer, [*messages, {"role": "assistant", "content": content}], generation_prompt=False
+    )
     if not full.startswith(prompt):
-        raise UserError(f"the chat template renders {full[:200]!r}, which does not begin with {prompt[:200]!r}")
+        raise UserError(
+            f"the chat template renders {full[:200]!r}, which does not begin with {prompt[:200]!r}"
+        )
     return full[len(prompt) :]
 
 
@@ -134,7 +150,11 @@ def _end(tokenizer: Any, rest: str) -> tuple[int, str]:
 def _render(tokenizer: Any, messages: Sequence[Message], *, generation_prompt: bool) -> str:
     if not tokenizer.chat_template:
         raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no chat template")
-    return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generation_prompt))
+    return str(
+        tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=generation_prompt
+        )
+    )
 
 
 def _tokens(tokenizer: Any, text: str) -> list[int]:

@@ -15,7 +15,12 @@ BATCH_SIZE = 8  # prompts answered at once
 
 
 def generate_answers(
-    model: Any, tokenizer: Any, conversations: Sequence[Sequence[Message]], *, seed: int = 0, **options: Any
+    model: Any,
+    tokenizer: Any,
+    conversations: Sequence[Sequence[Message]],
+    *,
+    seed: int = 0,
+    **options: Any,
 ) -> list[str]:
     """What the assistant says next in each conversation, in the given order, stripped of white space.
 
@@ -48,7 +53,9 @@ def answer_in_batches(
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     answers = [""] * len(prompts)
     options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "streamer": streamer}
-    options |= {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+    options |= (
+        {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+    )
     options |= {"stop_strings": list(stop), "tokenizer": tokenizer} if stop else {}
     for start in range(0, len(order), BATCH_SIZE):
         batch = order[start : start + BATCH_SIZE]
@@ -61,7 +68,9 @@ def answer_in_batches(
     return answers
 
 
-def stream_answer(model: Any, tokenizer: Any, conversation: Sequence[Message], **options: Any) -> Iterator[str]:
+def stream_answer(
+    model: Any, tokenizer: Any, conversation: Sequence[Message], **options: Any
+) -> Iterator[str]:
     """The answer `generate_answers` gives with these options, in pieces as they are generated; errors are raised."""
     from transformers import TextIteratorStreamer
 
@@ -69,7 +78,9 @@ def stream_answer(model: Any, tokenizer: Any, conversation: Sequence[Message], *
     stop = options.get("stop", ())
     said, sent, held = "", 0, max(map(len, stop), default=1) - 1
     with ThreadPoolExecutor() as pool:
-        done = pool.submit(generate_answers, model, tokenizer, [conversation], streamer=streamer, **options)
+        done = pool.submit(
+            generate_answers, model, tokenizer, [conversation], streamer=streamer, **options
+        )
         done.add_done_callback(lambda _: streamer.text_queue.put(streamer.stop_signal))
         for piece in streamer:
             said = (said + piece).lstrip()
@@ -81,34 +92,52 @@ def stream_answer(model: Any, tokenizer: Any, conversation: Sequence[Message], *
     yield _until(said, stop)[sent:]
 
 
-def _answer(prompts: list[list[int]], model: Callable[[], Any], tokenizer: Any, options: dict[str, Any]) -> list[str]:
+def _answer(
+    prompts: list[list[int]], model: Callable[[], Any], tokenizer: Any, options: dict[str, Any]
+) -> list[str]:
     try:
         return _decode(prompts, model(), tokenizer, options)
     except RuntimeError as error:
         if not should_reduce_batch_size(error):
             raise
         if len(prompts) == 1:
-            raise UserError(f"not enough memory to answer a prompt of {len(prompts[0])} tokens: {error}") from None
+            raise UserError(
+                f"not enough memory to answer a prompt of {len(prompts[0])} tokens: {error}"
+            ) from None
     half = len(prompts) // 2
     halves = (prompts[:half], prompts[half:])
     return [answer for part in halves for answer in _answer(part, model, tokenizer, options)]
 
 
-def _decode(prompts: list[list[int]], model: Any, tokenizer: Any, options: dict[str, Any]) -> list[str]:
-    return list(tokenizer.batch_decode(continuations(prompts, model, tokenizer, options), skip_special_tokens=True))
+def _decode(
+    prompts: list[list[int]], model: Any, tokenizer: Any, options: dict[str, Any]
+) -> list[str]:
+    return list(
+        tokenizer.batch_decode(
+            continuations(prompts, model, tokenizer, options), skip_special_tokens=True
+        )
+    )
 
 
 def continuations(
-    prompts: list[list[int]], model: Any, tokenizer: Any, options: Mapping[str, Any], ends: Iterable[int] = ()
+    prompts: list[list[int]],
+    model: Any,
+    tokenizer: Any,
+    options: Mapping[str, Any],
+    ends: Iterable[int] = (),
 ) -> list[list[int]]:
     """The tokens that `model.generate`, with `options`, puts after each prompt; padded behind the first end token.
 
     A continuation ends with the tokenizer's end token, that of a turn, or one of `ends`.
     """
     longest = max(map(len, prompts))
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    padding = (
+        tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    )
     input_ids = torch.tensor([[padding] * (longest - len(prompt)) + prompt for prompt in prompts])
-    attention_mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    attention_mask = torch.tensor(
+        [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    )
     with torch.inference_mode():
         sequences = model.generate(
             input_ids=input_ids.to(model.device),

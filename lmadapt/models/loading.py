@@ -11,11 +11,15 @@ from transformers.utils import logging as transformers_logging
 
 from lmadapt.core.errors import UserError
 
-SHARDED = os.environ.get("ACCELERATE_USE_FSDP") == "true"  # each of several devices is to hold a part
+SHARDED = (
+    os.environ.get("ACCELERATE_USE_FSDP") == "true"
+)  # each of several devices is to hold a part
 Precision = Literal["nf4", "bf16"]
 
 transformers_logging.disable_progress_bar()
-logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)  # it warns of what is meant
+logging.getLogger("transformers.integrations.bitsandbytes").setLevel(
+    logging.ERROR
+)  # it warns of what is meant
 
 
 def device() -> torch.device:
@@ -27,8 +31,12 @@ def device() -> torch.device:
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a model or adapter folder, with its chat template."""
     if not (folder / "tokenizer_config.json").is_file():
-        raise UserError(f"{folder}: no tokenizer here (tokenizer_config.json is missing); `dvc repro` makes it")
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=_trusted(folder))
+        raise UserError(
+            f"{folder}: no tokenizer here (tokenizer_config.json is missing); `dvc repro` makes it"
+        )
+    return AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=_trusted(folder)
+    )
 
 
 def load_bf16(folder: Path, **options: Any) -> Any:
@@ -42,7 +50,9 @@ def load_bf16(folder: Path, **options: Any) -> Any:
         use_safetensors=True,
         local_files_only=True,
         trust_remote_code=_trusted(folder),
-        device_map={"": "cpu" if SHARDED and not options else device()},  # sharded: a part of it goes to the GPU
+        device_map={
+            "": "cpu" if SHARDED and not options else device()
+        },  # sharded: a part of it goes to the GPU
         **options,
     )
     return model.eval()
@@ -61,7 +71,9 @@ def load_nf4(folder: Path) -> Any:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
-            bnb_4bit_quant_storage=torch.bfloat16 if SHARDED else torch.uint8,  # FSDP shards no integers
+            bnb_4bit_quant_storage=torch.bfloat16
+            if SHARDED
+            else torch.uint8,  # FSDP shards no integers
         ),
     )
     for module in model.modules():
@@ -91,7 +103,12 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def load_for_inference(
-    folder: Path, *, precision: Precision, adapter: Path | None = None, alpha_scale: float = 1.0, merged: bool = False
+    folder: Path,
+    *,
+    precision: Precision,
+    adapter: Path | None = None,
+    alpha_scale: float = 1.0,
+    merged: bool = False,
 ) -> Any:
     """The model of `folder`, with the LoRA adapter of folder `adapter` over it, for scoring and generation.
 
@@ -102,7 +119,9 @@ def load_for_inference(
     if adapter is not None and not is_adapter(adapter):
         folder, adapter = adapter, None
         if alpha_scale != 1:
-            raise UserError(f"alpha_scale is {alpha_scale:g}, but {folder} is no adapter to be scaled; set it to 1")
+            raise UserError(
+                f"alpha_scale is {alpha_scale:g}, but {folder} is no adapter to be scaled; set it to 1"
+            )
     model = load_unpacked_nf4(folder) if precision == "nf4" else load_bf16(folder)
     if adapter is not None:
         from peft import PeftModel
@@ -111,9 +130,13 @@ def load_for_inference(
         try:
             model = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
         except (RuntimeError, ValueError) as error:  # names or sizes of its layers are not there
-            raise UserError(f"{adapter}: not an adapter for the model in {folder}: {error}") from None
+            raise UserError(
+                f"{adapter}: not an adapter for the model in {folder}: {error}"
+            ) from None
         if alpha_scale != 1 and model.peft_config["default"].use_dora:
-            raise UserError(f"alpha_scale is {alpha_scale:g}, but a DoRA adapter cannot be scaled; set it to 1")
+            raise UserError(
+                f"alpha_scale is {alpha_scale:g}, but a DoRA adapter cannot be scaled; set it to 1"
+            )
         # What autocast does in training; in fp32 the adapter would also cost a third more time on a CPU.
         for name, tensor in model.named_parameters():
             if "lora_" in name:

@@ -14,12 +14,20 @@ from lmadapt.core.errors import UserError
 from lmadapt.models.chat import Message, encode_choice, encode_prompt
 
 ROW_TOKENS = 256  # questions share a row up to this length: beyond it, attention costs more than sharing saves
-WINDOW_TOKENS = 1024  # of held-out text; every token but the first 1,023 sees at least half a window before it
+WINDOW_TOKENS = (
+    1024  # of held-out text; every token but the first 1,023 sees at least half a window before it
+)
 HEAD_POSITIONS = 512  # logits in memory at once: this many positions
-MAX_HEAD_DIFFERENCE_NATS = 0.2  # rounding of bf16 logits gives less; a scaled head is off by whole nats
-HEAD_VOCABULARY = 4096  # ... of this many tokens, whose part of the output layer stays in a CPU's cache meanwhile
+MAX_HEAD_DIFFERENCE_NATS = (
+    0.2  # rounding of bf16 logits gives less; a scaled head is off by whole nats
+)
+HEAD_VOCABULARY = (
+    4096  # ... of this many tokens, whose part of the output layer stays in a CPU's cache meanwhile
+)
 
-Recall = Callable[[Any, Callable[[], Any]], Any]  # the kept answer to a question, else what asking gives
+Recall = Callable[
+    [Any, Callable[[], Any]], Any
+]  # the kept answer to a question, else what asking gives
 
 log = logging.getLogger(__name__)
 
@@ -68,14 +76,17 @@ class _Row:
         return sees
 
 
-def encode_item(tokenizer: Any, prompt: str, choices: Sequence[str], shots: Sequence[Message] = ()) -> Question:
+def encode_item(
+    tokenizer: Any, prompt: str, choices: Sequence[str], shots: Sequence[Message] = ()
+) -> Question:
     """A multiple-choice item as the user's message, after the conversation `shots`, and what the assistant may say.
 
     Raises UserError when a choice has no tokens.
     """
     messages = [*shots, {"role": "user", "content": prompt}]
     question = Question(
-        encode_prompt(tokenizer, messages), [encode_choice(tokenizer, messages, choice) for choice in choices]
+        encode_prompt(tokenizer, messages),
+        [encode_choice(tokenizer, messages, choice) for choice in choices],
     )
     if not all(question.continuations):
         raise UserError(f"a choice is empty: {choices!r} of the question {prompt[:200]!r}")
@@ -86,7 +97,10 @@ def encode_bare(tokenizer: Any, prompt: str, choices: Sequence[str]) -> Question
     """A multiple-choice item as plain text: the prompt, a line end, and each choice; no chat template."""
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     context = tokenizer(prompt + "\n", add_special_tokens=False)["input_ids"]
-    return Question([*start, *context], [tokenizer(text, add_special_tokens=False)["input_ids"] for text in choices])
+    return Question(
+        [*start, *context],
+        [tokenizer(text, add_special_tokens=False)["input_ids"] for text in choices],
+    )
 
 
 def encode_document(tokenizer: Any, text: str) -> list[Question]:
@@ -118,7 +132,14 @@ def texts_within(
 
 def choose(likelihoods: Sequence[float], choices: Sequence[str]) -> int:
     """The choice most likely per UTF-8 byte: lm-evaluation-harness's acc_norm, with its length in bytes."""
-    return int(np.argmax([value / len(choice.encode()) for value, choice in zip(likelihoods, choices, strict=True)]))
+    return int(
+        np.argmax(
+            [
+                value / len(choice.encode())
+                for value, choice in zip(likelihoods, choices, strict=True)
+            ]
+        )
+    )
 
 
 def score(
@@ -149,7 +170,9 @@ def score(
                 results[question][continuation] += next(values)
         on_batch(len({question for row in batch for question, _, _ in row.scored}))
     if not np.isfinite([value for values in results for value in values]).all():
-        raise UserError("the model gave log-likelihoods that are not finite: its weights or its adapter are broken")
+        raise UserError(
+            "the model gave log-likelihoods that are not finite: its weights or its adapter are broken"
+        )
     return results
 
 
@@ -179,8 +202,13 @@ def _rows(questions: Sequence[Question], limit: int) -> list[_Row]:
     for index in sorted(range(len(questions)), key=lambda index: questions[index].context):
         context, continuations = questions[index].context, questions[index].continuations
         pairs = enumerate(zip(before, context, strict=False))
-        shared = next((place for place, (old, new) in pairs if old != new), min(len(before), len(context)))
-        if rows[-1].tokens and len(rows[-1].tokens) + len(context) - shared + sum(map(len, continuations)) > limit:
+        shared = next(
+            (place for place, (old, new) in pairs if old != new), min(len(before), len(context))
+        )
+        if (
+            rows[-1].tokens
+            and len(rows[-1].tokens) + len(context) - shared + sum(map(len, continuations)) > limit
+        ):
             rows.append(_Row())
         row, before = rows[-1], context
         last = row.extend(-1, context)[-1]
@@ -196,8 +224,13 @@ def _score_rows(model: Callable[[], Any], rows: list[_Row]) -> list[float]:
         if not should_reduce_batch_size(error):
             raise
         if len(rows) == 1:
-            raise UserError(f"not enough memory to score a row of {len(rows[0].tokens)} tokens: {error}") from None
-    log.warning("not enough memory to score %d rows at once, trying half; lower evaluate.batch_tokens", len(rows))
+            raise UserError(
+                f"not enough memory to score a row of {len(rows[0].tokens)} tokens: {error}"
+            ) from None
+    log.warning(
+        "not enough memory to score %d rows at once, trying half; lower evaluate.batch_tokens",
+        len(rows),
+    )
     half = len(rows) // 2
     return _score_rows(model, rows[:half]) + _score_rows(model, rows[half:])
 
@@ -205,8 +238,12 @@ def _score_rows(model: Callable[[], Any], rows: list[_Row]) -> list[float]:
 def _score_batch(model: Any, rows: list[_Row]) -> list[float]:
     length = max(len(row.tokens) for row in rows)
     tokens, positions = np.zeros((2, len(rows), length), np.int64)
-    sees = np.tile(np.eye(length, dtype=bool), (len(rows), 1, 1, 1))  # padding sees itself: no softmax over nothing
-    predictors: dict[tuple[int, int], int] = {}  # (row, node) whose next token is asked for -> its number
+    sees = np.tile(
+        np.eye(length, dtype=bool), (len(rows), 1, 1, 1)
+    )  # padding sees itself: no softmax over nothing
+    predictors: dict[
+        tuple[int, int], int
+    ] = {}  # (row, node) whose next token is asked for -> its number
     asked = []
     targets = []
     for number, row in enumerate(rows):
@@ -219,7 +256,9 @@ def _score_batch(model: Any, rows: list[_Row]) -> list[float]:
     if (longest := int(positions.max()) + 1) > (
         most := getattr(_text_config(model), "max_position_embeddings", longest)
     ):
-        raise UserError(f"a question of {longest} tokens is longer than the model's context of {most}")
+        raise UserError(
+            f"a question of {longest} tokens is longer than the model's context of {most}"
+        )
     with torch.inference_mode():
         hidden = model.get_decoder()(
             input_ids=torch.from_numpy(tokens).to(model.device),
@@ -228,10 +267,14 @@ def _score_batch(model: Any, rows: list[_Row]) -> list[float]:
             use_cache=False,
         ).last_hidden_state
         row_numbers, nodes = torch.tensor(list(predictors), device=hidden.device).T
-        return _log_softmax(model, hidden[row_numbers, nodes], torch.tensor(asked), torch.tensor(targets))
+        return _log_softmax(
+            model, hidden[row_numbers, nodes], torch.tensor(asked), torch.tensor(targets)
+        )
 
 
-def _masks(model: Any, sees: torch.Tensor, positions: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+def _masks(
+    model: Any, sees: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor | dict[str, torch.Tensor]:
     """The ready-made mask, (rows, 1, n, n) bool; one a kind of layer where the model has several kinds.
 
     transformers passes 4-D masks on as they are, so a window must already be in them; it counts positions, which
@@ -240,7 +283,9 @@ def _masks(model: Any, sees: torch.Tensor, positions: torch.Tensor) -> torch.Ten
     config = _text_config(model)
     kinds = set(getattr(config, "layer_types", None) or ())
     if unknown := kinds - {"full_attention", "sliding_attention"}:
-        raise UserError(f"cannot score a model with layers of kind {', '.join(sorted(unknown))}: only attention layers")
+        raise UserError(
+            f"cannot score a model with layers of kind {', '.join(sorted(unknown))}: only attention layers"
+        )
     window = getattr(config, "sliding_window", None)
     sees = sees.to(model.device)
     if window is None:
@@ -250,7 +295,9 @@ def _masks(model: Any, sees: torch.Tensor, positions: torch.Tensor) -> torch.Ten
     return {"full_attention": sees, "sliding_attention": near} if kinds else near
 
 
-def _log_softmax(model: Any, hidden: torch.Tensor, asked: torch.Tensor, targets: torch.Tensor) -> list[float]:
+def _log_softmax(
+    model: Any, hidden: torch.Tensor, asked: torch.Tensor, targets: torch.Tensor
+) -> list[float]:
     """Log-probability of each of `targets` after position `asked` of `hidden` (positions, width), normalised in fp32.
 
     Vocabulary and positions are cut into blocks: the logits of a large vocabulary never exist all at once, and its
@@ -258,7 +305,9 @@ def _log_softmax(model: Any, hidden: torch.Tensor, asked: torch.Tensor, targets:
     """
     head = model.get_output_embeddings()
     if not isinstance(head, torch.nn.Linear):
-        raise UserError(f"cannot score a model whose output layer is a {type(head).__name__}; expected a plain Linear")
+        raise UserError(
+            f"cannot score a model whose output layer is a {type(head).__name__}; expected a plain Linear"
+        )
     cap = getattr(_text_config(model), "final_logit_softcapping", None)
     asked, targets = asked.to(hidden.device), targets.to(hidden.device)
     picked = torch.empty(len(targets), device=hidden.device)
@@ -268,7 +317,9 @@ def _log_softmax(model: Any, hidden: torch.Tensor, asked: torch.Tensor, targets:
         bias = head.bias[token : token + HEAD_VOCABULARY] if head.bias is not None else None
         sums = []
         for first in range(0, len(hidden), HEAD_POSITIONS):
-            logits = torch.nn.functional.linear(hidden[first : first + HEAD_POSITIONS], weight, bias).float()
+            logits = torch.nn.functional.linear(
+                hidden[first : first + HEAD_POSITIONS], weight, bias
+            ).float()
             if cap is not None:
                 logits = torch.tanh(logits / cap) * cap
             here = (asked // HEAD_POSITIONS == first // HEAD_POSITIONS) & (

@@ -6,16 +6,30 @@ from typing import Any
 
 from lmadapt.core.errors import UserError
 
-CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**26}  # of labelled_head.py, which imports torch: a test compares the two
-NF4_CONSTANTS = 1 / 64 + 4 / (64 * 256)  # bytes a parameter: double quantisation, Dettmers et al. 2023, section 3
+CHUNK_ELEMENTS = {
+    "cpu": 2**24,
+    "cuda": 2**26,
+}  # of labelled_head.py, which imports torch: a test compares the two
+NF4_CONSTANTS = 1 / 64 + 4 / (
+    64 * 256
+)  # bytes a parameter: double quantisation, Dettmers et al. 2023, section 3
 FULL_LOGIT_BYTES = 14  # a logit of a head that forms all: bf16 and fp32, and the gradient of either
 CUDA_BYTES = 0.9e9  # context, cuBLAS workspaces and kernels of one process
 PROCESS_BYTES = 0.64e9  # Python and the libraries, on a CPU
-TOKEN_BYTES = 1300  # of a tokenizer in memory, a token of the vocabulary: Gemma's 262,144 take 330 MB
-FRAGMENTATION = {"cuda": 0.12, "cpu": 0.5}  # of what each micro-batch takes and frees, that an allocator keeps besides
+TOKEN_BYTES = (
+    1300  # of a tokenizer in memory, a token of the vocabulary: Gemma's 262,144 take 330 MB
+)
+FRAGMENTATION = {
+    "cuda": 0.12,
+    "cpu": 0.5,
+}  # of what each micro-batch takes and frees, that an allocator keeps besides
 
 PARTS = ("weights", "quantisation", "gradients", "optimizer", "activations", "logits", "workspace")
-SPREAD = {"activations": (0.8, 1.2), "logits": (0.6, 1.1), "workspace": (0.7, 1.5)}  # low, high; the rest is exact
+SPREAD = {
+    "activations": (0.8, 1.2),
+    "logits": (0.6, 1.1),
+    "workspace": (0.7, 1.5),
+}  # low, high; the rest is exact
 
 Parts = dict[str, tuple[float, float, float]]
 """Bytes by part: low, expected, high."""
@@ -39,12 +53,18 @@ class Shape:
         """Inputs and outputs of the linear layers of a decoder layer's `attention` or `mlp`."""
         if block == "mlp":
             return [*[(self.hidden, self.intermediate)] * 2, (self.intermediate, self.hidden)]
-        return [(self.hidden, self.queries), *[(self.hidden, self.keys)] * 2, (self.queries, self.hidden)]
+        return [
+            (self.hidden, self.queries),
+            *[(self.hidden, self.keys)] * 2,
+            (self.queries, self.hidden),
+        ]
 
     @property
     def linear_parameters(self) -> int:
         """Parameters of all linear layers but the head: those that NF4 quantises."""
-        return self.layers * sum(a * b for block in ("attention", "mlp") for a, b in self.linears(block))
+        return self.layers * sum(
+            a * b for block in ("attention", "mlp") for a, b in self.linears(block)
+        )
 
     @property
     def embedding_parameters(self) -> int:
@@ -56,8 +76,16 @@ def read_shape(config: Mapping[str, Any], source: str) -> Shape:
     """The shape in a parsed config.json; UserError naming `source` and what it lacks or cannot be planned."""
     config = config.get("text_config") or config
     if config.get("num_local_experts") or config.get("num_experts"):
-        raise UserError(f"{source}: a mixture of experts, which the plan does not cover; allowed: dense decoders")
-    names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
+        raise UserError(
+            f"{source}: a mixture of experts, which the plan does not cover; allowed: dense decoders"
+        )
+    names = (
+        "num_hidden_layers",
+        "hidden_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "vocab_size",
+    )
     if missing := [name for name in names if not isinstance(config.get(name), int)]:
         raise UserError(
             f"{source}: lacks {', '.join(missing)}, without which memory cannot be planned; allowed: decoders"
@@ -100,7 +128,11 @@ def trainable_parameters(shape: Shape, setting: Setting) -> int:
     """Of the adapter, or of the whole model."""
     if setting.lora_rank is None:
         return shape.linear_parameters + shape.embedding_parameters
-    return shape.layers * setting.lora_rank * sum(a + b for block in setting.adapted for a, b in shape.linears(block))
+    return (
+        shape.layers
+        * setting.lora_rank
+        * sum(a + b for block in setting.adapted for a, b in shape.linears(block))
+    )
 
 
 def layer_bytes(shape: Shape, setting: Setting) -> float:
@@ -111,10 +143,20 @@ def layer_bytes(shape: Shape, setting: Setting) -> float:
     the MLP gate, its activation, the other half and their product.
     """
     fp32 = 8 if setting.lora_rank is None else 4  # trained norms keep their output besides
-    norms = fp32 * (shape.norms * shape.hidden + shape.qk_norm * (shape.queries + shape.keys)) + 4 * shape.hidden
+    norms = (
+        fp32 * (shape.norms * shape.hidden + shape.qk_norm * (shape.queries + shape.keys))
+        + 4 * shape.hidden
+    )
     attention = 4 * shape.queries + 4 * (shape.keys if setting.cuda else shape.queries)
-    mlp = 2 * shape.intermediate * (4 if setting.lora_rank is None or "mlp" in setting.adapted else 3)
-    return norms + attention + mlp + 2 * (setting.lora_rank or 0) * sum(len(shape.linears(b)) for b in setting.adapted)
+    mlp = (
+        2 * shape.intermediate * (4 if setting.lora_rank is None or "mlp" in setting.adapted else 3)
+    )
+    return (
+        norms
+        + attention
+        + mlp
+        + 2 * (setting.lora_rank or 0) * sum(len(shape.linears(b)) for b in setting.adapted)
+    )
 
 
 def step_memory(shape: Shape, setting: Setting) -> Parts:
@@ -122,16 +164,22 @@ def step_memory(shape: Shape, setting: Setting) -> Parts:
     trained, tokens = trainable_parameters(shape, setting), setting.rows * setting.row_tokens
     full, kept = setting.lora_rank is None, layer_bytes(shape, setting)
     linear = shape.linear_parameters * (0.5 if setting.nf4 else setting.weight_bytes)
-    weights = linear + shape.embedding_parameters * setting.weight_bytes + (0 if full else 4 * trained)
+    weights = (
+        linear + shape.embedding_parameters * setting.weight_bytes + (0 if full else 4 * trained)
+    )
     logits = _head_bytes(shape, setting, tokens)
     activations = tokens * kept * (shape.layers + 0.5)
-    if setting.checkpointing:  # all logits are gone before the first layer is computed anew, a workspace is not
+    if (
+        setting.checkpointing
+    ):  # all logits are gone before the first layer is computed anew, a workspace is not
         anew = 1.5 * tokens * kept
         activations = 2 * tokens * shape.hidden * shape.layers
         activations += anew if setting.labelled_head else max(0, anew - logits)
     process = CUDA_BYTES if setting.cuda else PROCESS_BYTES + TOKEN_BYTES * shape.vocabulary
     process += 2 * trained if full and setting.weight_bytes == 4 else 0  # autocast's bf16 copy
-    process += 4 * shape.linear_parameters / shape.layers if setting.gpus > 1 else 0  # two layers gathered
+    process += (
+        4 * shape.linear_parameters / shape.layers if setting.gpus > 1 else 0
+    )  # two layers gathered
     process += 2 * shape.hidden * shape.intermediate if setting.nf4 else 0  # one matrix unpacked
     parts = {
         "weights": weights / setting.gpus,
@@ -141,10 +189,14 @@ def step_memory(shape: Shape, setting: Setting) -> Parts:
         "activations": activations,
         "logits": logits,
         "workspace": process
-        + FRAGMENTATION["cuda" if setting.cuda else "cpu"] * (activations + (0 if full else logits)),
+        + FRAGMENTATION["cuda" if setting.cuda else "cpu"]
+        * (activations + (0 if full else logits)),
     }
     spread = {name: SPREAD.get(name, (1.0, 1.0)) for name in PARTS}
-    return {name: (parts[name] * low, parts[name], parts[name] * high) for name, (low, high) in spread.items()}
+    return {
+        name: (parts[name] * low, parts[name], parts[name] * high)
+        for name, (low, high) in spread.items()
+    }
 
 
 def total(parts: Parts) -> tuple[float, float, float]:

@@ -16,19 +16,41 @@ from lmadapt.core.errors import UserError
 from lmadapt.core.files import read_json, write_json
 from lmadapt.core.sections import Section, load_section, plain, read_params
 from lmadapt.core.stage_runner import RUNS
-from lmadapt.planning.memory_model import PARTS, Parts, Setting, Shape, read_shape, step_memory, total, training_flops
+from lmadapt.planning.memory_model import (
+    PARTS,
+    Parts,
+    Setting,
+    Shape,
+    read_shape,
+    step_memory,
+    total,
+    training_flops,
+)
 
 GPUS = {  # GiB, and dense bf16 TFLOP/s with fp32 accumulation, of NVIDIA's data sheets
     "rtx3090": (24, 71), "a10": (24, 125), "l4": (24, 121), "rtx4090": (24, 165), "rtx5090": (32, 210),
     "a6000": (48, 155), "l40s": (48, 362), "a10040gb": (40, 312), "a100": (80, 312), "h100": (80, 989),
     "h200": (141, 989), "b200": (180, 2250),
 }  # fmt: skip
-USABLE = 0.96  # of the memory a card is sold with: drivers and ECC take the rest (A10: 22.5 of 24 GiB)
-GPU_UTILISATION = (0.25, 0.35, 0.45)  # transformers with bitsandbytes and PEFT, 7B on an A100: docs/plan.md
+USABLE = (
+    0.96  # of the memory a card is sold with: drivers and ECC take the rest (A10: 22.5 of 24 GiB)
+)
+GPU_UTILISATION = (
+    0.25,
+    0.35,
+    0.45,
+)  # transformers with bitsandbytes and PEFT, 7B on an A100: docs/plan.md
 CORE_FLOPS = (0.8e11, 1.3e11, 1.8e11)  # of a CPU core with AVX512-BF16, measured with the demo
-LABELLED = {"pretrain": 1.0, "sft": 0.4}  # share of positions that carry loss, until the data is there to count
-EIGHT_BIT = 2 + 8 / 256  # bytes a parameter: two states, and an fp32 constant of either for each block of 256
-CONFIGS = Path("recipes/configs")  # config.json of the recipes' models, so that planning one needs no network
+LABELLED = {
+    "pretrain": 1.0,
+    "sft": 0.4,
+}  # share of positions that carry loss, until the data is there to count
+EIGHT_BIT = (
+    2 + 8 / 256
+)  # bytes a parameter: two states, and an fp32 constant of either for each block of 256
+CONFIGS = Path(
+    "recipes/configs"
+)  # config.json of the recipes' models, so that planning one needs no network
 
 
 class PlannedStage(Section):
@@ -77,7 +99,13 @@ class StagePlan:
     def verdict(self) -> str:
         """fits: even the high estimate does; tight: the expected one does; too large."""
         _, expected, high = total(self.parts)
-        return "fits" if high <= self.device.memory else "tight" if expected <= self.device.memory else "too large"
+        return (
+            "fits"
+            if high <= self.device.memory
+            else "tight"
+            if expected <= self.device.memory
+            else "too large"
+        )
 
 
 def named_device(name: str) -> Device:
@@ -101,10 +129,19 @@ def found_device() -> Device | None:
     query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     if not shutil.which(query[0]):
         return None
-    if not (lines := subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()):
+    if not (
+        lines := subprocess.run(
+            query, capture_output=True, text=True, check=False
+        ).stdout.splitlines()
+    ):
         return None
     name, _, mebibytes = lines[0].rpartition(",")
-    return _gpu(name.strip(), len(lines), int(mebibytes) / 1024 * 0.98, re.sub(r"[^a-z0-9]", "", name.lower()))
+    return _gpu(
+        name.strip(),
+        len(lines),
+        int(mebibytes) / 1024 * 0.98,
+        re.sub(r"[^a-z0-9]", "", name.lower()),
+    )
 
 
 def planning_device(recipe: str | None) -> Device:
@@ -130,10 +167,14 @@ def _cpu() -> Device:
     limit = Path("/sys/fs/cgroup/memory.max")
     if limit.is_file() and (text := limit.read_text().strip()).isdigit():
         memory = min(memory, int(text))
-    return Device(f"CPU with {cores} cores", 1, memory * USABLE, _times(cores, CORE_FLOPS), cuda=False)
+    return Device(
+        f"CPU with {cores} cores", 1, memory * USABLE, _times(cores, CORE_FLOPS), cuda=False
+    )
 
 
-def model_config(model: dict[str, Any], project: Path, *, fetched: bool) -> tuple[dict[str, Any], str]:
+def model_config(
+    model: dict[str, Any], project: Path, *, fetched: bool
+) -> tuple[dict[str, Any], str]:
     """config.json of the model in `fetch.model`, and where it came from: a folder, our copy, or the hub.
 
     `fetched`: models/base of the project counts. Raises UserError where there is none, Unavailable without network.
@@ -145,13 +186,17 @@ def model_config(model: dict[str, Any], project: Path, *, fetched: bool) -> tupl
         if file.is_file():
             return dict(read_json(file)), str(file)
     if model["module"]:
-        raise UserError(f"{model['module']} makes the model, and models/base is not there yet: run `dvc repro fetch`")
+        raise UserError(
+            f"{model['module']} makes the model, and models/base is not there yet: run `dvc repro fetch`"
+        )
     from lmadapt.models.base_model import download
 
     return dict(read_json(download(name, model["revision"], ["config.json"]) / "config.json")), name
 
 
-def plan_stage(stage: str, params: PlannedStage, config: dict[str, Any], source: str, device: Device) -> StagePlan:
+def plan_stage(
+    stage: str, params: PlannedStage, config: dict[str, Any], source: str, device: Device
+) -> StagePlan:
     """The plan of `stage` on `device`, with the micro-batch chosen where it is `auto`."""
     shape = read_shape(config, source)
     rows = params.batch_tokens // params.max_sequence_tokens
@@ -160,10 +205,14 @@ def plan_stage(stage: str, params: PlannedStage, config: dict[str, Any], source:
             f"{stage}: batch_tokens is {params.batch_tokens}, less than one row of max_sequence_tokens, "
             f"{params.max_sequence_tokens}"
         )
-    setting = _setting(stage, params, device, labelled_head=not config.get("final_logit_softcapping"))
+    setting = _setting(
+        stage, params, device, labelled_head=not config.get("final_logit_softcapping")
+    )
     share = max(1, rows // device.count)
     if params.micro_batch_rows == "auto":
-        setting = replace(setting, rows=fitting_rows(shape, setting, share, device.memory) if device.cuda else 1)
+        setting = replace(
+            setting, rows=fitting_rows(shape, setting, share, device.memory) if device.cuda else 1
+        )
     flops = training_flops(shape, setting) * params.max_tokens / device.count
     seconds = (flops / device.flops[2], flops / device.flops[1], flops / device.flops[0])
     speed = f"{device.flops[1] / 1e12:.2g} TFLOP/s a {'GPU' if device.cuda else 'CPU'}"
@@ -202,7 +251,9 @@ def _setting(stage: str, params: PlannedStage, device: Device, *, labelled_head:
         nf4=params.method == "qlora" and device.cuda,
         weight_bytes=4 if params.method == "full" else 2,
         optimizer_bytes=EIGHT_BIT if eight_bit else 8,
-        checkpointing=device.cuda if params.activation_checkpointing == "auto" else params.activation_checkpointing,
+        checkpointing=device.cuda
+        if params.activation_checkpointing == "auto"
+        else params.activation_checkpointing,
         labelled=LABELLED[stage],
         labelled_head=labelled_head,
         gpus=device.count,
@@ -238,7 +289,10 @@ def plan_params(params: Path, device: Device, *, fetched: bool = True) -> list[S
     """The plans of both training stages of a params file or recipe in the current folder."""
     model = plain(read_params(params)["fetch"]["model"])
     config = model_config(model, Path(), fetched=fetched)
-    return [plan_stage(name, load_section(PlannedStage, name, params), *config, device) for name in ("pretrain", "sft")]
+    return [
+        plan_stage(name, load_section(PlannedStage, name, params), *config, device)
+        for name in ("pretrain", "sft")
+    ]
 
 
 def check_memory(stage: str, params: Section, base: Path) -> int:
@@ -250,7 +304,11 @@ def check_memory(stage: str, params: Section, base: Path) -> int:
     try:
         config, source = read_json(base / "config.json"), str(base / "config.json")
         device = found_device() or _cpu()
-        sharing = int(os.environ.get("WORLD_SIZE", "1")) if os.environ.get("ACCELERATE_USE_FSDP") == "true" else 1
+        sharing = (
+            int(os.environ.get("WORLD_SIZE", "1"))
+            if os.environ.get("ACCELERATE_USE_FSDP") == "true"
+            else 1
+        )
         plan = plan_stage(stage, wanted, config, source, replace(device, count=sharing))
     except UserError:
         return 1 if wanted.micro_batch_rows == "auto" else wanted.micro_batch_rows
@@ -271,13 +329,22 @@ def render_plan(plans: list[StagePlan]) -> Iterator[Any]:
 
     for plan in plans:
         device, setting = plan.device, plan.setting
-        each = f"{device.count} x {device.name.removeprefix(f'{device.count}x')}" if device.cuda else device.name
-        table = Table(title=f"{plan.stage} on {each}, {device.memory / 1e9:.1f} GB usable each", title_justify="left")
+        each = (
+            f"{device.count} x {device.name.removeprefix(f'{device.count}x')}"
+            if device.cuda
+            else device.name
+        )
+        table = Table(
+            title=f"{plan.stage} on {each}, {device.memory / 1e9:.1f} GB usable each",
+            title_justify="left",
+        )
         table.add_column("memory, GB")
         for heading in ("low", "expected", "high"):
             table.add_column(heading, justify="right")
         for name, values in [*plan.parts.items(), ("total", total(plan.parts))]:
-            table.add_row(name, *(f"{value / 1e9:.2f}" for value in values), end_section=name == PARTS[-1])
+            table.add_row(
+                name, *(f"{value / 1e9:.2f}" for value in values), end_section=name == PARTS[-1]
+            )
         yield table
         gpus = f" on {device.count} GPUs" if device.count > 1 else ""
         yield (

@@ -21,16 +21,34 @@ def tell_story(name: str, raw: Path, curated: Path) -> Iterator[tuple[str, str]]
     """
     decisions = {row["id"]: row for row in _rows(curated / "decisions.parquet", name)}
     if name not in decisions:
-        known = read_table(curated / "decisions.parquet", CURATED_TABLES["decisions"])["id"].to_pylist()
+        known = read_table(curated / "decisions.parquet", CURATED_TABLES["decisions"])[
+            "id"
+        ].to_pylist()
         near = [one for one in known if name in one][:5]
         raise UserError(
             f"{name!r}: no such document; {'ids like it: ' + ', '.join(near) if near else 'none is like it'}"
         )
     decision = decisions[name]
-    fields = ("outcome", "rule", "evidence", "duplicate_of", "split", "role", "source", "location", "content_hash")
-    yield "decision", "\n".join(f"{field}: {decision[field]}" for field in fields if decision[field])
+    fields = (
+        "outcome",
+        "rule",
+        "evidence",
+        "duplicate_of",
+        "split",
+        "role",
+        "source",
+        "location",
+        "content_hash",
+    )
+    yield (
+        "decision",
+        "\n".join(f"{field}: {decision[field]}" for field in fields if decision[field]),
+    )
     if decision["split"]:
-        yield f"as it stands in {decision['split']}", _text(curated / f"{decision['split']}.parquet", name)
+        yield (
+            f"as it stands in {decision['split']}",
+            _text(curated / f"{decision['split']}.parquet", name),
+        )
     elif decision["rule"] != "bad_record":
         yield "as it came", _text(raw / f"{decision['role']}.parquet", name)
     if other := decision["duplicate_of"]:
@@ -50,7 +68,15 @@ def _rows(file: Path, name: str) -> list[dict[str, Any]]:
 
 def _text(file: Path, name: str) -> str:
     row = next(iter(_rows(file, name)), {})
-    text = row.get("text") or "\n".join(f"{m['role']}: {m['content']}" for m in row.get("messages") or ())
+    text = row.get("text") or "\n".join(
+        f"{m['role']}: {m['content']}" for m in row.get("messages") or ()
+    )
     if "prompt" in row:
-        text = "\n".join([row["prompt"], *(f"- {choice}" for choice in row["choices"]), json.dumps(row["answer"])])
+        text = "\n".join(
+            [
+                row["prompt"],
+                *(f"- {choice}" for choice in row["choices"]),
+                json.dumps(row["answer"]),
+            ]
+        )
     return text[:MAX_CHARACTERS] + ("…" if len(text) > MAX_CHARACTERS else "")

@@ -20,7 +20,9 @@ SECRET_VALUE = re.compile(r"((?:password|passwd|pwd|token|secret)=)[^&\s'\"]+", 
 TEMPLATE_FILE = "chat_template.jinja"  # where transformers' save_pretrained puts it
 
 
-def collect_lineage(project: Path, *, pretrained: Path, adapter: Path, evaluation: Path, lock: Path) -> Lineage:
+def collect_lineage(
+    project: Path, *, pretrained: Path, adapter: Path, evaluation: Path, lock: Path
+) -> Lineage:
     """The document stored with a registered version, as docs/lineage.schema.json states it; every value is plain JSON.
 
     Paths are relative to the working folder, `project` is the folder with params.yaml and requirements.lock.
@@ -28,7 +30,9 @@ def collect_lineage(project: Path, *, pretrained: Path, adapter: Path, evaluatio
     """
     template = adapter / TEMPLATE_FILE
     if not template.is_file():
-        raise UserError(f"{template}: no such file; an adapter is registered with its tokenizer and chat template")
+        raise UserError(
+            f"{template}: no such file; an adapter is registered with its tokenizer and chat template"
+        )
     requirements = project / "requirements.lock"
     result = read_evaluation(evaluation)
     stages = locked_stages(lock)
@@ -37,12 +41,16 @@ def collect_lineage(project: Path, *, pretrained: Path, adapter: Path, evaluatio
         "schema": SCHEMA,
         "git": git_state(project),
         "stages": stages,
-        "runs": {name: run for name, file in metrics.items() if (run := recorded_run(name, Path(file)))},
+        "runs": {
+            name: run for name, file in metrics.items() if (run := recorded_run(name, Path(file)))
+        },
         "params": plain(read_params(project / "params.yaml")),
         "metrics": {
             name: read_json(Path(file))
             for name, file in metrics.items()
-            if file in stages[name]["outs"] and name not in ("evaluate", "register") and Path(file).is_file()
+            if file in stages[name]["outs"]
+            and name not in ("evaluate", "register")
+            and Path(file).is_file()
         },
         "adapter_sha256": folder_sha256(adapter),
         "base_sha256": folder_sha256(pretrained),
@@ -74,7 +82,9 @@ def main_figures(evaluation: dict[str, Any]) -> dict[str, float]:
     }
     changes = evaluation.get("changes", {}).get("adapted_vs_base", {})
     return figures | {
-        f"{group}_change": changes[group]["difference"] for group in ("domain", "general") if group in changes
+        f"{group}_change": changes[group]["difference"]
+        for group in ("domain", "general")
+        if group in changes
     }
 
 
@@ -107,7 +117,14 @@ def _hashes(entries: list[dict[str, Any]]) -> dict[str, str]:
 
 def output_md5(lineage: Lineage, path: Path) -> str | None:
     """MD5 of what some stage wrote at `path`; None where none did."""
-    return next((stage["outs"][str(path)] for stage in lineage["stages"].values() if str(path) in stage["outs"]), None)
+    return next(
+        (
+            stage["outs"][str(path)]
+            for stage in lineage["stages"].values()
+            if str(path) in stage["outs"]
+        ),
+        None,
+    )
 
 
 def lineage_tree(lineage: Lineage, title: str) -> Tree:
@@ -123,7 +140,11 @@ def _grow(node: Tree, lineage: Lineage, path: str, md5: str, seen: set[str]) -> 
     written = ((name, out) for name, stage in lineage["stages"].items() for out in stage["outs"])
     name = next((name for name, out in written if path == out or path.startswith(f"{out}/")), None)
     seconds = lineage["runs"].get(name, {}).get("seconds")
-    branch = node.add(f"{path}  {md5}" + (f"  by {name}" if name else "") + (f" in {seconds} s" if seconds else ""))
+    branch = node.add(
+        f"{path}  {md5}"
+        + (f"  by {name}" if name else "")
+        + (f" in {seconds} s" if seconds else "")
+    )
     if name is None or name in seen:
         return
     seen.add(name)
@@ -133,7 +154,10 @@ def _grow(node: Tree, lineage: Lineage, path: str, md5: str, seen: set[str]) -> 
     if name == "fetch":
         settings, counts = lineage["params"]["fetch"], lineage["metrics"].get("fetch", {})
         for role, sources in settings["sources"].items():
-            named = [source.get("path") or source.get("hub") or source.get("module") for source in sources]
+            named = [
+                source.get("path") or source.get("hub") or source.get("module")
+                for source in sources
+            ]
             branch.add(f"{role} {counts.get(role, '')} from {', '.join(map(str, named))}")
         for package, sha256 in settings["packages"].items():
             branch.add(f"package {package}  SHA-256 {sha256}")
@@ -145,12 +169,18 @@ def without_passwords(node: Any) -> Any:
         return {key: without_passwords(value) for key, value in node.items()}
     if isinstance(node, list):
         return [without_passwords(value) for value in node]
-    return SECRET_VALUE.sub(r"\1***", USER_INFO.sub("://***@", node)) if isinstance(node, str) else node
+    return (
+        SECRET_VALUE.sub(r"\1***", USER_INFO.sub("://***@", node))
+        if isinstance(node, str)
+        else node
+    )
 
 
 def _git(project: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", *arguments], cwd=project, capture_output=True, text=True, check=False
+        )
     except FileNotFoundError:
         return None
     return done.stdout.rstrip("\n") if done.returncode == 0 else None

@@ -12,7 +12,9 @@ from lmadapt.core.errors import UserError
 from lmadapt.provenance.lineage import Lineage, locked_stages
 
 
-def reproduce(lineage: Lineage, project: Path, *, rerun: bool = False) -> list[tuple[str, str, str, str]]:
+def reproduce(
+    lineage: Lineage, project: Path, *, rerun: bool = False
+) -> list[tuple[str, str, str, str]]:
     """Check out the version's commit, restore or run its stages up to `evaluate`; rows of stage, path, then, now.
 
     The hashes are DVC's of everything the stages wrote. Stages are restored from the project's DVC cache and remote
@@ -22,7 +24,9 @@ def reproduce(lineage: Lineage, project: Path, *, rerun: bool = False) -> list[t
     """
     commit, changed = lineage["git"]["commit"], set(lineage["git"]["changed_files"])
     if not commit or changed - {"params.yaml"}:
-        raise UserError(f"no commit leads back to this version: commit {commit}, changed: {', '.join(sorted(changed))}")
+        raise UserError(
+            f"no commit leads back to this version: commit {commit}, changed: {', '.join(sorted(changed))}"
+        )
     stores = store_addresses(project)
     with TemporaryDirectory() as temp:
         worktree = Path(temp) / "project"
@@ -30,14 +34,22 @@ def reproduce(lineage: Lineage, project: Path, *, rerun: bool = False) -> list[t
         try:
             YAML().dump(lineage["params"], worktree / "params.yaml")
             _run(worktree, sys.executable, "-m", "dvc", "cache", "dir", "--local", f"{stores[0]}")
-            options = ["--force", "--no-run-cache"] if rerun else ["--pull"] if len(stores) > 1 else []
+            options = (
+                ["--force", "--no-run-cache"] if rerun else ["--pull"] if len(stores) > 1 else []
+            )
             _run(worktree, sys.executable, "-m", "dvc", "repro", *options, "evaluate")
             made = locked_stages(worktree / "dvc.lock")
         finally:
             _run(project, "git", "worktree", "remove", "--force", str(worktree))
-    then = {(name, path): md5 for name, stage in lineage["stages"].items() for path, md5 in stage["outs"].items()}
+    then = {
+        (name, path): md5
+        for name, stage in lineage["stages"].items()
+        for path, md5 in stage["outs"].items()
+    }
     now = {(name, path): md5 for name, stage in made.items() for path, md5 in stage["outs"].items()}
-    return [(*key, md5, now.get(key, "missing")) for key, md5 in then.items() if key[0] != "register"]
+    return [
+        (*key, md5, now.get(key, "missing")) for key, md5 in then.items() if key[0] != "register"
+    ]
 
 
 def _run(folder: Path, *command: str) -> None:

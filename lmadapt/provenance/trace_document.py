@@ -27,7 +27,12 @@ DRAWN = {
 def read_stored(lineage: Lineage, table: Path) -> list[dict[str, Any]]:
     """Rows of a table that the version's run wrote into a folder, as DVC keeps it; UserError when it does not."""
     with TemporaryDirectory() as temp:
-        fetch(output_md5(lineage, table.parent), lineage["dvc_stores"], Path(temp), lambda name: name == table.name)
+        fetch(
+            output_md5(lineage, table.parent),
+            lineage["dvc_stores"],
+            Path(temp),
+            lambda name: name == table.name,
+        )
         return list(pq.read_table(Path(temp) / table.name).to_pylist())
 
 
@@ -39,8 +44,14 @@ def trace_document(lineage: Lineage, document: str) -> tuple[bool | None, list[s
     decisions = read_stored(lineage, Path("data/curated/decisions.parquet"))
     decision = next((row for row in decisions if row["id"] == document), None)
     if decision is None:
-        raise UserError(f"no document {document!r} among the {len(decisions):,} rows of this version's data")
-    why = f"rule {decision['rule']}: {decision['evidence']}" if decision["rule"] else "no rule objected"
+        raise UserError(
+            f"no document {document!r} among the {len(decisions):,} rows of this version's data"
+        )
+    why = (
+        f"rule {decision['rule']}: {decision['evidence']}"
+        if decision["rule"]
+        else "no rule objected"
+    )
     kept = f"; kept instead: {decision['duplicate_of']}" if decision["duplicate_of"] else ""
     table = decision["split"]
     steps = [
@@ -52,7 +63,11 @@ def trace_document(lineage: Lineage, document: str) -> tuple[bool | None, list[s
     counts = lineage["metrics"][stage]["replay" if "replay" in table else "domain"]
     used, available = counts["documents_used"], counts["documents_available"]
     drawn = document in ids if (ids := drawn_ids(lineage, stage, table)) is not None else None
-    return drawn, [*steps, f"{stage}: read {table}, trained on {used:,} of {available:,} documents", DRAWN[drawn]]
+    return drawn, [
+        *steps,
+        f"{stage}: read {table}, trained on {used:,} of {available:,} documents",
+        DRAWN[drawn],
+    ]
 
 
 def drawn_ids(lineage: Lineage, stage: str, table: str) -> set[str] | None:
@@ -64,7 +79,9 @@ def drawn_ids(lineage: Lineage, stage: str, table: str) -> set[str] | None:
 
     with TemporaryDirectory() as temp:
         md5 = output_md5(lineage, Path("models/pretrained"))
-        fetch(md5, lineage["dvc_stores"], Path(temp), lambda name: not name.endswith(".safetensors"))
+        fetch(
+            md5, lineage["dvc_stores"], Path(temp), lambda name: not name.endswith(".safetensors")
+        )
         tokenizer = load_tokenizer(Path(temp))
     params = lineage["params"][stage]
     longest, pools = params["max_sequence_tokens"], {}
@@ -74,13 +91,22 @@ def drawn_ids(lineage: Lineage, stage: str, table: str) -> set[str] | None:
             documents = encode_documents(tokenizer, rows, max_tokens=longest)
         else:
             documents = [
-                [replace(encode_conversation(tokenizer, row["messages"]), source=row["source"])] for row in rows
+                [replace(encode_conversation(tokenizer, row["messages"]), source=row["source"])]
+                for row in rows
             ]
         ids = [row["id"] for row in rows]
-        pools[name] = [pair for pair in zip(ids, documents, strict=True) if len(pair[1][0].input_ids) <= longest]
+        pools[name] = [
+            pair
+            for pair in zip(ids, documents, strict=True)
+            if len(pair[1][0].input_ids) <= longest
+        ]
     domain, replay = ([document for _, document in pool] for pool in pools.values())
     weights = params.get("replay_weights", {})
-    options = {"fraction": params["replay_fraction"], "max_tokens": params["max_tokens"], "seed": params["seed"]}
+    options = {
+        "fraction": params["replay_fraction"],
+        "max_tokens": params["max_tokens"],
+        "seed": params["seed"],
+    }
     mixture = mix_replay(domain, replay, weights=weights, **options)
     if any(lineage["metrics"][stage].get(key) != value for key, value in mixture.metrics().items()):
         return None

@@ -30,7 +30,9 @@ def answer_with(
         tokenizer = load_tokenizer(adapter or folder)
         loaded = load_for_inference(folder, precision="nf4", adapter=adapter)
     conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    return generate_answers(loaded, tokenizer, conversations, max_new_tokens=max_new_tokens, temperature=temperature)
+    return generate_answers(
+        loaded, tokenizer, conversations, max_new_tokens=max_new_tokens, temperature=temperature
+    )
 
 
 def _from_registry(model: str, tracking_uri: str) -> tuple[Any, Any]:

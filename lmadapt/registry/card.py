@@ -11,13 +11,20 @@ TEMPLATE = Path(__file__).with_name("card.md.j2")
 
 
 def write_card(
-    target: Path, lineage: Lineage, evaluation: dict[str, Any], *, name: str, licenses: dict[str, str]
+    target: Path,
+    lineage: Lineage,
+    evaluation: dict[str, Any],
+    *,
+    name: str,
+    licenses: dict[str, str],
 ) -> None:
     """Write the card: data, procedure, results with intervals, forgetting, limits, and the `licenses` of base and data.
 
     `evaluation` is the content of metrics/evaluate.json; shares there are of 1, in the card percentages and points.
     """
-    accuracies = {group: evaluation["models"]["adapted"][group]["accuracy"] for group in ("domain", "general")}
+    accuracies = {
+        group: evaluation["models"]["adapted"][group]["accuracy"] for group in ("domain", "general")
+    }
     data = ModelCardData(
         model_name=name,
         license="other",
@@ -30,5 +37,13 @@ def write_card(
             for group, value in accuracies.items()
         ],
     )
-    content: dict[str, Any] = {"name": name, "licenses": licenses, "lineage": lineage, "evaluation": evaluation}
-    target.write_text(ModelCard.from_template(data, template_path=str(TEMPLATE), **content).content, encoding="utf-8")
+    content: dict[str, Any] = {
+        "name": name,
+        "licenses": licenses,
+        "lineage": lineage,
+        "evaluation": evaluation,
+    }
+    target.write_text(
+        ModelCard.from_template(data, template_path=str(TEMPLATE), **content).content,
+        encoding="utf-8",
+    )

@@ -11,7 +11,11 @@ from lmadapt.core.errors import UserError
 from lmadapt.models.loading import is_adapter, load_bf16, load_tokenizer, save_model
 from lmadapt.training.adapters import merge
 
-WEIGHTS, CONFIG, TEMPLATE = "adapter_model.safetensors", "adapter_config.json", "chat_template.jinja"
+WEIGHTS, CONFIG, TEMPLATE = (
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "chat_template.jinja",
+)
 SAMPLE = "The capital of France is Paris. A buffer overflow lets an attacker write past the end of a buffer."
 
 
@@ -22,16 +26,22 @@ def ship_adapter(adapter: Path, base: Path, target: Path, *, scale: float) -> No
     multiplied by `scale`. Raises UserError for a model of which all weights were trained.
     """
     if not is_adapter(adapter):
-        raise UserError("register.artifact is adapter, but sft.method: full makes none; allowed: merged")
+        raise UserError(
+            "register.artifact is adapter, but sft.method: full makes none; allowed: merged"
+        )
     for file in adapter.iterdir():
         same = (base / file.name).is_file() and (base / file.name).read_bytes() == file.read_bytes()
         if not same or file.name == TEMPLATE:
             shutil.copyfile(file, target / file.name)
-    weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(adapter / WEIGHTS).items()}
+    weights = {
+        name: tensor.to(torch.bfloat16) for name, tensor in load_file(adapter / WEIGHTS).items()
+    }
     save_file(weights, target / WEIGHTS, metadata={"format": "pt"})
     config = json.loads((target / CONFIG).read_text(encoding="utf-8"))
     config["lora_alpha"] *= scale
-    (target / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (target / CONFIG).write_text(
+        json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
 
 
 def ship_merged(adapter: Path, base: Path, target: Path, *, scale: float) -> dict[str, float]:

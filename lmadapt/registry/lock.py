@@ -16,7 +16,9 @@ POLL_SECONDS = 0.2
 
 
 @contextmanager
-def registry_lock(client: Any, model_name: str, *, lease_seconds: float = LEASE_SECONDS) -> Iterator[None]:
+def registry_lock(
+    client: Any, model_name: str, *, lease_seconds: float = LEASE_SECONDS
+) -> Iterator[None]:
     """Hold the registered model `NAME.lock`, whose name the registry's database keeps unique, for a short while.
 
     A holder that others have seen for `lease_seconds`, by their own clocks, is displaced: the lock is renamed after
@@ -36,10 +38,14 @@ def registry_lock(client: Any, model_name: str, *, lease_seconds: float = LEASE_
         yield
     finally:
         if held := _holder(client, name) == owner:
-            with suppress(MlflowException):  # a repeated request, the answer to the first having been lost
+            with suppress(
+                MlflowException
+            ):  # a repeated request, the answer to the first having been lost
                 client.delete_registered_model(name)
     if not held:
-        raise Unavailable(f"{model_name}: the registry took over {lease_seconds:.0f} s, and another process went on")
+        raise Unavailable(
+            f"{model_name}: the registry took over {lease_seconds:.0f} s, and another process went on"
+        )
 
 
 def _take(client: Any, name: str, owner: str) -> str:

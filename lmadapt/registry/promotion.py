@@ -17,7 +17,12 @@ from lmadapt.verdict.decision import Scored, compare, judge
 
 @reaching()
 def promote(
-    client: MlflowClient, version: ModelVersion, *, candidate: bool = False, reason: str = "", before: Any = None
+    client: MlflowClient,
+    version: ModelVersion,
+    *,
+    candidate: bool = False,
+    reason: str = "",
+    before: Any = None,
 ) -> Standing:
     """Make the version champion, and the champion before it `previous`, if `champion_refusal` has no objection.
 
@@ -29,16 +34,29 @@ def promote(
     with registry_lock(client, name):
         if candidate:
             client.set_registered_model_alias(name, "candidate", number)
-        version, champion = client.get_model_version(name, number), aliased_version(client, name, "champion")
+        version, champion = (
+            client.get_model_version(name, number),
+            aliased_version(client, name, "champion"),
+        )
         refusal = champion_refusal(client, version, champion, reason, before)
         if not refusal and (champion is None or champion.version != number):
             over = champion.version if champion else ""
-            _switch(client, version, {"promoted_over": str(over), "forced_because": reason}, previous=str(over))
+            _switch(
+                client,
+                version,
+                {"promoted_over": str(over), "forced_because": reason},
+                previous=str(over),
+            )
         now = aliased_version(client, name, "champion")
         if not refusal and (now is None or now.version != number):
             refusal = f"version {now.version if now else 'none'} was made champion by someone else at the same time"
     aliases = client.get_registered_model(name).aliases
-    return Standing(name, int(number), sorted(one for one, to in aliases.items() if int(to) == int(number)), refusal)
+    return Standing(
+        name,
+        int(number),
+        sorted(one for one, to in aliases.items() if int(to) == int(number)),
+        refusal,
+    )
 
 
 @reaching()
@@ -53,13 +71,17 @@ def roll_back(client: MlflowClient, name: str, reason: str) -> tuple[int, int]:
         before = champion.tags.get("promoted_over") if champion else None
         if champion is None or not before:
             raise UserError(f"{name}: there is no champion, or none before it, to go back to")
-        client.set_model_version_tag(name, champion.version, "rolled_back_because", reason or "no reason given")
+        client.set_model_version_tag(
+            name, champion.version, "rolled_back_because", reason or "no reason given"
+        )
         target = client.get_model_version(name, before)
         _switch(client, target, {}, previous=target.tags.get("promoted_over", ""))
     return int(champion.version), int(before)
 
 
-def _switch(client: MlflowClient, version: ModelVersion, tags: dict[str, str], *, previous: str) -> None:
+def _switch(
+    client: MlflowClient, version: ModelVersion, tags: dict[str, str], *, previous: str
+) -> None:
     """Tags first, then the one write that counts: a promoter that dies in between has changed nothing."""
     for key, value in (tags | {"champion_since": str(int(time.time()))}).items():
         client.set_model_version_tag(version.name, version.version, key, value)
@@ -71,7 +93,11 @@ def _switch(client: MlflowClient, version: ModelVersion, tags: dict[str, str], *
 
 
 def champion_refusal(
-    client: MlflowClient, version: ModelVersion, champion: ModelVersion | None, reason: str = "", before: Any = None
+    client: MlflowClient,
+    version: ModelVersion,
+    champion: ModelVersion | None,
+    reason: str = "",
+    before: Any = None,
 ) -> str:
     """Why the version may not take over from the champion; "" when it may.
 
@@ -91,7 +117,9 @@ def champion_refusal(
     return _not_better(client, version, champion, before) if champion else ""
 
 
-def _not_better(client: MlflowClient, version: ModelVersion, champion: ModelVersion, before: Scored | None) -> str:
+def _not_better(
+    client: MlflowClient, version: ModelVersion, champion: ModelVersion, before: Scored | None
+) -> str:
     before, after = before or read_scores(client, champion), read_scores(client, version)
     if before is None or after is None or not np.array_equal(before.ids, after.ids):
         answer = f"`lmadapt promote {version.name}/{version.version}` puts these to it as well"
@@ -99,7 +127,11 @@ def _not_better(client: MlflowClient, version: ModelVersion, champion: ModelVers
     settings = read_lineage(client, version)["params"]["evaluate"]
     limits = {name: settings[name] for name in ("margin", "category_margin", "significance")}
     verdict = judge(compare(before, after, **limits), [], significance=limits["significance"])
-    return "" if verdict.outcome == "SHIP" else f"against version {champion.version}, the champion: {verdict.reason}"
+    return (
+        ""
+        if verdict.outcome == "SHIP"
+        else f"against version {champion.version}, the champion: {verdict.reason}"
+    )
 
 
 def read_scores(client: MlflowClient, version: ModelVersion) -> Scored | None:
@@ -108,7 +140,13 @@ def read_scores(client: MlflowClient, version: ModelVersion) -> Scored | None:
         return None
     with read_artifact(client, version, "predictions.parquet") as file:
         table = pq.read_table(file).to_pandas()
-    chosen = table[(table["model"] == "adapted") & table["group"].isin(["domain", "general"])].sort_values("id")
+    chosen = table[
+        (table["model"] == "adapted") & table["group"].isin(["domain", "general"])
+    ].sort_values("id")
     score = chosen["score"].to_numpy(float)
-    ids, groups, categories, clusters = (chosen[key].to_numpy(str) for key in ("id", "group", "category", "cluster"))
-    return Scored(ids, groups, categories, np.where(clusters == "", np.char.add("\0", ids), clusters), score)
+    ids, groups, categories, clusters = (
+        chosen[key].to_numpy(str) for key in ("id", "group", "category", "cluster")
+    )
+    return Scored(
+        ids, groups, categories, np.where(clusters == "", np.char.add("\0", ids), clusters), score
+    )

@@ -26,9 +26,13 @@ class AdaptedModel(mlflow.pyfunc.PythonModel):
         with assembled(shipped, context.model_config) as (folder, base):
             self.tokenizer = load_tokenizer(folder)
             precision: Precision = "nf4" if base else "bf16"
-            self.model = load_for_inference(base or shipped, precision=precision, adapter=shipped if base else None)
+            self.model = load_for_inference(
+                base or shipped, precision=precision, adapter=shipped if base else None
+            )
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[str]:
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> list[str]:
         """An answer for each row of the one column: a prompt, or a conversation as JSON [{"role": …, "content": …}, …].
 
         MLflow turns a list of strings into such a table, and fills `params` from the signature.
@@ -36,14 +40,20 @@ class AdaptedModel(mlflow.pyfunc.PythonModel):
         conversations = [_conversation(row) for row in model_input.iloc[:, 0]]
         return generate_answers(self.model, self.tokenizer, conversations, **_options(params))
 
-    def predict_stream(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Iterator[str]:
+    def predict_stream(
+        self, context: Any, model_input: Any, params: dict[str, Any] | None = None
+    ) -> Iterator[str]:
         """The answer to the first row, piece by piece as it is generated."""
-        return stream_answer(self.model, self.tokenizer, _conversation(model_input.iloc[0, 0]), **_options(params))
+        return stream_answer(
+            self.model, self.tokenizer, _conversation(model_input.iloc[0, 0]), **_options(params)
+        )
 
 
 def _options(params: dict[str, Any] | None) -> dict[str, Any]:
     """Generation options as plain values; MLflow hands lists over as arrays."""
-    options: dict[str, Any] = {"max_new_tokens": 64, "temperature": 0.0, "seed": 0, "stop": []} | (params or {})
+    options: dict[str, Any] = {"max_new_tokens": 64, "temperature": 0.0, "seed": 0, "stop": []} | (
+        params or {}
+    )
     return options | {"stop": [str(text) for text in options["stop"]]}
 
 
@@ -52,7 +62,11 @@ def _conversation(row: str) -> list[Message]:
         messages = json.loads(row) if row.lstrip().startswith("[") else None
     except json.JSONDecodeError:
         messages = None
-    if isinstance(messages, list) and messages and all(isinstance(m, dict) and "role" in m for m in messages):
+    if (
+        isinstance(messages, list)
+        and messages
+        and all(isinstance(m, dict) and "role" in m for m in messages)
+    ):
         return messages
     return [{"role": "user", "content": row}]
 

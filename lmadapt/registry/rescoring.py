@@ -33,9 +33,14 @@ def scores_on_items_of(client: MlflowClient, version: ModelVersion) -> Scored | 
 
 def _put_to(champion: ModelVersion, lineage: Lineage) -> Any:
     rows = read_stored(lineage, Path("data/curated/items.parquet"))
-    settings, asked = lineage["params"]["evaluate"], [row for row in rows if row["group"] in ("domain", "general")]
+    settings, asked = (
+        lineage["params"]["evaluate"],
+        [row for row in rows if row["group"] in ("domain", "general")],
+    )
     model, tokenizer = load_version(champion)
     examinee = Examinee(lambda: model, AnswerCache(Path(":memory:"), "champion"))
     exam = set_exam(asked, [], tokenizer, heldout_tokens=0, seed=settings["seed"])
     options = {name: settings[name] for name in ("batch_tokens", "max_new_tokens")}
-    return sit_exam(examinee, tokenizer, exam, name=f"champion, version {champion.version}", **options).scores
+    return sit_exam(
+        examinee, tokenizer, exam, name=f"champion, version {champion.version}", **options
+    ).scores

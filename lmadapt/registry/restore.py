@@ -13,7 +13,9 @@ from lmadapt.registry.base_reference import BaseReference, locate_base
 
 
 @contextmanager
-def assembled(shipped: Path, config: dict[str, Any], name: str = "model") -> Iterator[tuple[Path, Path | None]]:
+def assembled(
+    shipped: Path, config: dict[str, Any], name: str = "model"
+) -> Iterator[tuple[Path, Path | None]]:
     """A folder called `name` of links to all files, for as long as the block lasts, and the base in it, if any.
 
     `config` holds `artifact_sha256` and the fields of BaseReference, none of these for a merged model. Raises
@@ -21,14 +23,18 @@ def assembled(shipped: Path, config: dict[str, Any], name: str = "model") -> Ite
     """
     expected, base = config["artifact_sha256"], None
     if folder_sha256(shipped) != expected:
-        raise UserError(f"{shipped}: not the files that were registered (SHA-256 {expected[:16]}…); they are not used")
+        raise UserError(
+            f"{shipped}: not the files that were registered (SHA-256 {expected[:16]}…); they are not used"
+        )
     if "base_folder" in config:
         fields = {key: value for key, value in config.items() if key != "artifact_sha256"}
         base = locate_base(BaseReference(**fields))
     with TemporaryDirectory(prefix="lmadapt-") as temp:
         folder = Path(temp) / name
         folder.mkdir()
-        links = {file.name: file for source in (base, shipped) if source for file in source.iterdir()}
+        links = {
+            file.name: file for source in (base, shipped) if source for file in source.iterdir()
+        }
         for file, source in links.items():
             (folder / file).symlink_to(source.resolve())
         if base:

@@ -24,7 +24,12 @@ CALL = 'openai.OpenAI(base_url="http://{}:{}/v1", api_key="-").chat.completions.
 
 
 def serve(
-    client: MlflowClient, reference: str, *, port: int, poll_seconds: float | None, say: Callable[[str], None]
+    client: MlflowClient,
+    reference: str,
+    *,
+    port: int,
+    poll_seconds: float | None,
+    say: Callable[[str], None],
 ) -> int:
     """Serve NAME@ALIAS or NAME/VERSION until the server ends or this process is told to; returns its exit code.
 
@@ -50,14 +55,21 @@ def _serve_one(
 ) -> int | ModelVersion:
     """The server's exit code, or the version that the alias moved to."""
     if version.tags.get("status") != "verified":
-        raise UserError(f"{version.name} version {version.version} is not verified: it is not served")
+        raise UserError(
+            f"{version.name} version {version.version} is not verified: it is not served"
+        )
     require_free(port)
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    with downloaded(version) as (shipped, config), assembled(shipped, config, version.name) as (folder, base):
+    with (
+        downloaded(version) as (shipped, config),
+        assembled(shipped, config, version.name) as (folder, base),
+    ):
         environment["HF_HUB_CACHE"] = str(folder.parent)
         command = server_command(version.name, port, shipped, base)
         process = subprocess.Popen(command, cwd=folder.parent, env=environment)
-        say(f"{version.name} version {version.version}, once it is loaded: {CALL.format(HOST, port, version.name)}")
+        say(
+            f"{version.name} version {version.version}, once it is loaded: {CALL.format(HOST, port, version.name)}"
+        )
         try:
             while True:
                 try:
@@ -106,9 +118,22 @@ def server_command(name: str, port: int, shipped: Path, base: Path | None) -> li
         rank = str(read_json(shipped / "adapter_config.json")["r"])
         lora = ["--enable-lora", "--lora-modules", f"{name}={shipped}", "--max-lora-rank", rank]
         template = ["--chat-template", str(shipped / "chat_template.jinja")]
-        return [vllm, "serve", str(base), *lora, *template, "--quantization", "bitsandbytes", *where]
-    if missing := [module for module in ("fastapi", "uvicorn", "openai") if find_spec(module) is None]:
-        raise UserError(f"no server: install vllm, or {', '.join(missing)} (`pip install 'lmadapt[serve]'`)")
+        return [
+            vllm,
+            "serve",
+            str(base),
+            *lora,
+            *template,
+            "--quantization",
+            "bitsandbytes",
+            *where,
+        ]
+    if missing := [
+        module for module in ("fastapi", "uvicorn", "openai") if find_spec(module) is None
+    ]:
+        raise UserError(
+            f"no server: install vllm, or {', '.join(missing)} (`pip install 'lmadapt[serve]'`)"
+        )
     transformers = str(Path(sys.executable).with_name("transformers"))
     return [transformers, "serve", name, *where, *(["--quantization", "bnb-4bit"] if base else [])]
 
@@ -120,4 +145,6 @@ def require_free(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise UserError(f"port {port} cannot be used: {error.strerror}; `--port` names another") from None
+            raise UserError(
+                f"port {port} cannot be used: {error.strerror}; `--port` names another"
+            ) from None

@@ -19,11 +19,15 @@ class Standing:
 def held_back(tags: dict[str, str]) -> str:
     """Why a version with such tags may not become champion whatever the present one is; "" when it may."""
     return (
-        "" if tags.get("verdict") == "SHIP" else f"the verdict is {tags.get('verdict')}: {tags.get('verdict_reason')}"
+        ""
+        if tags.get("verdict") == "SHIP"
+        else f"the verdict is {tags.get('verdict')}: {tags.get('verdict_reason')}"
     )
 
 
-def unchanged_standing(tracking_uri: str, project: Path, model_name: str, content: str) -> Standing | None:
+def unchanged_standing(
+    tracking_uri: str, project: Path, model_name: str, content: str
+) -> Standing | None:
     """The standing of the version of that content where registering it again would change nothing, else None.
 
     That is so for a verified version that is candidate, and champion or held back by its verdict. None too for a
@@ -41,16 +45,24 @@ def unchanged_standing(tracking_uri: str, project: Path, model_name: str, conten
             ).fetchone()
             version = (model_name, found[0])
             tags = dict(
-                database.execute("SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?", version)
+                database.execute(
+                    "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?",
+                    version,
+                )
             )
             aliases = sorted(
                 alias
                 for (alias,) in database.execute(
-                    "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ?", version
+                    "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ?",
+                    version,
                 )
             )
     except sqlite3.Error:
         return None
     refusal = "" if "champion" in aliases else held_back(tags)
-    settled = tags.get("status") == "verified" and "candidate" in aliases and ("champion" in aliases or refusal)
+    settled = (
+        tags.get("status") == "verified"
+        and "candidate" in aliases
+        and ("champion" in aliases or refusal)
+    )
     return Standing(model_name, int(found[0]), aliases, refusal) if settled else None

@@ -26,7 +26,9 @@ def trained_logits(pretrained: Path, adapter: Path | None, *, scale: float) -> L
 
 def load_version(version: ModelVersion) -> tuple[Any, Any]:
     """Model and tokenizer of a version, as MLflow loads them."""
-    loaded = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}").unwrap_python_model()
+    loaded = mlflow.pyfunc.load_model(
+        f"models:/{version.name}/{version.version}"
+    ).unwrap_python_model()
     return loaded.model, loaded.tokenizer
 
 
@@ -47,7 +49,9 @@ def verify(client: mlflow.MlflowClient, version: ModelVersion, expected: Logits)
         problem = f"loading it back failed: {without_passwords(str(error))}"
     with reaching():
         client.set_terminated(version.run_id)
-        client.set_model_version_tag(version.name, version.version, "status", "broken" if problem else "verified")
+        client.set_model_version_tag(
+            version.name, version.version, "status", "broken" if problem else "verified"
+        )
     if problem:
         raise UserError(
             f"{version.name} version {version.version} is not the model that was trained: {problem}; "
@@ -62,6 +66,11 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _logits(model: Any, tokenizer: Any) -> Logits:
-    prompts = [encode_prompt(tokenizer, [{"role": "user", "content": prompt}]) for prompt in PROMPTS]
+    prompts = [
+        encode_prompt(tokenizer, [{"role": "user", "content": prompt}]) for prompt in PROMPTS
+    ]
     with torch.inference_mode():
-        return [model(input_ids=torch.tensor([ids], device=model.device)).logits.cpu() for ids in prompts]
+        return [
+            model(input_ids=torch.tensor([ids], device=model.device)).logits.cpu()
+            for ids in prompts
+        ]

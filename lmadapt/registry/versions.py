@@ -19,7 +19,10 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 import mlflow
 from mlflow.entities import LoggedModel, Run
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+from mlflow.environment_variables import (
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+    MLFLOW_HTTP_REQUEST_TIMEOUT,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
@@ -52,7 +55,11 @@ LOADER = (  # what a version brings along of lmadapt, with which MLflow loads it
     *(f"models/{name}.py" for name in ("__init__", "chat", "generation", "loading")),
     *(f"registry/{name}.py" for name in ("__init__", "base_reference", "restore")),
 )
-TRY_AGAIN = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}  # MLflow's codes that may pass
+TRY_AGAIN = {
+    "INTERNAL_ERROR",
+    "TEMPORARILY_UNAVAILABLE",
+    "REQUEST_LIMIT_EXCEEDED",
+}  # MLflow's codes that may pass
 
 for _name in ("alembic", "mlflow"):
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -64,9 +71,13 @@ def connect(tracking_uri: str, project: Path) -> mlflow.MlflowClient:
     Raises Unavailable when nothing answers there now, UserError when the address can never work.
     """
     scheme, separator, path = tracking_uri.partition("sqlite:///")
-    address = f"sqlite:///{(project / path).resolve()}" if separator and not scheme else tracking_uri
+    address = (
+        f"sqlite:///{(project / path).resolve()}" if separator and not scheme else tracking_uri
+    )
     if not MLFLOW_HTTP_REQUEST_MAX_RETRIES.is_set():
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(3)  # MLflow's own 7 take four minutes; exit code 75 is retried above us
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(
+            3
+        )  # MLflow's own 7 take four minutes; exit code 75 is retried above us
     if not MLFLOW_HTTP_REQUEST_TIMEOUT.is_set():
         MLFLOW_HTTP_REQUEST_TIMEOUT.set(30)  # seconds of silence, instead of two minutes
     mlflow.set_tracking_uri(address)
@@ -87,11 +98,15 @@ def reaching() -> Iterator[None]:
         kind = Unavailable if error.error_code in TRY_AGAIN else UserError
         raise kind(f"registry {shown}: {without_passwords(str(error))[:500]}") from error
     except ModuleNotFoundError as error:
-        raise UserError(f"registry {shown}: its database driver is not installed: {error}") from error
+        raise UserError(
+            f"registry {shown}: its database driver is not installed: {error}"
+        ) from error
     except OperationalError as error:
         raise Unavailable(f"registry {shown}: {without_passwords(str(error.orig))}") from error
     except SQLAlchemyError as error:
-        raise UserError(f"registry {shown}: not a usable database: {without_passwords(str(error))[:500]}") from error
+        raise UserError(
+            f"registry {shown}: not a usable database: {without_passwords(str(error))[:500]}"
+        ) from error
     except OSError as error:
         raise Unavailable(f"registry {shown}: {without_passwords(str(error))}") from error
 
@@ -99,7 +114,9 @@ def reaching() -> Iterator[None]:
 @reaching()
 def find_version(client: mlflow.MlflowClient, model_name: str, content: str) -> ModelVersion | None:
     """The newest version of that content (tag `content_sha256`) that did not turn out broken."""
-    found = client.search_model_versions(f"name = '{model_name}' and tags.content_sha256 = '{content}'")
+    found = client.search_model_versions(
+        f"name = '{model_name}' and tags.content_sha256 = '{content}'"
+    )
     usable = [version for version in found if version.tags.get("status") != "broken"]
     return max(usable, key=lambda version: int(version.version), default=None)
 
@@ -114,8 +131,12 @@ def named_version(client: mlflow.MlflowClient, reference: str) -> ModelVersion:
         registered = client.get_registered_model(name)
         if number := registered.aliases.get(which) if alias else which:
             return client.get_model_version(name, number)
-    known = ", ".join(f"{one.name} ({', '.join(one.aliases) or '-'})" for one in client.search_registered_models())
-    raise UserError(f"{reference!r} is no version; expected NAME/VERSION or NAME@ALIAS; the models are: {known or '-'}")
+    known = ", ".join(
+        f"{one.name} ({', '.join(one.aliases) or '-'})" for one in client.search_registered_models()
+    )
+    raise UserError(
+        f"{reference!r} is no version; expected NAME/VERSION or NAME@ALIAS; the models are: {known or '-'}"
+    )
 
 
 def aliased_version(client: mlflow.MlflowClient, name: str, alias: str) -> ModelVersion | None:
@@ -128,8 +149,13 @@ def aliased_version(client: mlflow.MlflowClient, name: str, alias: str) -> Model
 def versions_of(client: mlflow.MlflowClient, name: str) -> list[tuple[ModelVersion, list[str]]]:
     """All versions, newest first, each with the aliases that point to it; UserError when there is no such model."""
     aliases = client.get_registered_model(name).aliases
-    found = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda version: -int(version.version))
-    return [(one, sorted(alias for alias, to in aliases.items() if str(to) == str(one.version))) for one in found]
+    found = sorted(
+        client.search_model_versions(f"name = '{name}'"), key=lambda version: -int(version.version)
+    )
+    return [
+        (one, sorted(alias for alias, to in aliases.items() if str(to) == str(one.version)))
+        for one in found
+    ]
 
 
 @reaching()
@@ -159,7 +185,9 @@ def upload_version(
         for name, value in lineage["figures"].items():
             client.log_metric(run_id, name, value)
         logged = _log_model(client, run, shipped, config)
-    except MlflowException:  # another process may have registered the same meanwhile, and discarded this run
+    except (
+        MlflowException
+    ):  # another process may have registered the same meanwhile, and discarded this run
         if found := find_version(client, model_name, content):
             return found
         raise
@@ -167,7 +195,12 @@ def upload_version(
         with suppress(MlflowException):  # it exists already
             client.create_registered_model(model_name)
         version = find_version(client, model_name, content) or client.create_model_version(
-            model_name, logged.model_uri, run_id, tags, description=tags["verdict_reason"], model_id=logged.model_id
+            model_name,
+            logged.model_uri,
+            run_id,
+            tags,
+            description=tags["verdict_reason"],
+            model_id=logged.model_id,
         )
         for other in client.search_runs([experiment_id], f"tags.content_sha256 = '{content}'"):
             if other.info.status != "FINISHED" and other.info.run_id != version.run_id:
@@ -175,7 +208,9 @@ def upload_version(
     return version
 
 
-def _log_model(client: mlflow.MlflowClient, run: Run, shipped: Path, config: dict[str, Any]) -> LoggedModel:
+def _log_model(
+    client: mlflow.MlflowClient, run: Run, shipped: Path, config: dict[str, Any]
+) -> LoggedModel:
     """The steps of `mlflow.pyfunc.log_model`, without its trial prediction, which would load the base once more."""
     from lmadapt.registry import pyfunc_model
 
@@ -241,12 +276,16 @@ def signature() -> ModelSignature:
         ParamSpec("seed", "integer", 0),
         ParamSpec("stop", "string", [], shape=(-1,)),
     ]
-    return ModelSignature(Schema([ColSpec("string")]), Schema([ColSpec("string")]), ParamSchema(params))
+    return ModelSignature(
+        Schema([ColSpec("string")]), Schema([ColSpec("string")]), ParamSchema(params)
+    )
 
 
 def requirements() -> list[str]:
     """What loading a version needs, at the installed versions; build labels such as +cpu are not on the index."""
-    return [f"{package}=={installed_version(package).partition('+')[0]}" for package in REQUIREMENTS]
+    return [
+        f"{package}=={installed_version(package).partition('+')[0]}" for package in REQUIREMENTS
+    ]
 
 
 @reaching()
@@ -255,7 +294,9 @@ def find_experiment(client: mlflow.MlflowClient, name: str, project: Path) -> st
     server = mlflow.get_tracking_uri().startswith(("http://", "https://", "databricks"))
     if not client.get_experiment_by_name(name):
         with suppress(MlflowException):  # another process made it meanwhile
-            client.create_experiment(name, artifact_location=None if server else (project / "mlartifacts").as_uri())
+            client.create_experiment(
+                name, artifact_location=None if server else (project / "mlartifacts").as_uri()
+            )
     return str(client.get_experiment_by_name(name).experiment_id)
 
 

@@ -32,7 +32,9 @@ def axis(values: Iterable[float], *, ticks: int = 5) -> Axis:
     low, high = min(values := list(values)), max(values)
     span = (high - low) or abs(high) or 1.0
     power = 10 ** math.floor(math.log10(span / ticks))
-    step = next(power * multiple for multiple in (1, 2, 5, 10) if power * multiple * ticks >= span * 0.999)
+    step = next(
+        power * multiple for multiple in (1, 2, 5, 10) if power * multiple * ticks >= span * 0.999
+    )
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     last = max(last, first + 1)
     return Axis(first * step, last * step, [round(n * step, 10) for n in range(first, last + 1)])
@@ -46,7 +48,10 @@ def forest_chart(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     across = axis(100 * x for row in rows for x in (0.0, *row["interval"], -row.get("margin", 0.0)))
 
     def place(row: dict[str, Any]) -> dict[str, Any]:
-        low, x, high = (across.percent(100 * x) for x in (row["interval"][0], row["difference"], row["interval"][1]))
+        low, x, high = (
+            across.percent(100 * x)
+            for x in (row["interval"][0], row["difference"], row["interval"][1])
+        )
         margin = {"margin_x": across.percent(-100 * row["margin"])} if "margin" in row else {}
         return row | {"low": low, "x": x, "high": high} | margin
 
@@ -60,7 +65,11 @@ def waterfall_chart(steps: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str,
     """
     ends = [0.0, *accumulate(float(change["difference"]) for _, change in steps)]
     bars: list[dict[str, Any]] = [
-        {"label": name, "change": change, "reach": (start, end, *(start + bound for bound in change["interval"]))}
+        {
+            "label": name,
+            "change": change,
+            "reach": (start, end, *(start + bound for bound in change["interval"])),
+        }
         for (name, change), start, end in zip(steps, ends, ends[1:], strict=False)
     ]
     bars.append({"label": "in all", "change": {"difference": ends[-1]}, "reach": (0.0, ends[-1])})
@@ -83,7 +92,9 @@ def frontier_chart(rows: Sequence[Mapping[str, Any]], margin: float) -> dict[str
     points = []
     for row in sorted(rows, key=lambda row: float(row["alpha_scale"])):
         left, x, right = (across.percent(100 * value) for value in _reach(row["general"]))
-        bottom, y, top = (round(100 - up.percent(100 * value), 2) for value in _reach(row["domain"]))
+        bottom, y, top = (
+            round(100 - up.percent(100 * value), 2) for value in _reach(row["domain"])
+        )
         place = {"x": x, "left": left, "right": right, "y": y, "top": top, "bottom": bottom}
         points.append({"alpha_scale": row["alpha_scale"], **place})
     return {
@@ -100,7 +111,12 @@ def curve_chart(curves: dict[str, list[Point]]) -> dict[str, Any]:
     across, up = axis(x for x, _ in points), axis(y for _, y in points)
     return {
         "curves": [
-            {"name": name, "points": " ".join(f"{across.percent(x)},{round(100 - up.percent(y), 2)}" for x, y in curve)}
+            {
+                "name": name,
+                "points": " ".join(
+                    f"{across.percent(x)},{round(100 - up.percent(y), 2)}" for x, y in curve
+                ),
+            }
             for name, curve in curves.items()
         ],
         **_plane_ticks(across, up),
@@ -113,7 +129,10 @@ def _reach(change: Mapping[str, Any]) -> tuple[float, float, float]:
 
 
 def _ticks(across: Axis) -> dict[str, Any]:
-    ticks = [{"at": across.percent(tick), "label": f"{tick:g}".replace("-", "\N{MINUS SIGN}")} for tick in across.ticks]
+    ticks = [
+        {"at": across.percent(tick), "label": f"{tick:g}".replace("-", "\N{MINUS SIGN}")}
+        for tick in across.ticks
+    ]
     return {"ticks": ticks, "zero": across.percent(0.0)}
 
 
@@ -128,11 +147,15 @@ def read_loss_curves(folder: Path) -> dict[str, list[Point]]:
     for file in sorted(folder.rglob("*.tsv")):
         with file.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream, delimiter="\t"))
-        for name in [column for column in (rows[0] if rows else {}) if "loss" in str(column).lower()]:
+        for name in [
+            column for column in (rows[0] if rows else {}) if "loss" in str(column).lower()
+        ]:
             points = [(_number(row.get("step")), _number(row[name])) for row in rows]
             if finite := [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]:
                 place = file.relative_to(folder).with_suffix("").parts
-                curves[" ".join(part for part in place if part not in ("plots", "metrics"))] = finite
+                curves[" ".join(part for part in place if part not in ("plots", "metrics"))] = (
+                    finite
+                )
     return curves
 
 
@@ -145,7 +168,9 @@ def read_funnel(file: Path) -> dict[str, list[dict[str, Any]]]:
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
-                roles.setdefault(row["role"], []).append({"stage": row["stage"], "documents": int(row["documents"])})
+                roles.setdefault(row["role"], []).append(
+                    {"stage": row["stage"], "documents": int(row["documents"])}
+                )
     except (KeyError, ValueError, OSError) as error:
         raise UserError(f"{file}: expected the columns stage, role, documents: {error}") from None
     for steps in roles.values():

@@ -17,7 +17,11 @@ from lmadapt.report.charts import Point, curve_chart, forest_chart, frontier_cha
 
 MAX_ITEMS = 20_000  # in the page, those lost or gained first; all stand in predictions.parquet
 MAX_ITEM_BYTES = 9_000_000  # of all items together: the page stays under 10 MB and opens at once
-MAX_TEXT_CHARACTERS = (2_000, 600, 200)  # of a prompt, a choice or an answer: the first with which all items fit
+MAX_TEXT_CHARACTERS = (
+    2_000,
+    600,
+    200,
+)  # of a prompt, a choice or an answer: the first with which all items fit
 MAX_CHECKS = 200  # in the checklist of behaviours, those lost first; the others are among the items
 GROUPS = ("domain", "general")
 STATUS = ("lost", "gained", "kept", "wrong in both")  # in the order of report.js
@@ -58,9 +62,14 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(thousands="{:,}".format, percent=percent, points=points, bits=_bits, p_value=_p_value)
+    environment.filters.update(
+        thousands="{:,}".format, percent=percent, points=points, bits=_bits, p_value=_p_value
+    )
     environment.filters["gigabytes"] = lambda size: f"{size / 1e9:.2f}"
-    style, script = (files("lmadapt.report").joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    style, script = (
+        files("lmadapt.report").joinpath(f"report.{kind}").read_text("utf-8")
+        for kind in ("css", "js")
+    )
     change = figures["changes"][f"{models[-1]}_vs_{models[0]}"]
     asked = [item for item in items if item["group"] in (*GROUPS, "behaviour")]
     asked.sort(key=lambda item: (_status(item), item["group"], item["category"], item["id"]))
@@ -75,7 +84,8 @@ def write_report(
         precision=precision,
         forest=forest_chart(list(_forest_rows(change, significance))),
         waterfalls=_waterfalls(figures["attribution"]),
-        frontier=figures["dial"] and frontier_chart(figures["dial"]["rows"], change["general"]["margin"]),
+        frontier=figures["dial"]
+        and frontier_chart(figures["dial"]["rows"], change["general"]["margin"]),
         items=data,
         shown=shown,
         total=len(asked),
@@ -84,7 +94,9 @@ def write_report(
         checks=_checklist(asked),
         max_checks=MAX_CHECKS,
         funnel={role: steps for role, steps in (funnel or {}).items() if steps},
-        curves={title: curve_chart(dict(named)) for title, named in (curves or {}).items() if named},
+        curves={
+            title: curve_chart(dict(named)) for title, named in (curves or {}).items() if named
+        },
         validation=validation,
         data_docs=data_docs,
         lineage=lineage or {},
@@ -103,7 +115,9 @@ def _forest_rows(change: Row, significance: float) -> Iterator[dict[str, Any]]:
     for group in GROUPS:
         yield _forest_row(change[group], group, "as a whole", significance)
     for group in reversed(GROUPS):
-        named = sorted(change["categories"][group].items(), key=lambda pair: float(pair[1]["difference"]))
+        named = sorted(
+            change["categories"][group].items(), key=lambda pair: float(pair[1]["difference"])
+        )
         for name, entry in named:
             yield _forest_row(entry, name, f"{group}, by category", significance)
 
@@ -117,7 +131,11 @@ def _forest_row(entry: Row, label: str, heading: str, significance: float) -> di
 
 def _waterfalls(attribution: Row | None) -> dict[str, Any]:
     steps = attribution["steps"] if attribution else []
-    return {group: waterfall_chart([(step["step"], step[group]) for step in steps]) for group in GROUPS if steps}
+    return {
+        group: waterfall_chart([(step["step"], step[group]) for step in steps])
+        for group in GROUPS
+        if steps
+    }
 
 
 def _status(item: Row) -> int:
@@ -130,8 +148,13 @@ def _status(item: Row) -> int:
 
 def _checklist(items: Sequence[Row]) -> list[dict[str, Any]]:
     severities = ["critical", "major", "minor"]
-    checks = [{**item, "status": STATUS[_status(item)]} for item in items if item["group"] == "behaviour"]
-    return sorted(checks, key=lambda check: (STATUS.index(check["status"]), severities.index(check["severity"])))
+    checks = [
+        {**item, "status": STATUS[_status(item)]} for item in items if item["group"] == "behaviour"
+    ]
+    return sorted(
+        checks,
+        key=lambda check: (STATUS.index(check["status"]), severities.index(check["severity"])),
+    )
 
 
 def _item_data(items: Sequence[Row], models: Sequence[str]) -> tuple[Markup, int]:
@@ -154,7 +177,13 @@ def _compact(item: Row, limit: int) -> list[Any]:
     found = [choices.index(text) if text in choices else text for text in said]
     place = [item["id"], f"{item['group']}: {item['category']}", _status(item)]
     question = [_cut(item["prompt"], limit), choices, item["answer"], item["check"]]
-    return [*place, *question, *found, *(float(side["score"]) for side in sides), list(item["notes"])]
+    return [
+        *place,
+        *question,
+        *found,
+        *(float(side["score"]) for side in sides),
+        list(item["notes"]),
+    ]
 
 
 def _cut(text: str, limit: int) -> str:
@@ -162,7 +191,9 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _json(value: Any) -> str:
-    return str(htmlsafe_json_dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+    return str(
+        htmlsafe_json_dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    )
 
 
 def _content_hash(text: str) -> str:

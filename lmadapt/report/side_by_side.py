@@ -10,14 +10,21 @@ from lmadapt.core.tables import HELDOUT, ITEM, read_table
 from lmadapt.evaluation.comparison import Figures, item_rows, measure
 from lmadapt.evaluation.exam import set_exam
 from lmadapt.evaluation.figures import summarise
-from lmadapt.evaluation.variants import Link
+from lmadapt.evaluation.variants import ModelVariant
 from lmadapt.models.loading import load_tokenizer
 from lmadapt.report.page import write_report
 from lmadapt.sources.by_role import Source, read_source
 
 
 def compare_models(
-    model: Link, against: Link, *, items: Path, heldout: Path, settings: Mapping[str, Any], kept: Path, target: Path
+    model: ModelVariant,
+    against: ModelVariant,
+    *,
+    items: Path,
+    heldout: Path,
+    settings: Mapping[str, Any],
+    kept: Path,
+    target: Path,
 ) -> Figures:
     """Judge `model` against another, and write evaluate.json and forgetting.html to the folder `target`.
 
@@ -29,15 +36,23 @@ def compare_models(
     curated = items.suffix == ".parquet"
     bad: list[dict[str, Any]] = []
     source = Source(path=str(items))
-    rows = read_table(items, ITEM).to_pylist() if curated else list(read_source(source, "evaluation", bad))
+    rows = (
+        read_table(items, ITEM).to_pylist()
+        if curated
+        else list(read_source(source, "evaluation", bad))
+    )
     if bad:
         raise UserError(bad[0]["problem"])
     text = read_table(heldout, HELDOUT).to_pylist() if heldout.is_file() else []
-    exam = set_exam(rows, text, tokenizer, heldout_tokens=settings["heldout_tokens"], seed=settings["seed"])
+    exam = set_exam(
+        rows, text, tokenizer, heldout_tokens=settings["heldout_tokens"], seed=settings["seed"]
+    )
     asking = ("batch_tokens", "max_new_tokens", "significance", "seed", "lm_eval_tasks")
     judging = ("margin", "category_margin", "significance", "seed")
     links = {"base": against, "adapted": model}
-    measured = measure(links, exam, tokenizer, kept=kept, **{name: settings[name] for name in asking})
+    measured = measure(
+        links, exam, tokenizer, kept=kept, **{name: settings[name] for name in asking}
+    )
     figures = summarise(measured, **{name: settings[name] for name in judging})
     write_json(target / "evaluate.json", figures)
     write_report(

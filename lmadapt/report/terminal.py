@@ -39,7 +39,10 @@ def _table(result: dict[str, Any]) -> Table:
         difference = _cell(change[group], "difference", "+.1f", " points", 100)
         table.add_row(f"{group} accuracy, n = {figures[-1]['n']}", *cells, difference)
     for group in ("domain", "general"):
-        cells = [_cell(result["models"][model]["bits_per_byte"][group], "value", ".3f") for model in MODELS]
+        cells = [
+            _cell(result["models"][model]["bits_per_byte"][group], "value", ".3f")
+            for model in MODELS
+        ]
         difference = _cell(change["bits_per_byte"][group], "difference", "+.3f")
         table.add_row(f"{group} text, bits per byte", *cells, difference)
     return table
@@ -48,5 +51,7 @@ def _table(result: dict[str, Any]) -> Table:
 def _cell(figure: dict[str, Any], key: str, form: str, unit: str = "", scale: int = 1) -> str:
     if figure[key] is None:
         return "not measured"
-    value, low, high = (format(scale * number, form) for number in (figure[key], *figure["interval"]))
+    value, low, high = (
+        format(scale * number, form) for number in (figure[key], *figure["interval"])
+    )
     return f"{value}{unit} \\[{low}, {high}]"

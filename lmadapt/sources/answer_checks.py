@@ -66,7 +66,15 @@ class _References(_Check):
 
 CHECK: TypeAdapter[Any] = TypeAdapter(
     Annotated[
-        _Exact | _Number | _ContainsAll | _Regex | _Sentence | _JsonKeys | _JsonSchema | _Label | _References,
+        _Exact
+        | _Number
+        | _ContainsAll
+        | _Regex
+        | _Sentence
+        | _JsonKeys
+        | _JsonSchema
+        | _Label
+        | _References,
         Field(discriminator="kind"),
     ]
 )
@@ -120,7 +128,10 @@ def check_problem(check: str) -> str:
 
 def named_label(answer: str, labels: Sequence[str]) -> str:
     """The label that occurs first in `answer` as whole words, in any case; "" where none does."""
-    found = [(re.search(rf"(?<!\w){re.escape(label)}(?!\w)", answer, re.IGNORECASE), label) for label in labels]
+    found = [
+        (re.search(rf"(?<!\w){re.escape(label)}(?!\w)", answer, re.IGNORECASE), label)
+        for label in labels
+    ]
     places = [(match.start(), -len(label), label) for match, label in found if match]
     return str(min(places)[2]) if places else ""
 
@@ -193,7 +204,9 @@ def _rouge_l(answer: str, wanted: dict[str, Any]) -> float:
     from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer(["rougeL"])
-    return float(max(scorer.score(str(text), answer)["rougeL"].fmeasure for text in wanted["references"]))
+    return float(
+        max(scorer.score(str(text), answer)["rougeL"].fmeasure for text in wanted["references"])
+    )
 
 
 def _chrf(answer: str, wanted: dict[str, Any]) -> float:

@@ -38,7 +38,9 @@ class Source(Section):
     """Where rows come from: exactly one of `path`, `hub` and `module`."""
 
     path: str | None = None  # a file or folder, relative to the project
-    hub: str | None = None  # a data set id, with revision and split, and name where it has configurations
+    hub: str | None = (
+        None  # a data set id, with revision and split, and name where it has configurations
+    )
     module: str | None = None  # Python of the project, by its dotted name: one function a role
     revision: str | None = None
     split: str | None = None
@@ -74,7 +76,11 @@ def read_source(source: Source, role: Role, bad: list[Row]) -> Iterator[Row]:
     """
     problem, completions, rows = "", 0, 0
     for location, record in _records(source):
-        identity = {"id": f"{source.title}/{location}", "source": source.title, "location": location}
+        identity = {
+            "id": f"{source.title}/{location}",
+            "source": source.title,
+            "location": location,
+        }
         try:
             row = _row(record, role, source, f"{source.title}:{location}")
         except UserError as error:
@@ -95,7 +101,9 @@ def _row(record: Record, role: Role, source: Source, place: str) -> Row:
         raise UserError(f"{place}: {record}")
     row: Row = _CONVERT[role](record, source, place)
     if half := next(filter(None, map(_half_character, row.values())), ""):
-        column = next((name for name, value in record.items() if _half_character(value)), "messages")
+        column = next(
+            (name for name, value in record.items() if _half_character(value)), "messages"
+        )
         raise UserError(f"{place}: column {column!r} has {half}")
     return row
 
@@ -109,10 +117,14 @@ def module_rows(module: str, role: Role, packages: Mapping[str, str]) -> Iterato
     try:
         offered = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise UserError(f"fetch.sources.{role}: no module {module!r} in the project: {error}") from None
+        raise UserError(
+            f"fetch.sources.{role}: no module {module!r} in the project: {error}"
+        ) from None
     roles = [known for known in get_args(Role) if hasattr(offered, known)]
     if role not in roles:
-        raise UserError(f"fetch.sources.{role}: module {module!r} has no {role}; it offers: {', '.join(roles) or None}")
+        raise UserError(
+            f"fetch.sources.{role}: module {module!r} has no {role}; it offers: {', '.join(roles) or None}"
+        )
     name = module.rpartition(".")[2]
     for row in getattr(offered, role)(packages):
         location = f"{role}/{row.pop('location')}"
@@ -120,7 +132,11 @@ def module_rows(module: str, role: Role, packages: Mapping[str, str]) -> Iterato
 
 
 def _records(source: Source) -> Iterator[tuple[str, Record]]:
-    return _hub_records(source) if source.hub else read_records(Path(source.path or ""), source.columns.text)
+    return (
+        _hub_records(source)
+        if source.hub
+        else read_records(Path(source.path or ""), source.columns.text)
+    )
 
 
 def _hub_records(source: Source) -> Iterator[tuple[str, Record]]:
@@ -142,17 +158,25 @@ def _hub_records(source: Source) -> Iterator[tuple[str, Record]]:
 def _half_character(value: Any) -> str:
     """What no table can hold: a byte that is no UTF-8, or "\\ud83d" without its other half; "" where there is none."""
     try:
-        (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)).encode()
+        (
+            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        ).encode()
     except UnicodeEncodeError as error:
         code = ord(error.object[error.start])
         byte = 0xDC80 <= code < 0xDD00  # how Python keeps a byte it could not decode
-        return f"the byte 0x{code - 0xDC00:02x}, which is no UTF-8" if byte else f"half a character, \\u{code:04x}"
+        return (
+            f"the byte 0x{code - 0xDC00:02x}, which is no UTF-8"
+            if byte
+            else f"half a character, \\u{code:04x}"
+        )
     return ""
 
 
 def _field(record: Mapping[str, Any], column: str, place: str) -> Any:
     if column not in record:
-        raise UserError(f"{place}: column {column!r} is missing; present: {', '.join(map(str, record)) or 'none'}")
+        raise UserError(
+            f"{place}: column {column!r} is missing; present: {', '.join(map(str, record)) or 'none'}"
+        )
     return record[column]
 
 
@@ -163,17 +187,24 @@ def _text(record: Mapping[str, Any], column: str, place: str) -> str:
     return value
 
 
-def _optional(record: Mapping[str, Any], columns: Columns, field: str, default: str, place: str) -> str:
+def _optional(
+    record: Mapping[str, Any], columns: Columns, field: str, default: str, place: str
+) -> str:
     """A field that rows may leave empty, and without, unless `columns` names it."""
     column: str = getattr(columns, field)
-    if record.get(column) in (None, "") and (column in record or field not in columns.model_fields_set):
+    if record.get(column) in (None, "") and (
+        column in record or field not in columns.model_fields_set
+    ):
         return default
     return _text(record, column, place)
 
 
 def _document(record: Mapping[str, Any], source: Source, place: str) -> Row:
     columns = source.columns
-    return {"text": _text(record, columns.text, place), "entity": _optional(record, columns, "entity", "", place)}
+    return {
+        "text": _text(record, columns.text, place),
+        "entity": _optional(record, columns, "entity", "", place),
+    }
 
 
 def _instruction(record: Mapping[str, Any], source: Source, place: str) -> Row:
@@ -195,15 +226,21 @@ def _instruction(record: Mapping[str, Any], source: Source, place: str) -> Row:
 def _messages(value: Any, column: str, place: str) -> list[dict[str, str]]:
     value = _parsed(value)
     if not isinstance(value, list) or not value:
-        raise UserError(f"{place}: {column} must be a list of messages with role and content, got {value!r}")
+        raise UserError(
+            f"{place}: {column} must be a list of messages with role and content, got {value!r}"
+        )
     messages = []
     for turn, message in enumerate(value):
         if not isinstance(message, dict):
-            raise UserError(f"{place}: {column}[{turn}] must have role and content, got {message!r}")
+            raise UserError(
+                f"{place}: {column}[{turn}] must have role and content, got {message!r}"
+            )
         here = f"{place}: {column}[{turn}]"
         role, content = _text(message, "role", here), _text(message, "content", here)
         if role not in ("user", "assistant") and (role != "system" or turn):
-            raise UserError(f"{here}: role {role!r}; allowed: user, assistant, and in the first message system")
+            raise UserError(
+                f"{here}: role {role!r}; allowed: user, assistant, and in the first message system"
+            )
         messages.append({"role": role, "content": content})
     if messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant", "content": ""})
@@ -235,12 +272,22 @@ def _item(record: Mapping[str, Any], source: Source, place: str) -> Row:
     if checked:
         check = _parsed(record[columns.check])
         if not isinstance(check, dict) or "kind" not in check:
-            raise UserError(f"{place}: {columns.check} must be a JSON object with a kind, got {check!r}")
-        severity = _optional(record, columns, "severity", "major", place) if group == "behaviour" else ""
+            raise UserError(
+                f"{place}: {columns.check} must be a JSON object with a kind, got {check!r}"
+            )
+        severity = (
+            _optional(record, columns, "severity", "major", place) if group == "behaviour" else ""
+        )
         return row | {"check": json.dumps(check, sort_keys=True), "severity": severity}
     choices = _parsed(_field(record, columns.choices, place))
-    if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(choice, str) for choice in choices):
-        raise UserError(f"{place}: {columns.choices} must be a list of at least two texts, got {choices!r}")
+    if (
+        not isinstance(choices, list)
+        or len(choices) < 2
+        or not all(isinstance(choice, str) for choice in choices)
+    ):
+        raise UserError(
+            f"{place}: {columns.choices} must be a list of at least two texts, got {choices!r}"
+        )
     if group == "fairness":
         return row | {"choices": choices}
     answer = _answer(_field(record, columns.answer, place), choices, f"{place}: {columns.answer}")
@@ -256,7 +303,11 @@ def _answer(value: Any, choices: list[str], place: str) -> int:
         index = int(index)  # as pandas writes whole numbers of a column with gaps
     if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(choices):
         return index
-    raise UserError(f"{place} is {value!r}, which is none of the choices {choices!r} nor an index into them")
+    raise UserError(
+        f"{place} is {value!r}, which is none of the choices {choices!r} nor an index into them"
+    )
 
 
-_CONVERT = dict(zip(get_args(Role), (_document, _document, _instruction, _instruction, _item), strict=True))
+_CONVERT = dict(
+    zip(get_args(Role), (_document, _document, _instruction, _instruction, _item), strict=True)
+)

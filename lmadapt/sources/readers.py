@@ -23,7 +23,9 @@ ALLOWED = (
     "a .jsonl, .csv or .parquet file (also .gz or .zst), or a folder with "
     f"{', '.join((*TEXTS, *CONVERTED))} files, one document each"
 )
-MAX_RECORD_BYTES = 2**25  # of a line or a document: longer ones are a mistake, and would not fit into memory
+MAX_RECORD_BYTES = (
+    2**25
+)  # of a line or a document: longer ones are a mistake, and would not fit into memory
 
 
 def read_records(path: Path, column: str) -> Iterator[tuple[str, Record]]:
@@ -37,7 +39,9 @@ def read_records(path: Path, column: str) -> Iterator[tuple[str, Record]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder; allowed: {ALLOWED}")
     kind = Path(path.stem if path.suffix in COMPRESSED else path.name).suffix
-    if kind not in (readers := {".jsonl": _jsonl_records, ".csv": _csv_records, ".parquet": _parquet_records}):
+    if kind not in (
+        readers := {".jsonl": _jsonl_records, ".csv": _csv_records, ".parquet": _parquet_records}
+    ):
         raise UserError(f"{path}: cannot be read; allowed: {ALLOWED}")
     return readers[kind](path)
 
@@ -79,7 +83,9 @@ def _parse(line: str) -> Record:
         return f"no JSON: {error.msg} at column {error.colno}"
     except RecursionError:
         return "no JSON: nested too deep"
-    return record if isinstance(record, dict) else f"expected a JSON object, got {line.strip()[:60]}"
+    return (
+        record if isinstance(record, dict) else f"expected a JSON object, got {line.strip()[:60]}"
+    )
 
 
 def _csv_records(path: Path) -> Iterator[tuple[str, Record]]:
@@ -89,7 +95,10 @@ def _csv_records(path: Path) -> Iterator[tuple[str, Record]]:
         for record in reader:
             whole = None not in record and None not in record.values()
             columns = len(reader.fieldnames or ())
-            yield str(reader.line_num), record if whole else f"expected {columns} columns, as in line 1"
+            yield (
+                str(reader.line_num),
+                record if whole else f"expected {columns} columns, as in line 1",
+            )
     except csv.Error as error:
         raise UserError(f"{path}:{reader.reader.line_num}: no CSV: {error}") from None
 
@@ -117,11 +126,16 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Record]]:
 def _folder_records(folder: Path, column: str) -> Iterator[tuple[str, Record]]:
     for file in sorted(folder.rglob("*")):
         if not file.resolve().is_relative_to(folder.resolve()):
-            raise UserError(f"{file}: a link out of {folder}, to {file.resolve()}; name that as a source of its own")
+            raise UserError(
+                f"{file}: a link out of {folder}, to {file.resolve()}; name that as a source of its own"
+            )
         if file.is_file() and file.suffix.lower() in (*TEXTS, *CONVERTED):
             location = file.relative_to(folder).as_posix()
             text = _document(file)
-            yield location, {column: text[0], "entity": location} if isinstance(text, tuple) else text
+            yield (
+                location,
+                {column: text[0], "entity": location} if isinstance(text, tuple) else text,
+            )
 
 
 def _document(file: Path) -> tuple[str] | str:
@@ -145,9 +159,13 @@ def _convert(file: Path) -> tuple[str] | str:
     try:
         from markitdown import MarkItDown
     except ImportError:
-        raise UserError(f"{file}: reading it needs the extra `documents`: pip install 'lmadapt[documents]'") from None
+        raise UserError(
+            f"{file}: reading it needs the extra `documents`: pip install 'lmadapt[documents]'"
+        ) from None
     try:
         text = MarkItDown().convert(str(file)).text_content
-        return "cannot be converted: not a whole file" if text.startswith(("%PDF", "PK")) else (text,)
+        return (
+            "cannot be converted: not a whole file" if text.startswith(("%PDF", "PK")) else (text,)
+        )
     except Exception as error:  # whatever the parsers of these formats raise on a broken file
         return f"cannot be converted: {type(error).__name__}: {str(error).strip()[:200]}"

@@ -15,9 +15,15 @@ from lmadapt.models.loading import load_bf16, load_unpacked_nf4
 Method = Literal["qlora", "lora", "full"]
 Targets = Literal["all-linear", "retain"]
 Variant = Literal["lora", "rslora", "dora"]
-MLP_NAMES = {"mlp", "feed_forward", "ffn"}  # what the models of transformers call the block after attention
+MLP_NAMES = {
+    "mlp",
+    "feed_forward",
+    "ffn",
+}  # what the models of transformers call the block after attention
 MERGE_SAMPLE_TOKENS = 128  # their logits are held several times over
-MAX_MERGE_KL_NATS = 0.01  # rounding to bf16 moves next-token distributions less than this, a wrong merge much more
+MAX_MERGE_KL_NATS = (
+    0.01  # rounding to bf16 moves next-token distributions less than this, a wrong merge much more
+)
 
 
 def prepare(base: Path, *, method: Method, frozen_layers: int, **lora: Any) -> Any:
@@ -28,7 +34,9 @@ def prepare(base: Path, *, method: Method, frozen_layers: int, **lora: Any) -> A
     if method != "full":
         model = load_unpacked_nf4(base) if method == "qlora" else load_bf16(base)
         return add_lora(model, frozen_layers=frozen_layers, **lora)
-    model = load_bf16(base).float()  # bf16 has too few digits for small updates; products are in bf16 all the same
+    model = load_bf16(
+        base
+    ).float()  # bf16 has too few digits for small updates; products are in bf16 all the same
     bottom_layers(model, frozen_layers).requires_grad_(False)
     return model
 
@@ -72,7 +80,9 @@ def bottom_layers(model: Any, count: int) -> Any:
     """The `count` layers nearest to the input; raises UserError when they would be all."""
     layers = model.get_decoder().layers
     if count >= len(layers):
-        raise UserError(f"frozen_layers is {count}, but the model has {len(layers)} layers; allowed: 0 to one less")
+        raise UserError(
+            f"frozen_layers is {count}, but the model has {len(layers)} layers; allowed: 0 to one less"
+        )
     return layers[:count]
 
 
@@ -138,4 +148,6 @@ def _mlp_pattern(model: Any) -> str:
             f"target_modules: retain finds no linear layers in {', '.join(sorted(MLP_NAMES))} of "
             f"{type(model).__name__}; allowed: all-linear"
         )
-    return "|".join(rf".*\.{re.escape(block)}\.(.*\.)?{re.escape(name)}" for block, name in sorted(blocks))
+    return "|".join(
+        rf".*\.{re.escape(block)}\.(.*\.)?{re.escape(name)}" for block, name in sorted(blocks)
+    )

@@ -47,17 +47,23 @@ class AnchorParams(Section):
             return []
         examples = [example for document in general for example in document]
         if not examples:
-            raise UserError("ewc_weight and si_weight estimate from general data, and there is none: set them to 0")
+            raise UserError(
+                "ewc_weight and si_weight estimate from general data, and there is none: set them to 0"
+            )
         order = np.random.default_rng(seed).permutation(len(examples))
         return [examples[index] for index in order[: self.fisher_examples].tolist()]
 
     def penalties(self, model: Any, sample: Sequence[Encoded], seed: int) -> list[Penalty]:
         """The anchors that are on, at the present parameters of `model`."""
-        anchors: list[Penalty] = [KlToBase(model, self.kl_weight, self.kl_tokens)] if self.kl_weight else []
+        anchors: list[Penalty] = (
+            [KlToBase(model, self.kl_weight, self.kl_tokens)] if self.kl_weight else []
+        )
         if self.l2_sp_weight:
             anchors.append(Quadratic(model, self.l2_sp_weight))
         if self.ewc_weight:
-            anchors.append(Quadratic(model, self.ewc_weight, diagonal_fisher(model, sample, seed=seed)))
+            anchors.append(
+                Quadratic(model, self.ewc_weight, diagonal_fisher(model, sample, seed=seed))
+            )
         return anchors
 
 
@@ -69,13 +75,17 @@ class KlDivergence(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, base: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, hidden: torch.Tensor, base: torch.Tensor, weight: torch.Tensor
+    ) -> torch.Tensor:
         """The summed divergence, a scalar in fp32."""
         total, gradient = torch.zeros((), device=hidden.device), torch.empty_like(hidden)
         rows = max(1, KL_CHUNK_ELEMENTS // weight.shape[0])
         for start in range(0, hidden.shape[0], rows):
             here = slice(start, start + rows)
-            model, anchor = (torch.log_softmax((side[here] @ weight.t()).float(), -1) for side in (hidden, base))
+            model, anchor = (
+                torch.log_softmax((side[here] @ weight.t()).float(), -1) for side in (hidden, base)
+            )
             probability = anchor.exp()
             total += (anchor.sub_(model) * probability).sum()
             gradient[here] = model.exp_().sub_(probability).to(weight.dtype) @ weight
@@ -104,17 +114,29 @@ class KlToBase:
                 f"kl_weight is {weight}, but there is no adapter to switch off: with method: full use l2_sp_weight or "
                 "ewc_weight, or set method: lora"
             )
-        self.model, self.weight, self.sources = model, weight, torch.tensor(SOURCES[tokens], device=model.device)
+        self.model, self.weight, self.sources = (
+            model,
+            weight,
+            torch.tensor(SOURCES[tokens], device=model.device),
+        )
 
-    def __call__(self, inputs: Mapping[str, torch.Tensor], step_tokens: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, inputs: Mapping[str, torch.Tensor], step_tokens: torch.Tensor
+    ) -> torch.Tensor:
         """The term for one micro-batch."""
         if "hidden" not in inputs:
             raise UserError(f"kl_weight: {SCALED}")
-        chosen = (inputs["labels"][:, 1:] != IGNORED) & torch.isin(inputs["sources"][:, 1:], self.sources)
+        chosen = (inputs["labels"][:, 1:] != IGNORED) & torch.isin(
+            inputs["sources"][:, 1:], self.sources
+        )
         if not chosen.any():
             return torch.zeros((), device=chosen.device)
         language_model = self.model.get_base_model()
-        with torch.no_grad(), self.model.disable_adapter(), torch.autocast(chosen.device.type, torch.bfloat16):
+        with (
+            torch.no_grad(),
+            self.model.disable_adapter(),
+            torch.autocast(chosen.device.type, torch.bfloat16),
+        ):
             base = language_model.base_model(
                 input_ids=inputs["input_ids"], position_ids=inputs["position_ids"], use_cache=False
             ).last_hidden_state
@@ -131,17 +153,24 @@ class Quadratic:
     it is elastic weight consolidation (Kirkpatrick et al. 2017, equation 3); with that of `PathIntegral`, SI.
     """
 
-    def __init__(self, model: Any, weight: float, importance: Mapping[str, torch.Tensor] | None = None) -> None:
+    def __init__(
+        self, model: Any, weight: float, importance: Mapping[str, torch.Tensor] | None = None
+    ) -> None:
         self.weight = weight
         self.terms = [
             (tensor, tensor.detach().clone(), importance[name] if importance else 1.0)
             for name, tensor in trainable(model)
         ]
 
-    def __call__(self, inputs: Mapping[str, torch.Tensor], step_tokens: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, inputs: Mapping[str, torch.Tensor], step_tokens: torch.Tensor
+    ) -> torch.Tensor:
         """The micro-batch's part of the term: its part of the step's labelled tokens."""
         part = (inputs["labels"] != IGNORED).sum() / step_tokens
-        terms = [((tensor - start).square() * importance).sum() for tensor, start, importance in self.terms]
+        terms = [
+            ((tensor - start).square() * importance).sum()
+            for tensor, start, importance in self.terms
+        ]
         return self.weight / 2 * part * torch.stack(terms).sum()
 
 
@@ -169,10 +198,14 @@ class PathIntegral(TrainerCallback):
     def importance(self) -> dict[str, torch.Tensor]:
         """Of each parameter, by name."""
         ways = {name: (tensor.detach() - start).square() for name, tensor, start in self.terms}
-        return {name: work.clamp(min=0) / (ways[name] + DAMPING) for name, work in self.work.items()}
+        return {
+            name: work.clamp(min=0) / (ways[name] + DAMPING) for name, work in self.work.items()
+        }
 
 
-def diagonal_fisher(model: Any, examples: Iterable[Encoded], *, seed: int) -> dict[str, torch.Tensor]:
+def diagonal_fisher(
+    model: Any, examples: Iterable[Encoded], *, seed: int
+) -> dict[str, torch.Tensor]:
     """The diagonal of the Fisher information of each trainable parameter, per labelled token, estimated on `examples`.
 
     The mean of (d log p(y | x) / d theta_i)^2, where y is drawn from the model's own predictions, as the definition
@@ -188,13 +221,21 @@ def diagonal_fisher(model: Any, examples: Iterable[Encoded], *, seed: int) -> di
     for example in examples:
         model.zero_grad()
         ids, labels = torch.tensor([example.input_ids, example.labels], device=head.device)
-        with labelled_head(language_model, ids[:8]) as exact, torch.autocast(head.device.type, torch.bfloat16):
+        with (
+            labelled_head(language_model, ids[:8]) as exact,
+            torch.autocast(head.device.type, torch.bfloat16),
+        ):
             if not exact:
                 raise UserError(f"ewc_weight: {SCALED}")
-            hidden = language_model.base_model(input_ids=ids[None], use_cache=False).last_hidden_state[0, :-1]
+            hidden = language_model.base_model(
+                input_ids=ids[None], use_cache=False
+            ).last_hidden_state[0, :-1]
         hidden = hidden[labels[1:] != IGNORED].to(torch.bfloat16)
         parts = (part @ head.to(torch.bfloat16).t() for part in hidden.detach().split(32))
-        drawn = [torch.multinomial(part.float().softmax(-1), 1, generator=generator)[:, 0] for part in parts]
+        drawn = [
+            torch.multinomial(part.float().softmax(-1), 1, generator=generator)[:, 0]
+            for part in parts
+        ]
         LabelledCrossEntropy.apply(hidden, head, torch.cat(drawn))[0].backward()
         for name, tensor in trainable(model):
             if tensor.grad is not None:

@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 
 GRADIENT_CHECK_STEPS = 3
 EXPLODING_FACTOR, NORM_STEPS = 10.0, 20  # a norm of so many times the median of the steps before it
-CHECKPOINT_NOW = Path(".lmadapt/checkpoint-now")  # a file that asks for one; removed when it is written
+CHECKPOINT_NOW = Path(
+    ".lmadapt/checkpoint-now"
+)  # a file that asks for one; removed when it is written
 
 
 class GradientCheck(TrainerCallback):
@@ -36,14 +38,18 @@ class GradientCheck(TrainerCallback):
         self.steps = 0
         self.warned = False
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, model: Any = None, **others: Any
+    ) -> None:
         """Look at every trainable tensor in the first steps of this run.
 
         LoRA's A may wait: its gradient is zero as long as B is, which starts at zero. All else may not: from the
         second step on, gradients that pass through the adapters alone would hide a layer that passes none.
         """
         if self.waiting is None:
-            self.waiting = {name for name, tensor in model.named_parameters() if tensor.requires_grad}
+            self.waiting = {
+                name for name, tensor in model.named_parameters() if tensor.requires_grad
+            }
         if not self.waiting or self.steps == GRADIENT_CHECK_STEPS:
             return
         self.steps += 1
@@ -63,7 +69,14 @@ class GradientCheck(TrainerCallback):
                 f"{', '.join(missing[:3])}: they would stay as they are; `lmadapt doctor` looks for the cause"
             )
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **others: Any) -> None:
+    def on_log(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        logs: dict[str, float] | None = None,
+        **others: Any,
+    ) -> None:
         """Stop at the first loss or gradient norm that is not finite, before a checkpoint; warn where norms explode."""
         for name in ("loss", "grad_norm"):
             value = (logs or {}).get(name, 0.0)
@@ -72,9 +85,18 @@ class GradientCheck(TrainerCallback):
                     f"step {state.global_step}: the {name.replace('grad_', 'gradient ')} is {value}; a lower "
                     "learning_rate or a longer warmup_fraction usually cures it"
                 )
-        norms = [entry["grad_norm"] for entry in state.log_history[-2 * NORM_STEPS :] if "grad_norm" in entry]
+        norms = [
+            entry["grad_norm"]
+            for entry in state.log_history[-2 * NORM_STEPS :]
+            if "grad_norm" in entry
+        ]
         usual = median(norms[-NORM_STEPS - 1 : -1]) if len(norms) > NORM_STEPS // 2 else math.inf
-        if norms and "loss" in (logs or {}) and norms[-1] > EXPLODING_FACTOR * usual and not self.warned:
+        if (
+            norms
+            and "loss" in (logs or {})
+            and norms[-1] > EXPLODING_FACTOR * usual
+            and not self.warned
+        ):
             self.warned = True
             log.warning(
                 "step %d: the gradient norm is %.3g, %.0f times that of the steps before it; if the loss does not come "
@@ -114,7 +136,14 @@ class Progress(TrainerCallback):
         """Advance by the tokens of the step."""
         self.bar.update(self.tokens[state.global_step - 1])
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **others: Any) -> None:
+    def on_log(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        logs: dict[str, float] | None = None,
+        **others: Any,
+    ) -> None:
         """Show the loss of the step."""
         if logs and "loss" in logs:
             self.bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
@@ -137,7 +166,11 @@ class Checkpoints(TrainerCallback):
         """Start the clock, and listen to signals (which Python allows in the main thread only)."""
         self.saved = time.monotonic()
         main = threading.current_thread() is threading.main_thread()
-        self.before = {one: signal.signal(one, self._tell) for one in (signal.SIGTERM, signal.SIGINT)} if main else {}
+        self.before = (
+            {one: signal.signal(one, self._tell) for one in (signal.SIGTERM, signal.SIGINT)}
+            if main
+            else {}
+        )
 
     def _tell(self, number: int, frame: Any) -> None:
         self.told = number
@@ -145,7 +178,9 @@ class Checkpoints(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Decide; after the last step there is nothing left to lose."""
         due = CHECKPOINT_NOW.exists() or time.monotonic() - self.saved >= self.seconds
-        if torch.distributed.is_initialized():  # what one process is told, all do, after the same step
+        if (
+            torch.distributed.is_initialized()
+        ):  # what one process is told, all do, after the same step
             said = torch.tensor([int(due), self.told], device=args.device)
             torch.distributed.all_reduce(said, torch.distributed.ReduceOp.MAX)
             due, self.told = bool(said[0]), int(said[1])

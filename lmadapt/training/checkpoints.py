@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 SIZES = "sizes.json"  # of its files in bytes; written last
 
 
-def fingerprint(params: Section, base: Path, rows: Sequence[Row], others: Sequence[Any] = ()) -> str:
+def fingerprint(
+    params: Section, base: Path, rows: Sequence[Row], others: Sequence[Any] = ()
+) -> str:
     """Of all that a training's result depends on, 16 hexadecimal digits; `others`: what else, by its `repr`."""
     settings = [params.model_dump(), folder_sha256(base), version("torch"), processes()]
     digest = hashlib.sha256(json.dumps(settings).encode())
@@ -60,15 +62,23 @@ def newest_whole(checkpoints: Path) -> str | None:
 
     Others are removed with a warning.
     """
-    found: list[str | None] = [_newest_whole(checkpoints) if PartialState().is_main_process else None]
+    found: list[str | None] = [
+        _newest_whole(checkpoints) if PartialState().is_main_process else None
+    ]
     (agreed,) = broadcast_object_list(found)
     return str(agreed) if agreed else None
 
 
 def _newest_whole(checkpoints: Path) -> str | None:
-    for folder in sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name[11:]), reverse=True):
-        if (folder / SIZES).is_file() and json.loads((folder / SIZES).read_text()) == _flushed_sizes(folder):
+    for folder in sorted(
+        checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name[11:]), reverse=True
+    ):
+        if (folder / SIZES).is_file() and json.loads(
+            (folder / SIZES).read_text()
+        ) == _flushed_sizes(folder):
             return str(folder)
-        log.warning("%s is not whole: it is removed, and training begins at an older one or anew", folder)
+        log.warning(
+            "%s is not whole: it is removed, and training begins at an older one or anew", folder
+        )
         shutil.rmtree(folder)
     return None

@@ -19,7 +19,12 @@ from lmadapt.models.chat import IGNORED
 from lmadapt.training.packing import DOMAIN, Row
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-UNLABELLED: Row = {"input_ids": [0, 0], "labels": [IGNORED] * 2, "position_ids": [0, 1], "sources": [DOMAIN] * 2}
+UNLABELLED: Row = {
+    "input_ids": [0, 0],
+    "labels": [IGNORED] * 2,
+    "position_ids": [0, 1],
+    "sources": [DOMAIN] * 2,
+}
 
 
 def processes() -> int:
@@ -38,11 +43,15 @@ def launch(stage: str, config: str | None) -> None:
     Nothing where there is no config, and in the processes that accelerate launched. SIGTERM and SIGINT are handed on
     to each of them: they write a checkpoint together, for which the launcher itself would not wait.
     """
-    if "ACCELERATE_MIXED_PRECISION" in os.environ:  # which accelerate sets in each process it launches
+    if (
+        "ACCELERATE_MIXED_PRECISION" in os.environ
+    ):  # which accelerate sets in each process it launches
         logging.disable(logging.NOTSET if os.environ.get("RANK", "0") == "0" else logging.WARNING)
     elif config is not None:
         if not Path(config).is_file():
-            raise UserError(f"{stage}.accelerate_config: no such file: {config}; allowed: null, or one of `accelerate`")
+            raise UserError(
+                f"{stage}.accelerate_config: no such file: {config}; allowed: null, or one of `accelerate`"
+            )
         sys.exit(_launched(["--config_file", config, "--module", f"stages.{stage}", *sys.argv[1:]]))
 
 
@@ -55,7 +64,9 @@ def _launched(arguments: list[str]) -> int:
         for process in psutil.Process().children():
             process.send_signal(number)
 
-    os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # of torch's launcher; else it kills after half a minute
+    os.environ["PET_SIGNALS_TO_HANDLE"] = (
+        "SIGQUIT"  # of torch's launcher; else it kills after half a minute
+    )
     before = {one: signal.signal(one, hand_on) for one in SIGNALS}
     try:
         launch_command(launch_command_parser().parse_args(arguments))
@@ -76,7 +87,9 @@ def taken_over(model: Any) -> Any:
     working = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
     empty = {id(one): Parameter(one.to("meta"), one.requires_grad) for one in model.parameters()}
     for module in model.modules():
-        module._parameters.update({name: empty[id(one)] for name, one in module._parameters.items() if one is not None})
+        module._parameters.update(
+            {name: empty[id(one)] for name, one in module._parameters.items() if one is not None}
+        )
     return working
 
 

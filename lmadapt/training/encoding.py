@@ -10,15 +10,21 @@ from lmadapt.training.packing import split_document
 from lmadapt.training.replay import Document
 
 
-def encode_documents(tokenizer: Any, rows: Sequence[dict[str, Any]], *, max_tokens: int) -> list[Document]:
+def encode_documents(
+    tokenizer: Any, rows: Sequence[dict[str, Any]], *, max_tokens: int
+) -> list[Document]:
     """The text of each row between begin and end tokens (where the tokenizer has them), in pieces of `max_tokens`."""
     if not rows:
         return []
     before = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
     after = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    encoded = tokenizer([row["text"] for row in rows], add_special_tokens=False, verbose=False)["input_ids"]
+    encoded = tokenizer([row["text"] for row in rows], add_special_tokens=False, verbose=False)[
+        "input_ids"
+    ]
     wholes = [[*before, *tokens, *after] for tokens in encoded]
-    documents = (Encoded(ids, ids, source=row["source"]) for ids, row in zip(wholes, rows, strict=True))
+    documents = (
+        Encoded(ids, ids, source=row["source"]) for ids, row in zip(wholes, rows, strict=True)
+    )
     return [split_document(document, max_tokens=max_tokens) for document in documents]
 
 
@@ -30,7 +36,9 @@ def encode_instructions(
     Raises UserError naming id, source and location of a row that cannot be encoded, and when all are too long.
     """
     encoded = [_encode(tokenizer, row) for row in rows]
-    fitting: list[Document] = [[example] for example in encoded if len(example.input_ids) <= max_tokens]
+    fitting: list[Document] = [
+        [example] for example in encoded if len(example.input_ids) <= max_tokens
+    ]
     if rows and not fitting:
         shortest = min(len(example.input_ids) for example in encoded)
         raise UserError(
@@ -44,4 +52,6 @@ def _encode(tokenizer: Any, row: dict[str, Any]) -> Encoded:
     try:
         return replace(encode_conversation(tokenizer, row["messages"]), source=row["source"])
     except UserError as error:
-        raise UserError(f"instruction {row['id']} ({row['source']}, {row['location']}): {error}") from None
+        raise UserError(
+            f"instruction {row['id']} ({row['source']}, {row['location']}): {error}"
+        ) from None

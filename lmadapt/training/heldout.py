@@ -41,7 +41,9 @@ class HeldoutParams(Section):
 
     @model_validator(mode="after")
     def _scored_where_it_decides(self) -> "HeldoutParams":
-        decides = self.keep == "best" or self.patience or self.retention_budget_bits_per_byte is not None
+        decides = (
+            self.keep == "best" or self.patience or self.retention_budget_bits_per_byte is not None
+        )
         if decides and not self.heldout_every_steps:
             raise ValueError(
                 "keep: best, patience and retention_budget_bits_per_byte go by held-out text: heldout_every_steps "
@@ -66,7 +68,11 @@ class HeldoutParams(Section):
         else:
             waited = sum(one["step"] > best["step"] for one in evaluations)
             patient = self.patience is None or waited < self.patience
-            reason = "" if patient else f"held-out domain text has not got better in {waited} evaluations"
+            reason = (
+                ""
+                if patient
+                else f"held-out domain text has not got better in {waited} evaluations"
+            )
         kept = best["step"] if self.keep == "best" else inside[-1]["step"] if exceeded else None
         return reason, None if kept is None else int(kept)
 
@@ -78,12 +84,19 @@ class Heldout(TrainerCallback):
     The evaluations stand in the trainer's history, and so in each checkpoint; all that is decided follows from them.
     """
 
-    def __init__(self, params: HeldoutParams, documents: Iterable[dict[str, Any]], tokenizer: Any, seed: int) -> None:
+    def __init__(
+        self, params: HeldoutParams, documents: Iterable[dict[str, Any]], tokenizer: Any, seed: int
+    ) -> None:
         """Choose up to `heldout_tokens` tokens of each group of the table HELDOUT; UserError where one is missing."""
         chosen = list(texts_within(documents, tokenizer, params.heldout_tokens, seed))
         self.params, self.stopped = params, ""
-        self.windows = {name: [w for text, ws in chosen if text["group"] == name for w in ws] for name in GROUPS}
-        self.bytes = {name: sum(len(t["text"].encode()) for t, _ in chosen if t["group"] == name) for name in GROUPS}
+        self.windows = {
+            name: [w for text, ws in chosen if text["group"] == name for w in ws] for name in GROUPS
+        }
+        self.bytes = {
+            name: sum(len(t["text"].encode()) for t, _ in chosen if t["group"] == name)
+            for name in GROUPS
+        }
         needed = GROUPS if params.retention_budget_bits_per_byte is not None else GROUPS[:1]
         for name in needed:
             if not self.windows[name]:
@@ -100,19 +113,35 @@ class Heldout(TrainerCallback):
         with torch.autocast(model.device.type, torch.bfloat16):
             for name, windows in self.windows.items():
                 if windows:
-                    nats = -math.fsum(values[0] for values in score(lambda: model, windows, batch_tokens=SCORED_TOKENS))
+                    nats = -math.fsum(
+                        values[0]
+                        for values in score(lambda: model, windows, batch_tokens=SCORED_TOKENS)
+                    )
                     found[f"heldout_{name}"] = nats / math.log(2) / self.bytes[name]
         model.train(trained)
         return found
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, **others: Any
+    ) -> None:
         """Score the start, unless it was before the training was interrupted."""
         if not evaluations(state.log_history):
             self._evaluate(args, state, model)
 
-    def on_log(self, args: Any, state: Any, control: Any, model: Any = None, logs: Any = None, **others: Any) -> None:
+    def on_log(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        model: Any = None,
+        logs: Any = None,
+        **others: Any,
+    ) -> None:
         """Score where a step is due; one after which training ends early needs no checkpoint any more."""
-        due = state.global_step % self.params.heldout_every_steps == 0 or state.global_step == state.max_steps
+        due = (
+            state.global_step % self.params.heldout_every_steps == 0
+            or state.global_step == state.max_steps
+        )
         if due and "loss" in logs:
             self.stopped = self._evaluate(args, state, model)
             if self.stopped:
@@ -121,9 +150,16 @@ class Heldout(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Remove weights that no decision can return to, once the checkpoint that says so is whole."""
-        folder, (_, kept) = Path(args.output_dir), self.params.decide(evaluations(state.log_history))
+        folder, (_, kept) = (
+            Path(args.output_dir),
+            self.params.decide(evaluations(state.log_history)),
+        )
         if state.is_world_process_zero and (folder / f"checkpoint-{state.global_step}").is_dir():
-            inside = [one["step"] for one in evaluations(state.log_history)][-1:] if self.params.keep == "last" else []
+            inside = (
+                [one["step"] for one in evaluations(state.log_history)][-1:]
+                if self.params.keep == "last"
+                else []
+            )
             for file in folder.glob("kept-*.safetensors"):
                 if int(file.stem[5:]) not in {kept, *inside}:
                     file.unlink()
@@ -169,10 +205,15 @@ def evaluations(history: Iterable[dict[str, float]]) -> list[Evaluation]:
 def overfits(history: Sequence[dict[str, float]]) -> bool:
     """Whether the last evaluations each got worse on domain text, while the loss on domain examples got better."""
     spans = list(pairwise(evaluations(history)[-OVERFITTING_EVALUATIONS - 1 :]))
-    if len(spans) < OVERFITTING_EVALUATIONS or any(a["heldout_domain"] >= b["heldout_domain"] for a, b in spans):
+    if len(spans) < OVERFITTING_EVALUATIONS or any(
+        a["heldout_domain"] >= b["heldout_domain"] for a, b in spans
+    ):
         return False
     steps = [entry for entry in history if "loss" in entry]
-    losses = [[e.get("domain", e["loss"]) for e in steps if a["step"] < e["step"] <= b["step"]] for a, b in spans]
+    losses = [
+        [e.get("domain", e["loss"]) for e in steps if a["step"] < e["step"] <= b["step"]]
+        for a, b in spans
+    ]
     return fmean(losses[-1]) < fmean(losses[0])
 
 
@@ -187,7 +228,10 @@ def _trainable(model: Any) -> list[tuple[str, torch.Tensor]]:
 def _keep(model: Any, file: Path) -> None:
     try:
         with atomic_file(file) as temporary:
-            save_file({name: tensor.detach().contiguous() for name, tensor in _trainable(model)}, temporary)
+            save_file(
+                {name: tensor.detach().contiguous() for name, tensor in _trainable(model)},
+                temporary,
+            )
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"{file}: the weights to be kept cannot be written ({error}); make room and run it again: it goes on from "

@@ -17,7 +17,10 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from lmadapt.models.chat import IGNORED
 
-CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**26}  # logits held at once; on a CPU 64 rows of 262,144 are as fast as 256
+CHUNK_ELEMENTS = {
+    "cpu": 2**24,
+    "cuda": 2**26,
+}  # logits held at once; on a CPU 64 rows of 262,144 are as fast as 256
 
 
 class LabelledCrossEntropy(torch.autograd.Function):
@@ -36,7 +39,9 @@ class LabelledCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         each = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         hidden_gradient = torch.empty_like(hidden)
-        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        weight_gradient = (
+            torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        )
         chunk = CHUNK_ELEMENTS["cpu" if hidden.device.type == "cpu" else "cuda"]
         rows = min(max(1, chunk // weight.shape[0]), 1 << (hidden.shape[0] - 1).bit_length())
         products, room = _workspace(rows, weight.shape[0], hidden.dtype, hidden.device)
@@ -53,9 +58,13 @@ class LabelledCrossEntropy(torch.autograd.Function):
             # Softmax less the one-hot target, times the normaliser: subtracted in fp32, before any rounding.
             scores.scatter_add_(1, target, -normaliser)
             error = logits.copy_(scores)
-            hidden_gradient[start : start + rows] = (error @ head).float().div_(normaliser).to(hidden.dtype)
+            hidden_gradient[start : start + rows] = (
+                (error @ head).float().div_(normaliser).to(hidden.dtype)
+            )
             if weight_gradient is not None:
-                weight_gradient += (error.t() @ (chunk.float() / normaliser).to(hidden.dtype)).float()
+                weight_gradient += (
+                    error.t() @ (chunk.float() / normaliser).to(hidden.dtype)
+                ).float()
         ctx.save_for_backward(hidden_gradient, weight_gradient)
         ctx.weight_type = weight.dtype
         ctx.mark_non_differentiable(each)
@@ -114,7 +123,9 @@ def labelled_head(model: Any, sample: torch.Tensor) -> Iterator[bool]:
     (load balancing of experts), keep their own loss. The patch is on `forward`, so wrappers of the model
     (PEFT, data parallelism) stay in place.
     """
-    exact = not getattr(model.config, "output_router_logits", False) and _logits_are_product(model, sample)
+    exact = not getattr(model.config, "output_router_logits", False) and _logits_are_product(
+        model, sample
+    )
     with own_forward(model):
         if exact:
             model.forward = _forward_with_loss(model, model.forward)
@@ -136,12 +147,16 @@ def own_forward(model: Any) -> Iterator[None]:
 
 def _forward_with_loss(model: Any, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def forward(*inputs: Any, labels: Any = None, num_items_in_batch: Any = None, **options: Any) -> Any:
+    def forward(
+        *inputs: Any, labels: Any = None, num_items_in_batch: Any = None, **options: Any
+    ) -> Any:
         if labels is None:
             return original(*inputs, **options)
         # With a cache, transformers would not look for the examples packed into a row.
         hidden = model.base_model(*inputs, **{**options, "use_cache": False}).last_hidden_state
-        items = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+        items = (
+            (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+        )
         head = model.get_output_embeddings()
         if isinstance(head, FSDPModule):
             head.unshard()  # what its own forward, not called here, would do
@@ -154,5 +169,7 @@ def _forward_with_loss(model: Any, original: Callable[..., Any]) -> Callable[...
 @torch.no_grad()
 def _logits_are_product(model: Any, sample: torch.Tensor) -> bool:
     output = model(input_ids=sample[None], output_hidden_states=True, use_cache=False)
-    product = output.hidden_states[-1] @ model.get_output_embeddings().weight.t().to(output.hidden_states[-1].dtype)
+    product = output.hidden_states[-1] @ model.get_output_embeddings().weight.t().to(
+        output.hidden_states[-1].dtype
+    )
     return bool(torch.allclose(output.logits.float(), product.float(), rtol=1e-2, atol=1e-2))

@@ -30,7 +30,14 @@ from lmadapt.models.chat import IGNORED, Encoded
 from lmadapt.training.anchors import PathIntegral, Penalty, Quadratic
 from lmadapt.training.callbacks import Checkpoints, GradientCheck, Progress, step_tokens
 from lmadapt.training.checkpoints import fingerprint, newest_whole, replace_checkpoints
-from lmadapt.training.distributed import gather, processes, rows_of_process, sharded, taken_over, whole_steps
+from lmadapt.training.distributed import (
+    gather,
+    processes,
+    rows_of_process,
+    sharded,
+    taken_over,
+    whole_steps,
+)
 from lmadapt.training.heldout import Evaluation, Heldout, evaluations
 from lmadapt.training.labelled_head import labelled_head, own_forward
 from lmadapt.training.mlflow_run import MlflowRun
@@ -44,8 +51,21 @@ log = logging.getLogger(__name__)
 CHECKPOINTS = Path(".lmadapt/checkpoints")
 WRITING = "writing"  # where a checkpoint is until it is whole
 MAX_GRADIENT_NORM = 1.0
-UNSHARDED = ("kl_weight", "l2_sp_weight", "ewc_weight", "si_weight", "heldout_every_steps")  # not with FSDP
-COLUMNS = ["step", "learning_rate", "gradient_norm", "loss", "domain", "replay"]  # nats per labelled token
+UNSHARDED = (
+    "kl_weight",
+    "l2_sp_weight",
+    "ewc_weight",
+    "si_weight",
+    "heldout_every_steps",
+)  # not with FSDP
+COLUMNS = [
+    "step",
+    "learning_rate",
+    "gradient_norm",
+    "loss",
+    "domain",
+    "replay",
+]  # nats per labelled token
 SAMPLE_TOKENS = 64  # on which the labelled head is compared with the model's own
 
 
@@ -72,7 +92,9 @@ class Outcome:
             "loss_first": round(sum(losses[:tenth]) / tenth, 4),
             "loss_last": round(sum(losses[-tenth:]) / tenth, 4),
             "kept_step": self.kept_step,
-            "heldout_bits_per_byte": [{name: round(value, 6) for name, value in one.items()} for one in self.heldout],
+            "heldout_bits_per_byte": [
+                {name: round(value, 6) for name, value in one.items()} for one in self.heldout
+            ],
         }
 
     def write_curve(self, folder: Path) -> None:
@@ -117,7 +139,9 @@ def train(
     _check_model(model, rows)
     whole, model = model, taken_over(model) if sharded() else model
     use_cache, keeper = model.config.use_cache, Checkpoints(checkpoint_minutes)
-    watchers = [heldout] if heldout else []  # after `keeper`: they may say that a checkpoint is not needed
+    watchers = (
+        [heldout] if heldout else []
+    )  # after `keeper`: they may say that a checkpoint is not needed
     trainer = _Trainer(
         model=model,
         args=_arguments(
@@ -134,18 +158,32 @@ def train(
         data_collator=micro_batch,
         callbacks=[GradientCheck(), Progress(rows, rows_per_step), keeper, *callbacks, *watchers],
     )
-    if sharded():  # accelerate's policy would round counts of tokens, losses and sums of gradients to bf16 too
-        policy = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    if (
+        sharded()
+    ):  # accelerate's policy would round counts of tokens, losses and sums of gradients to bf16 too
+        policy = MixedPrecisionPolicy(
+            torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
         trainer.accelerator.state.fsdp_plugin.mixed_precision_policy = policy
     trainer.remove_callback(PrinterCallback)
-    trainer.penalties, trainer.embedding_learning_rate_factor = penalties, embedding_learning_rate_factor
+    trainer.penalties, trainer.embedding_learning_rate_factor = (
+        penalties,
+        embedding_learning_rate_factor,
+    )
     trainer.lr_factor = functools.partial(
-        lr_factor, schedule=lr_schedule, warmup_fraction=warmup_fraction, decay_fraction=decay_fraction
+        lr_factor,
+        schedule=lr_schedule,
+        warmup_fraction=warmup_fraction,
+        decay_fraction=decay_fraction,
     )
     sample = torch.tensor(rows[0]["input_ids"][:SAMPLE_TOKENS], device=model.device)
     language_model = model.get_base_model() if isinstance(model, PeftModel) else model
     # LoRA layers would cast their input to fp32, and autocast it back: a tenth of a CPU step.
-    with own_forward(model), labelled_head(language_model, sample), disable_input_dtype_casting(model):
+    with (
+        own_forward(model),
+        labelled_head(language_model, sample),
+        disable_input_dtype_casting(model),
+    ):
         trainer.train(resume_from_checkpoint=newest_whole(checkpoints))
     if sharded():
         gather(model, whole)
@@ -160,9 +198,14 @@ def train(
     return Outcome(
         tokens=sum(len(row["input_ids"]) for row in seen),
         loss_tokens=sum(label != IGNORED for row in seen for label in row["labels"]),
-        trainable_parameters=sum(tensor.numel() for tensor in model.parameters() if tensor.requires_grad),
+        trainable_parameters=sum(
+            tensor.numel() for tensor in model.parameters() if tensor.requires_grad
+        ),
         steps=[
-            {"gradient_norm": entry["grad_norm"], **{name: entry[name] for name in COLUMNS if name in entry}}
+            {
+                "gradient_norm": entry["grad_norm"],
+                **{name: entry[name] for name in COLUMNS if name in entry},
+            }
             for entry in state.log_history
             if "loss" in entry
         ],
@@ -172,7 +215,12 @@ def train(
 
 
 def lr_factor(
-    step: int, steps: int, *, schedule: Schedule, warmup_fraction: float, decay_fraction: float = 0.2
+    step: int,
+    steps: int,
+    *,
+    schedule: Schedule,
+    warmup_fraction: float,
+    decay_fraction: float = 0.2,
 ) -> float:
     """Share of the learning rate in step `step` (from 0) of `steps`: linear warm-up, then constant or cosine to 0.
 
@@ -208,7 +256,9 @@ def trained(
     these settings, base weights and data: what was begun with others is not continued.
     """
     if sharded() and (used := [name for name in UNSHARDED if getattr(params, name)]):
-        raise UserError(f"{stage}.{used[0]} needs the whole model on each device, which FSDP does not keep; allowed: 0")
+        raise UserError(
+            f"{stage}.{used[0]} needs the whole model on each device, which FSDP does not keep; allowed: 0"
+        )
     sample = params.general_sample(general, params.seed)
     if params.micro_batch_rows == "auto":
         micro_batch_rows = math.gcd(micro_batch_rows, rows_of_process(params.rows_per_step))
@@ -234,7 +284,8 @@ def trained(
         heldout=heldout,
         checkpoint_minutes=params.checkpoint_minutes,
         callbacks=[MlflowRun(stage, params.model_dump(), step_tokens(rows, params.rows_per_step))],
-        checkpoints=CHECKPOINTS / f"{stage}-{fingerprint(params, base, rows, [sample, heldout and heldout.windows])}",
+        checkpoints=CHECKPOINTS
+        / f"{stage}-{fingerprint(params, base, rows, [sample, heldout and heldout.windows])}",
     )
     if not PartialState().is_main_process:
         sys.exit(0)  # the main process has the model, and writes it
@@ -247,8 +298,13 @@ def _path(params: TrainingParams, model: Any, examples: Sequence[Encoded]) -> Pa
     """What a first training on general examples, once over them, says of the importance of each parameter."""
     rows = pack(examples, max_tokens=params.max_sequence_tokens, rows_per_step=params.rows_per_step)
     path = PathIntegral(model)
-    settings: dict[str, Any] = {"rows_per_step": params.rows_per_step, "learning_rate": params.learning_rate}
-    with TemporaryDirectory() as folder:  # repeated whole after an interruption: half a path says nothing
+    settings: dict[str, Any] = {
+        "rows_per_step": params.rows_per_step,
+        "learning_rate": params.learning_rate,
+    }
+    with (
+        TemporaryDirectory() as folder
+    ):  # repeated whole after an interruption: half a path says nothing
         train(model, rows, **settings, seed=params.seed, checkpoints=Path(folder), callbacks=[path])
     return path
 
@@ -259,10 +315,16 @@ class _Trainer(MicroBatches):
     lr_factor: Callable[[int, int], float]
     penalties: Sequence[Penalty]
     embedding_learning_rate_factor = 1.0
-    by_source: torch.Tensor | None = None  # [2, 2]: nats and labelled tokens of the step under way, domain and replay
+    by_source: torch.Tensor | None = (
+        None  # [2, 2]: nats and labelled tokens of the step under way, domain and replay
+    )
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Any:
         given = {name: tensor for name, tensor in inputs.items() if name != "sources"}
         loss, output = super().compute_loss(model, given, True, num_items_in_batch)
@@ -272,14 +334,19 @@ class _Trainer(MicroBatches):
             inputs = inputs | {"hidden": output.hidden_states[-1]}
         # Gradients of several processes are averaged: the Trainer scales the loss up for it, in the same way.
         processes = self.accelerator.num_processes
-        return loss + sum(processes * penalty(inputs, num_items_in_batch) for penalty in self.penalties)
+        return loss + sum(
+            processes * penalty(inputs, num_items_in_batch) for penalty in self.penalties
+        )
 
     def forget_partial_step(self) -> None:
         self.by_source = None
 
     def _add_by_source(self, inputs: dict[str, Any], losses: torch.Tensor) -> None:
         sources = inputs["sources"][:, 1:][inputs["labels"][:, 1:] != IGNORED]
-        sums = [torch.stack([losses[sources == one].sum(), (sources == one).sum()]) for one in (DOMAIN, REPLAY)]
+        sums = [
+            torch.stack([losses[sources == one].sum(), (sources == one).sum()])
+            for one in (DOMAIN, REPLAY)
+        ]
         self.by_source = torch.stack(sums) + (0.0 if self.by_source is None else self.by_source)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -287,7 +354,11 @@ class _Trainer(MicroBatches):
         if "loss" in logs and self.by_source is not None:
             sums = self.accelerator.reduce(self.by_source).tolist()
             names = ("domain", "replay")
-            logs |= {name: nats / tokens for name, (nats, tokens) in zip(names, sums, strict=True) if tokens}
+            logs |= {
+                name: nats / tokens
+                for name, (nats, tokens) in zip(names, sums, strict=True)
+                if tokens
+            }
             self.by_source = None
         super().log(logs, start_time)
 
@@ -296,7 +367,11 @@ class _Trainer(MicroBatches):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Under another name until it is whole; where there is no room for it, training goes on with the older one."""
-        folder, writing, failure = Path(self.args.output_dir), Path(self._get_output_dir(trial)), None
+        folder, writing, failure = (
+            Path(self.args.output_dir),
+            Path(self._get_output_dir(trial)),
+            None,
+        )
         try:
             super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -310,7 +385,11 @@ class _Trainer(MicroBatches):
                 failure = error
             shutil.rmtree(writing, ignore_errors=True)
         if failure:
-            log.warning("step %d: no checkpoint was written, training goes on: %s", self.state.global_step, failure)
+            log.warning(
+                "step %d: no checkpoint was written, training goes on: %s",
+                self.state.global_step,
+                failure,
+            )
         self.accelerator.wait_for_everyone()
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -318,16 +397,24 @@ class _Trainer(MicroBatches):
         optimizer, factor = super().create_optimizer(model), self.embedding_learning_rate_factor
         if factor != 1:
             model = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-            own = {id(part.weight) for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part}
+            own = {
+                id(part.weight)
+                for part in (model.get_input_embeddings(), model.get_output_embeddings())
+                if part
+            }
             for group in list(optimizer.param_groups):
                 apart = [tensor for tensor in group["params"] if id(tensor) in own]
                 group["params"] = [tensor for tensor in group["params"] if id(tensor) not in own]
                 if apart:
-                    optimizer.add_param_group({**group, "params": apart, "lr": group["lr"] * factor})
+                    optimizer.add_param_group(
+                        {**group, "params": apart, "lr": group["lr"] * factor}
+                    )
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
-        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: self.lr_factor(step, num_training_steps))
+        self.lr_scheduler = LambdaLR(
+            optimizer or self.optimizer, lambda step: self.lr_factor(step, num_training_steps)
+        )
         return self.lr_scheduler
 
 
@@ -335,10 +422,14 @@ def _check_model(model: Any, rows: Sequence[Row]) -> None:
     longest = max(position for row in rows for position in row["position_ids"]) + 1
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit and longest > limit:
-        raise UserError(f"max_sequence_tokens: an example has {longest} tokens, and the model takes at most {limit}")
+        raise UserError(
+            f"max_sequence_tokens: an example has {longest} tokens, and the model takes at most {limit}"
+        )
     for name, tensor in model.named_parameters():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise UserError(f"the weights of the model are not finite: {name}; `dvc repro --force` makes it anew")
+            raise UserError(
+                f"the weights of the model are not finite: {name}; `dvc repro --force` makes it anew"
+            )
 
 
 def _arguments(
@@ -355,8 +446,12 @@ def _arguments(
     share = rows_of_process(rows_per_step)
     if share % micro_batch_rows:
         allowed = ", ".join(str(size) for size in range(1, share + 1) if share % size == 0)
-        raise UserError(f"micro_batch_rows is {micro_batch_rows}; allowed with {share} rows a step: {allowed}")
-    paged = gpu and not sharded()  # bitsandbytes' optimisers know no tensors of which a process holds a part
+        raise UserError(
+            f"micro_batch_rows is {micro_batch_rows}; allowed with {share} rows a step: {allowed}"
+        )
+    paged = (
+        gpu and not sharded()
+    )  # bitsandbytes' optimisers know no tensors of which a process holds a part
     chosen = ("paged_adamw_8bit" if paged else "adamw_torch") if optimizer == "auto" else optimizer
     log.info("optimizer %s, %d rows a pass, %d a step", chosen, micro_batch_rows, rows_per_step)
     arguments = TrainingArguments(
@@ -375,7 +470,9 @@ def _arguments(
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,  # GradientCheck refuses such
         dataloader_pin_memory=gpu,
-        activation_checkpointing=gpu if activation_checkpointing == "auto" else activation_checkpointing,
+        activation_checkpointing=gpu
+        if activation_checkpointing == "auto"
+        else activation_checkpointing,
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",  # Checkpoints asks for them
@@ -383,7 +480,9 @@ def _arguments(
         report_to="none",
         disable_tqdm=True,
     )
-    arguments._n_gpu = min(1, arguments.n_gpu)  # on several GPUs one process would split rows by DataParallel
+    arguments._n_gpu = min(
+        1, arguments.n_gpu
+    )  # on several GPUs one process would split rows by DataParallel
     if sharded() and not gpu:
         # accelerate would train whole copies on CPUs, and say nothing; what shards on GPUs shards here all the same
         PartialState().distributed_type = DistributedType.MULTI_GPU

@@ -17,7 +17,10 @@ from lmadapt.core.files import atomic_file
 log = logging.getLogger(__name__)
 
 ADDRESS = "MLFLOW_TRACKING_URI"
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # its own: four minutes
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}  # its own: four minutes
 RUN_FILE = "mlflow_run"  # beside the checkpoints: the id of their run
 
 
@@ -34,20 +37,36 @@ class MlflowRun(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Begin the run, or go on with that of the checkpoint."""
-        self.sent, self.before = len(state.log_history) if state.global_step else 0, time.monotonic()
+        self.sent, self.before = (
+            len(state.log_history) if state.global_step else 0,
+            time.monotonic(),
+        )
         if os.environ.get(ADDRESS) and state.is_world_process_zero:
             for name, value in PATIENCE.items():
                 os.environ.setdefault(name, value)
             self._ask(lambda: self._begin(Path(args.output_dir) / RUN_FILE))
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **others: Any) -> None:
+    def on_log(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        logs: dict[str, float] | None = None,
+        **others: Any,
+    ) -> None:
         """Send what is new since the last time, and how fast the step was."""
         if self.client and "loss" in (logs or {}):
             now = time.monotonic()
             speed = self.tokens[state.global_step - 1] / max(now - self.before, 1e-9)
             gpu = torch.cuda.is_available()
-            memory = torch.cuda.max_memory_reserved() if gpu else getrusage(RUSAGE_SELF).ru_maxrss * 1024
-            state_of_step = {"step": state.global_step, "tokens_per_second": speed, "peak_memory_gb": memory / 1e9}
+            memory = (
+                torch.cuda.max_memory_reserved() if gpu else getrusage(RUSAGE_SELF).ru_maxrss * 1024
+            )
+            state_of_step = {
+                "step": state.global_step,
+                "tokens_per_second": speed,
+                "peak_memory_gb": memory / 1e9,
+            }
             self._ask(lambda: self._send([*state.log_history[self.sent :], state_of_step]))
             self.sent, self.before = len(state.log_history), time.monotonic()
 
@@ -57,13 +76,18 @@ class MlflowRun(TrainerCallback):
         if self.client:
             self._ask(lambda: self._send(state.log_history[self.sent :]))
         if self.client:
-            self._ask(lambda: self.client.set_terminated(self.run, "KILLED" if to_go_on else "FINISHED"))
+            self._ask(
+                lambda: self.client.set_terminated(self.run, "KILLED" if to_go_on else "FINISHED")
+            )
 
     def _begin(self, file: Path) -> None:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        client, name = MlflowClient(os.environ[ADDRESS]), os.environ.get("MLFLOW_EXPERIMENT_NAME", "lmadapt")
+        client, name = (
+            MlflowClient(os.environ[ADDRESS]),
+            os.environ.get("MLFLOW_EXPERIMENT_NAME", "lmadapt"),
+        )
         if file.is_file():
             with suppress(MlflowException):  # the server no longer has it
                 self.run = client.get_run(file.read_text(encoding="utf-8")).info.run_id
@@ -74,7 +98,9 @@ class MlflowRun(TrainerCallback):
             with suppress(MlflowException):  # another process made it meanwhile
                 client.create_experiment(name)
         experiment = client.get_experiment_by_name(name).experiment_id
-        self.run = client.create_run(experiment, run_name=self.stage, tags={"stage": self.stage}).info.run_id
+        self.run = client.create_run(
+            experiment, run_name=self.stage, tags={"stage": self.stage}
+        ).info.run_id
         with atomic_file(file) as temporary:
             temporary.write_text(self.run, encoding="utf-8")
         for key, value in self.settings.items():
@@ -85,13 +111,22 @@ class MlflowRun(TrainerCallback):
         from mlflow.entities import Metric
 
         now = round(time.time() * 1000)
-        wanted = [(entry["step"], *item) for entry in entries for item in entry.items() if "epoch" not in item]
-        metrics = [Metric(name, float(value), now, step) for step, name, value in wanted if name != "step"]
+        wanted = [
+            (entry["step"], *item)
+            for entry in entries
+            for item in entry.items()
+            if "epoch" not in item
+        ]
+        metrics = [
+            Metric(name, float(value), now, step) for step, name, value in wanted if name != "step"
+        ]
         self.client.log_batch(self.run, metrics=metrics)
 
     def _ask(self, request: Callable[[], Any]) -> None:
         try:
             request()
-        except Exception as error:  # whatever a server, or its client, comes up with; its text may hold a password
+        except (
+            Exception
+        ) as error:  # whatever a server, or its client, comes up with; its text may hold a password
             self.client = None
             log.warning("%s: %s; the training goes on without it", ADDRESS, type(error).__name__)

@@ -24,15 +24,25 @@ def split(inputs: Mapping[str, torch.Tensor], max_tokens: int) -> list[Tensors]:
     rows, length = inputs["position_ids"].shape
     if rows > 1:
         several = max(1, max_tokens // length)
-        parts = [{name: tensor[i : i + several] for name, tensor in inputs.items()} for i in range(0, rows, several)]
-        return parts if length <= max_tokens else [piece for part in parts for piece in split(part, max_tokens)]
+        parts = [
+            {name: tensor[i : i + several] for name, tensor in inputs.items()}
+            for i in range(0, rows, several)
+        ]
+        return (
+            parts
+            if length <= max_tokens
+            else [piece for part in parts for piece in split(part, max_tokens)]
+        )
     (begins,) = (inputs["position_ids"][0] == 0).nonzero(as_tuple=True)
     ends = [*begins.tolist()[1:], inputs["position_ids"].shape[1]]
     cuts = [0]
     for end, following in zip(ends, [*ends[1:], None], strict=True):
         if following is None or following - cuts[-1] > max_tokens:
             cuts.append(end)
-    return [{name: tensor[:, begin:end] for name, tensor in inputs.items()} for begin, end in pairwise(cuts)]
+    return [
+        {name: tensor[:, begin:end] for name, tensor in inputs.items()}
+        for begin, end in pairwise(cuts)
+    ]
 
 
 class MicroBatches(Trainer):
@@ -49,7 +59,9 @@ class MicroBatches(Trainer):
     def forget_partial_step(self) -> None:
         """Drop what a step that is begun anew has gathered besides gradients."""
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+    def training_step(
+        self, model: Any, inputs: Any, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         """The loss of one micro-batch, whose gradient is added; UserError where nothing is left to halve."""
         if self.step_under_way != self.state.global_step:
             self.step_under_way, self.begun = self.state.global_step, []
@@ -62,7 +74,9 @@ class MicroBatches(Trainer):
             except (RuntimeError, MemoryError) as error:
                 if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
                     raise
-                self.max_pass_tokens = self._halved(inputs, str(error), divisible=num_items_in_batch is not None)
+                self.max_pass_tokens = self._halved(
+                    inputs, str(error), divisible=num_items_in_batch is not None
+                )
             model.zero_grad()  # outside of `except`: the error held on to the tensors of the pass
             self.forget_partial_step()
             torch.set_rng_state(self.random[0])
@@ -73,7 +87,9 @@ class MicroBatches(Trainer):
 
     def _passes(self, model: Any, inputs: Tensors, items: Any) -> torch.Tensor:
         parts = split(inputs, self.max_pass_tokens) if self.max_pass_tokens else [inputs]
-        return torch.stack([super(MicroBatches, self).training_step(model, part, items) for part in parts]).sum()
+        return torch.stack(
+            [super(MicroBatches, self).training_step(model, part, items) for part in parts]
+        ).sum()
 
     def _halved(self, inputs: Tensors, error: str, *, divisible: bool) -> int:
         limit = self.max_pass_tokens or inputs["position_ids"].numel()

@@ -15,7 +15,9 @@ given without an attention mask)."""
 
 DOMAIN, REPLAY = 0, 1  # what a token of a row is from
 
-LOOK_AHEAD = 16  # examples passed over, at most, in search of one that still fits into a step's rows
+LOOK_AHEAD = (
+    16  # examples passed over, at most, in search of one that still fits into a step's rows
+)
 
 
 def split_document(document: Encoded, *, max_tokens: int) -> list[Encoded]:
@@ -26,7 +28,10 @@ def split_document(document: Encoded, *, max_tokens: int) -> list[Encoded]:
     """
     starts = range(0, max(1, len(document.input_ids) - 1), max_tokens - 1)
     ids, labels = document.input_ids, document.labels
-    return [replace(document, input_ids=ids[i : i + max_tokens], labels=labels[i : i + max_tokens]) for i in starts]
+    return [
+        replace(document, input_ids=ids[i : i + max_tokens], labels=labels[i : i + max_tokens])
+        for i in starts
+    ]
 
 
 def pack(examples: Sequence[Encoded], *, max_tokens: int, rows_per_step: int) -> list[Row]:
@@ -35,13 +40,19 @@ def pack(examples: Sequence[Encoded], *, max_tokens: int, rows_per_step: int) ->
     A step's rows are filled best-fit from the next examples in order, so what is interleaved in the examples is
     interleaved in every step. Nothing is dropped or cut; raises ValueError for an example longer than a row.
     """
-    too_long = [len(example.input_ids) for example in examples if len(example.input_ids) > max_tokens]
+    too_long = [
+        len(example.input_ids) for example in examples if len(example.input_ids) > max_tokens
+    ]
     if too_long:
-        raise ValueError(f"an example of {max(too_long)} tokens does not fit into a row of {max_tokens}")
+        raise ValueError(
+            f"an example of {max(too_long)} tokens does not fit into a row of {max_tokens}"
+        )
     return [_row(row) for step in _steps(examples, max_tokens, rows_per_step) for row in step]
 
 
-def _steps(examples: Sequence[Encoded], max_tokens: int, rows_per_step: int) -> Iterator[list[list[Encoded]]]:
+def _steps(
+    examples: Sequence[Encoded], max_tokens: int, rows_per_step: int
+) -> Iterator[list[list[Encoded]]]:
     waiting = deque(examples)
     while waiting:
         rows: list[list[Encoded]] = [[] for _ in range(rows_per_step)]
@@ -65,7 +76,10 @@ def _row(examples: Iterable[Encoded]) -> Row:
     row: Row = {"input_ids": [], "labels": [], "position_ids": [], "sources": []}
     for example in examples:
         row["input_ids"] += example.input_ids
-        row["labels"] += [IGNORED, *example.labels[1:]]  # nothing before it in the row may predict the first token
+        row["labels"] += [
+            IGNORED,
+            *example.labels[1:],
+        ]  # nothing before it in the row may predict the first token
         row["position_ids"] += range(len(example.input_ids))
         row["sources"] += [REPLAY if example.replayed else DOMAIN] * len(example.input_ids)
     return row
@@ -76,6 +90,8 @@ def micro_batch(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
     length = max(len(row["labels"]) for row in rows)
     filler = {"labels": IGNORED}
     return {
-        name: torch.tensor([row[name] + [filler.get(name, 0)] * (length - len(row[name])) for row in rows])
+        name: torch.tensor(
+            [row[name] + [filler.get(name, 0)] * (length - len(row[name])) for row in rows]
+        )
         for name in rows[0]
     }

@@ -74,7 +74,9 @@ class TrainingParams(AnchorParams, HeldoutParams):
         documents = read_table(file, HELDOUT).to_pylist() if self.heldout_every_steps else []
         return Heldout(self, documents, tokenizer, self.seed) if self.heldout_every_steps else None
 
-    def mix(self, domain: Sequence[Document], replay: Sequence[Document]) -> tuple[Mixture, list[Row]]:
+    def mix(
+        self, domain: Sequence[Document], replay: Sequence[Document]
+    ) -> tuple[Mixture, list[Row]]:
         """What is trained on, and its rows in order."""
         mixture = mix_replay(
             domain,
@@ -84,4 +86,6 @@ class TrainingParams(AnchorParams, HeldoutParams):
             seed=self.seed,
             weights=self.replay_weights,
         )
-        return mixture, pack(mixture.examples, max_tokens=self.max_sequence_tokens, rows_per_step=self.rows_per_step)
+        return mixture, pack(
+            mixture.examples, max_tokens=self.max_sequence_tokens, rows_per_step=self.rows_per_step
+        )

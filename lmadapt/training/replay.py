@@ -18,7 +18,9 @@ log = logging.getLogger(__name__)
 Document = Sequence[Encoded]
 """The pieces of one document, or the one conversation of an instruction."""
 
-TOLERANCE = 0.01  # of all loss-bearing tokens: a replay share met less closely than this is a shortfall
+TOLERANCE = (
+    0.01  # of all loss-bearing tokens: a replay share met less closely than this is a shortfall
+)
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,18 @@ class Mixture:
     @property
     def fraction_met(self) -> float:
         """Share of replay in the loss-bearing tokens of the mixture."""
-        return self.replay.used_loss_tokens / (self.domain.used_loss_tokens + self.replay.used_loss_tokens)
+        return self.replay.used_loss_tokens / (
+            self.domain.used_loss_tokens + self.replay.used_loss_tokens
+        )
 
     def metrics(self) -> dict[str, Any]:
         """Counts for a metrics file; `epochs` is domain tokens trained on over domain tokens available."""
         domain = self.domain.counts()
         return {
-            "domain": {**domain, "epochs": round(domain["tokens_used"] / domain["tokens_available"], 4)},
+            "domain": {
+                **domain,
+                "epochs": round(domain["tokens_used"] / domain["tokens_available"], 4),
+            },
             "replay": {
                 **self.replay.counts(),
                 "loss_tokens_by_source": self.replay.loss_tokens_by_source(),
@@ -85,7 +92,9 @@ def replay_loss_tokens(domain: Sequence[Document], *, fraction: float, max_token
     """Loss-bearing tokens of replay that a mixture can need at most, if replay carries loss as densely as `domain`."""
     examples = [example for document in domain for example in document]
     tokens = sum(len(example.input_ids) for example in examples)
-    return math.ceil(fraction * max_tokens * sum(example.loss_tokens for example in examples) / max(1, tokens))
+    return math.ceil(
+        fraction * max_tokens * sum(example.loss_tokens for example in examples) / max(1, tokens)
+    )
 
 
 def mix_replay(
@@ -108,9 +117,13 @@ def mix_replay(
     """
     names = {example.source for document in replay for example in document}
     if unknown := sorted(set(weights or ()) - names):
-        raise UserError(f"replay_weights names {', '.join(unknown)}; the sources are {', '.join(sorted(names))}")
+        raise UserError(
+            f"replay_weights names {', '.join(unknown)}; the sources are {', '.join(sorted(names))}"
+        )
     if not any(domain):
-        raise UserError("there is no domain data to train on: see metrics/curate.json for what was dropped, and why")
+        raise UserError(
+            "there is no domain data to train on: see metrics/curate.json for what was dropped, and why"
+        )
     if fraction > 0 and not any(replay):
         raise UserError(
             f"replay_fraction is {fraction}, but there is no general data to replay; add some to fetch.sources "
@@ -119,7 +132,9 @@ def mix_replay(
     replay = [[replace(example, replayed=True) for example in document] for document in replay]
     mixture, exhausted = _interleave(domain, replay, fraction, max_tokens, seed, weights)
     if not mixture.examples:
-        raise UserError(f"max_tokens is {max_tokens}: too few for the first example; allowed: as many as one needs")
+        raise UserError(
+            f"max_tokens is {max_tokens}: too few for the first example; allowed: as many as one needs"
+        )
     if exhausted:
         mixture, _ = _interleave(domain, replay, mixture.fraction_met, max_tokens, seed, weights)
         mixture = Mixture(mixture.examples, mixture.domain, mixture.replay, fraction)
@@ -163,12 +178,20 @@ def _interleave(
         mixture.examples.append(example)
 
 
-def _by_weight(examples: Sequence[tuple[int, Encoded]], weights: Mapping[str, float]) -> Iterator[tuple[int, Encoded]]:
+def _by_weight(
+    examples: Sequence[tuple[int, Encoded]], weights: Mapping[str, float]
+) -> Iterator[tuple[int, Encoded]]:
     """The examples of the sources in `weights`, each next one from the source that is furthest behind its share."""
-    queues = {name: deque(pair for pair in examples if pair[1].source == name) for name in weights if weights[name]}
+    queues = {
+        name: deque(pair for pair in examples if pair[1].source == name)
+        for name in weights
+        if weights[name]
+    }
     drawn = dict.fromkeys(queues, 0.0)
     while queues := {name: queue for name, queue in queues.items() if queue}:
-        name = min(queues, key=lambda one: (drawn[one] + queues[one][0][1].loss_tokens / 2) / weights[one])
+        name = min(
+            queues, key=lambda one: (drawn[one] + queues[one][0][1].loss_tokens / 2) / weights[one]
+        )
         drawn[name] += queues[name][0][1].loss_tokens
         yield queues[name].popleft()
 

@@ -35,14 +35,18 @@ UNCUT = {
 Row = dict[str, Any]
 
 
-def self_texts(base: Path, tokenizer: Any, *, tokens: int, max_sequence_tokens: int, seed: int) -> list[Row]:
+def self_texts(
+    base: Path, tokenizer: Any, *, tokens: int, max_sequence_tokens: int, seed: int
+) -> list[Row]:
     """Rows of the table DOCUMENT: at least `tokens` tokens of text that the model at `base` wrote from nothing.
 
     Each has at most `max_sequence_tokens`. Kept below KEPT.
     """
 
     def write(model: Any) -> Iterator[Row]:
-        start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        start = (
+            tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        )
         written = 0
         while written < MARGIN * tokens:
             count = min(BATCH_SIZE, math.ceil((MARGIN * tokens - written) / max_sequence_tokens))
@@ -62,7 +66,9 @@ def self_instructions(base: Path, tokenizer: Any, *, loss_tokens: int, seed: int
     Magpie). Under the plain template of a base model a line end ends either. Kept below KEPT.
     """
     text = tokenizer.apply_chat_template([{"role": "user", "content": PLACEHOLDER}], tokenize=False)
-    before = tokenizer(text.partition(PLACEHOLDER)[0].rstrip(" "), add_special_tokens=False)["input_ids"]
+    before = tokenizer(text.partition(PLACEHOLDER)[0].rstrip(" "), add_special_tokens=False)[
+        "input_ids"
+    ]
     ends: list[int] = []
     if tokenizer.chat_template == PLAIN_TEMPLATE:
         ends = [token for token in range(len(tokenizer)) if "\n" in tokenizer.decode([token])]
@@ -79,7 +85,11 @@ def self_instructions(base: Path, tokenizer: Any, *, loss_tokens: int, seed: int
             new = sorted(set(say([before] * BATCH_SIZE, QUESTION_TOKENS)) - asked - {""})
             asked.update(new)
             turns = [[{"role": "user", "content": question}] for question in new]
-            answers = say([encode_prompt(tokenizer, turn) for turn in turns], ANSWER_TOKENS) if new else []
+            answers = (
+                say([encode_prompt(tokenizer, turn) for turn in turns], ANSWER_TOKENS)
+                if new
+                else []
+            )
             for turn, answer in zip(turns, answers, strict=True):
                 if answer:
                     messages = [*turn, {"role": "assistant", "content": answer}]
@@ -90,14 +100,29 @@ def self_instructions(base: Path, tokenizer: Any, *, loss_tokens: int, seed: int
 
 
 def _kept(
-    base: Path, schema: pa.Schema, write: Callable[[Any], Iterator[Row]], settings: list[Any], seed: int
+    base: Path,
+    schema: pa.Schema,
+    write: Callable[[Any], Iterator[Row]],
+    settings: list[Any],
+    seed: int,
 ) -> list[Row]:
     """What was kept for this base, seed, settings and code, else what `write` gives, which is kept whole."""
-    facts = [folder_sha256(base), seed, settings, schema.names, file_sha256(Path(__file__)), torch.__version__]
+    facts = [
+        folder_sha256(base),
+        seed,
+        settings,
+        schema.names,
+        file_sha256(Path(__file__)),
+        torch.__version__,
+    ]
     file = KEPT / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}.parquet"
     if not file.is_file():
         torch.manual_seed(seed)
         named = {"entity": "", "source": "self"}
         written = enumerate(write(load_bf16(base)))
-        write_table((named | {"id": f"self/{n}", "location": str(n)} | row for n, row in written), schema, file)
+        write_table(
+            (named | {"id": f"self/{n}", "location": str(n)} | row for n, row in written),
+            schema,
+            file,
+        )
     return list(read_table(file, schema).to_pylist())

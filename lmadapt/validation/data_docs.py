@@ -44,7 +44,9 @@ class Outcome:
         return f"{self.name}: {rows}; expected: {self.sentence}; for example {'; '.join(self.examples)}"
 
 
-def run_suites(suites: Suites, frames: Mapping[str, pd.DataFrame], site: Path | None) -> list[Outcome]:
+def run_suites(
+    suites: Suites, frames: Mapping[str, pd.DataFrame], site: Path | None
+) -> list[Outcome]:
     """Check each suite against its frame, write Data Docs into folder `site` unless it is None.
 
     Outcomes come in the order of the suites.
@@ -60,7 +62,9 @@ def run_suites(suites: Suites, frames: Mapping[str, pd.DataFrame], site: Path | 
     for name, expectations in suites.items():
         batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
         suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
-        check = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
+        check = context.validation_definitions.add(
+            gx.ValidationDefinition(name=name, data=batch, suite=suite)
+        )
         checkpoint = gx.Checkpoint(
             name=name,
             validation_definitions=[check],
@@ -80,7 +84,10 @@ def _site_config(site: Path) -> dict[str, Any]:
         "class_name": "SiteBuilder",
         "show_how_to_buttons": False,
         "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site.resolve())},
+        "store_backend": {
+            "class_name": "TupleFilesystemStoreBackend",
+            "base_directory": str(site.resolve()),
+        },
     }
 
 
@@ -94,12 +101,15 @@ def _outcome(result: Any, rows: int) -> Outcome:
     index = found.get("unexpected_index_list") or []
     column = config.kwargs.get("column", "")
     examples = [
-        f"{row['source']} {row['location']} {row['id']} ({str(row.get(column, ''))[:160]})" for row in index[:EXAMPLES]
+        f"{row['source']} {row['location']} {row['id']} ({str(row.get(column, ''))[:160]})"
+        for row in index[:EXAMPLES]
     ]
     return Outcome(
         name=_name(result),
         sentence=config.description,
-        severity="warning" if str(getattr(config.severity, "value", config.severity)) == "warning" else "error",
+        severity="warning"
+        if str(getattr(config.severity, "value", config.severity)) == "warning"
+        else "error",
         max_failing_fraction=round(1 - config.kwargs.get("mostly", 1), 12),
         success=bool(result.success),
         rows=rows,
@@ -115,14 +125,19 @@ def _exception(info: Any) -> str:
     `info` is one report, or a mapping of metrics to reports.
     """
     reports = [info] if "raised_exception" in (info or {}) else list((info or {}).values())
-    return "; ".join(sorted({str(one["exception_message"]) for one in reports if one["raised_exception"]}))
+    return "; ".join(
+        sorted({str(one["exception_message"]) for one in reports if one["raised_exception"]})
+    )
 
 
 def _make_repeatable(site: Path) -> None:
     """Replace random ids and clock times in the pages, and the logo fetched from the network by the local one."""
     for page in sorted(site.rglob("*.html")):
         seen: dict[str, str] = {}
-        text = UUID.sub(lambda found: seen.setdefault(found[0], f"id-{len(seen)}"), page.read_text(encoding="utf-8"))  # noqa: B023
+        text = UUID.sub(
+            lambda found: seen.setdefault(found[0], f"id-{len(seen)}"),
+            page.read_text(encoding="utf-8"),
+        )  # noqa: B023
         text = TIME.sub("20000101T000000.000000Z", text)
         up = "../" * len(page.relative_to(site).parents[:-1])
         page.write_text(REMOTE_LOGO.sub(f"{up}static/images/logo-long.png", text), encoding="utf-8")

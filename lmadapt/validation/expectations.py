@@ -20,7 +20,11 @@ from lmadapt.core.sections import Section, load_section, read_params
 from lmadapt.validation.measured_tables import TRAINING
 
 MIN_ITEMS = 30  # of a category: what lmadapt.verdict.decision asks for
-DRIFT = {"rows": "number of rows", "tokens_per_row": "length in tokens", "vocabulary": "number of different words"}
+DRIFT = {
+    "rows": "number of rows",
+    "tokens_per_row": "length in tokens",
+    "vocabulary": "number of different words",
+}
 Suites = dict[str, list[Any]]  # expectations by the name of the frame they look at
 SEVERITIES = {"error": "critical", "warning": "warning"}  # ours, and Great Expectations'
 
@@ -36,7 +40,11 @@ class Own(Section):
 
 
 def make_suites(
-    minimums: Mapping[str, float], *, max_document_tokens: int, max_failing_fraction: float, max_drift: float
+    minimums: Mapping[str, float],
+    *,
+    max_document_tokens: int,
+    max_failing_fraction: float,
+    max_drift: float,
 ) -> Suites:
     """All expectations, by frame; each carries `meta["name"]`, unique over all suites.
 
@@ -44,9 +52,14 @@ def make_suites(
     """
     rows = {"mostly": 1 - max_failing_fraction}
     suites: Suites = {
-        "tables": [_none("tables", "schema_problem", "a table has the columns of lmadapt/core/tables.py")]
+        "tables": [
+            _none("tables", "schema_problem", "a table has the columns of lmadapt/core/tables.py")
+        ]
     }
-    documents, conversations = ("corpus", "replay_text", "heldout_text"), ("instructions", "replay_instructions")
+    documents, conversations = (
+        ("corpus", "replay_text", "heldout_text"),
+        ("instructions", "replay_instructions"),
+    )
     tokens = f"a row has at most {max_document_tokens} tokens"
     for frame in (*documents, *conversations, "items"):
         suites[frame] = [
@@ -58,23 +71,48 @@ def make_suites(
     for frame in conversations:
         suites[frame] += [
             _none(
-                frame, "role_order_problem", "roles are [system,] user, assistant, ... and end with assistant", **rows
+                frame,
+                "role_order_problem",
+                "roles are [system,] user, assistant, ... and end with assistant",
+                **rows,
             ),
-            _none(frame, "empty_message_problem", "no message, and above all no completion, is empty", **rows),
-            _none(frame, "encoding_problem", "the tokenizer can encode the conversation for training", **rows),
+            _none(
+                frame,
+                "empty_message_problem",
+                "no message, and above all no completion, is empty",
+                **rows,
+            ),
+            _none(
+                frame,
+                "encoding_problem",
+                "the tokenizer can encode the conversation for training",
+                **rows,
+            ),
         ]
     for frame in TRAINING:
         suites[frame] += [
-            _none(frame, "heldout_overlap", "no training text is a near-duplicate of a held-out one"),
+            _none(
+                frame, "heldout_overlap", "no training text is a near-duplicate of a held-out one"
+            ),
             _none(frame, "near_duplicate_of", "no near-duplicate is left"),
             _none(frame, "leak", "no training text gives away an evaluation item"),
-            _none(frame, "personal_data", "no personal data or secret is left (validate.personal_data)"),
+            _none(
+                frame,
+                "personal_data",
+                "no personal data or secret is left (validate.personal_data)",
+            ),
         ]
-    suites["corpus"].append(_none("corpus", "language_problem", "the language is one of validate.languages", **rows))
-    suites["heldout_text"].append(_set("heldout_text", "group", "the group is known", ["domain", "general"]))
+    suites["corpus"].append(
+        _none("corpus", "language_problem", "the language is one of validate.languages", **rows)
+    )
+    suites["heldout_text"].append(
+        _set("heldout_text", "group", "the group is known", ["domain", "general"])
+    )
     suites["items"] += [
         _none("items", "item_problem", "an item can be asked and scored"),
-        gxe.ExpectColumnValuesToBeUnique(column="question", **_named("items", "question", "a question is asked once")),
+        gxe.ExpectColumnValuesToBeUnique(
+            column="question", **_named("items", "question", "a question is asked once")
+        ),
     ]
     suites["drift"] = [
         _between("drift", column, f"the {told} changed by at most the share {max_drift} (validate.max_drift)",
@@ -90,7 +128,8 @@ def drift_frame(sizes: pd.DataFrame, baseline: Mapping[str, Any]) -> pd.DataFram
     frame = sizes.copy()
     for column in DRIFT:
         earlier = [
-            before.get(table, {}).get(column) or now for table, now in zip(sizes["id"], sizes[column], strict=True)
+            before.get(table, {}).get(column) or now
+            for table, now in zip(sizes["id"], sizes[column], strict=True)
         ]
         frame[column] = (sizes[column] - earlier) / pd.Series(earlier).clip(lower=1e-9)
     return frame
@@ -101,11 +140,15 @@ def add_own(suites: Suites, file: Path) -> None:
 
     Raises UserError naming file, line and entry where it is wrong.
     """
-    ours = {expectation.meta["name"]: expectation for suite in suites.values() for expectation in suite}
+    ours = {
+        expectation.meta["name"]: expectation for suite in suites.values() for expectation in suite
+    }
     for name in read_params(file):
         own, frame = load_section(Own, name, file), name.partition(".")[0]
         if own.type is None and name not in ours:
-            raise UserError(f"{file}: {name}: no such expectation, and no type to make one; ours: {', '.join(ours)}")
+            raise UserError(
+                f"{file}: {name}: no such expectation, and no type to make one; ours: {', '.join(ours)}"
+            )
         if frame not in suites:
             raise UserError(f"{file}: {name}: begins with no table; allowed: {', '.join(suites)}")
         expectation = ours[name] if own.type is None else _make(own, name, file)
@@ -120,7 +163,10 @@ def add_own(suites: Suites, file: Path) -> None:
 def _make(own: Own, name: str, file: Path) -> Any:
     try:
         configuration = ExpectationConfiguration(
-            type=own.type or "", kwargs=own.arguments, meta={"name": name}, description=own.description or name
+            type=own.type or "",
+            kwargs=own.arguments,
+            meta={"name": name},
+            description=own.description or name,
         )
         return configuration.to_domain_obj()
     except Exception as error:  # whatever Great Expectations raises about a type or its arguments
@@ -138,23 +184,39 @@ def _count_suites(minimums: Mapping[str, float]) -> Suites:
         least = max(minimums[key], needed)
         sentence = f"{column.replace('_', ' ')} reach {least} (validate.{key}{'; 1 for a verdict' if needed else ''})"
         totals.append(_between("totals", column, sentence, least, None))
-    for column, key in (("replay_text_fraction", "pretrain"), ("replay_instructions_fraction", "sft")):
+    for column, key in (
+        ("replay_text_fraction", "pretrain"),
+        ("replay_instructions_fraction", "sft"),
+    ):
         least = minimums[f"min_{column}"]
-        sentence = (
-            f"replay can be the share {least} of the tokens (validate.min_{column}; {key}.replay_fraction asks for it)"
-        )
+        sentence = f"replay can be the share {least} of the tokens (validate.min_{column}; {key}.replay_fraction asks for it)"
         totals.append(_between("totals", column, sentence, least, None, severity="warning"))
     advice = {
         "heldout_domain_documents": "there is held-out domain text for bits per byte",
         "heldout_general_documents": "there is held-out general text for bits per byte",
     }
-    totals += [_between("totals", column, text, 1, None, severity="warning") for column, text in advice.items()]
+    totals += [
+        _between("totals", column, text, 1, None, severity="warning")
+        for column, text in advice.items()
+    ]
     least = minimums["min_items_per_category"]
     sentence = f"a general category has at least {least} items (validate.min_items_per_category)"
     categories = [
         _between("categories", "general_items", sentence, least, None),
-        _between("categories", "items", f"a category has at least {MIN_ITEMS} items for a verdict", MIN_ITEMS, None),
-        _between("categories", "clusters", "a category is about at least 2 entities for a verdict", 2, None),
+        _between(
+            "categories",
+            "items",
+            f"a category has at least {MIN_ITEMS} items for a verdict",
+            MIN_ITEMS,
+            None,
+        ),
+        _between(
+            "categories",
+            "clusters",
+            "a category is about at least 2 entities for a verdict",
+            2,
+            None,
+        ),
     ]
     return {"totals": totals, "categories": categories}
 
@@ -173,8 +235,14 @@ def _set(frame: str, column: str, sentence: str, values: list[str], **options: A
     )
 
 
-def _between(frame: str, column: str, sentence: str, least: float | None, most: float | None, **options: Any) -> Any:
+def _between(
+    frame: str, column: str, sentence: str, least: float | None, most: float | None, **options: Any
+) -> Any:
     severity = options.pop("severity", "critical")
     return gxe.ExpectColumnValuesToBeBetween(
-        column=column, min_value=least, max_value=most, **_named(frame, column, sentence, severity), **options
+        column=column,
+        min_value=least,
+        max_value=most,
+        **_named(frame, column, sentence, severity),
+        **options,
     )

@@ -19,7 +19,9 @@ from lmadapt.verdict.statistics import (
 
 Outcome = Literal["SHIP", "HOLD", "INCONCLUSIVE"]
 
-MIN_ITEMS = 30  # a category with fewer says next to nothing: with none changed, its margin is 0.09 at best
+MIN_ITEMS = (
+    30  # a category with fewer says next to nothing: with none changed, its margin is 0.09 at best
+)
 MAX_REASONS = 3  # in the sentence; all stand in the evidence
 QUESTIONS = 3  # domain, general as a whole, its categories: the level of "shown worse" is shared between them
 
@@ -75,7 +77,9 @@ class Verdict:
     evidence: list[str]
 
 
-def compare(before: Scored, after: Scored, *, margin: float, category_margin: float, significance: float) -> Comparison:
+def compare(
+    before: Scored, after: Scored, *, margin: float, category_margin: float, significance: float
+) -> Comparison:
     """Pair two models item by item.
 
     Raises UserError rather than compare what cannot be compared: different items, items twice or without an answer,
@@ -85,7 +89,9 @@ def compare(before: Scored, after: Scored, *, margin: float, category_margin: fl
     clusters = np.unique(before.clusters, return_inverse=True)[1]
 
     def change(chosen: Array) -> PairedChange:
-        return paired_change(before.scores[chosen], after.scores[chosen], clusters[chosen], significance)
+        return paired_change(
+            before.scores[chosen], after.scores[chosen], clusters[chosen], significance
+        )
 
     def by_category(group: str) -> dict[str, PairedChange]:
         inside = before.groups == group
@@ -155,27 +161,41 @@ def judge(comparison: Comparison, critical_lost: Sequence[str], *, significance:
 def _require_pairs(before: Scored, after: Scored) -> None:
     for side, scored in (("before", before), ("after", after)):
         if len(scored.scores) == 0 or len(scored.scores) != len(scored.ids):
-            raise UserError(f"the model {side} gave {len(scored.scores)} answers to {len(scored.ids)} items")
+            raise UserError(
+                f"the model {side} gave {len(scored.scores)} answers to {len(scored.ids)} items"
+            )
         ids, counts = np.unique(scored.ids, return_counts=True)
         if (counts > 1).any():
-            raise UserError(f"item {str(ids[counts > 1][0])!r} occurs {counts.max()} times; every item must count once")
+            raise UserError(
+                f"item {str(ids[counts > 1][0])!r} occurs {counts.max()} times; every item must count once"
+            )
         if (wrong := ~((scored.scores >= 0) & (scored.scores <= 1))).any():  # true of NaN
             item, score = str(scored.ids[wrong][0]), scored.scores[wrong][0]
-            raise UserError(f"item {item!r} has the score {score} in the model {side}; expected 0 to 1")
+            raise UserError(
+                f"item {item!r} has the score {score} in the model {side}; expected 0 to 1"
+            )
     if not np.array_equal(before.ids, after.ids):
         odd = sorted(set(before.ids.tolist()) ^ set(after.ids.tolist()))
-        raise UserError(f"both models must answer the same items, sorted by id; {len(odd)} have one answer: {odd[:3]}")
+        raise UserError(
+            f"both models must answer the same items, sorted by id; {len(odd)} have one answer: {odd[:3]}"
+        )
     for group in ("domain", "general"):
         inside = before.groups == group
         if not inside.any():
-            raise UserError(f"there are no items of group `{group}`: the verdict needs both domain and general items")
+            raise UserError(
+                f"there are no items of group `{group}`: the verdict needs both domain and general items"
+            )
         names, counts = np.unique(before.categories[inside], return_counts=True)
         if (counts < MIN_ITEMS).any():
             few = str(names[counts.argmin()])
-            raise UserError(f"category {few!r} has {counts.min()} items; at least {MIN_ITEMS} are needed")
+            raise UserError(
+                f"category {few!r} has {counts.min()} items; at least {MIN_ITEMS} are needed"
+            )
 
 
-def _margin_test(change: PairedChange, margin: float, worse_p: float, significance: float) -> MarginTest:
+def _margin_test(
+    change: PairedChange, margin: float, worse_p: float, significance: float
+) -> MarginTest:
     return MarginTest(
         change=change,
         margin=margin,
@@ -193,7 +213,9 @@ def _domain_question(domain: PairedChange, significance: float) -> list[str]:
     if domain.difference > 0:
         needed = items_needed(domain, domain.difference, significance)
         seen = f"a true gain of this size needs about {needed:,} items, there are {domain.n:,}"
-    return [f"the domain is not shown to be better ({_points(domain.difference, sign=True)}; {seen})"]
+    return [
+        f"the domain is not shown to be better ({_points(domain.difference, sign=True)}; {seen})"
+    ]
 
 
 def _line(name: str, change: PairedChange, shown: str, worse_p_adjusted: float) -> str:
@@ -229,6 +251,10 @@ def _points(share: float, *, sign: bool = False) -> str:
 
 
 def _sentence(parts: Sequence[str]) -> str:
-    more = [f"and {len(parts) - MAX_REASONS} more like it, among the evidence"] if len(parts) > MAX_REASONS else []
+    more = (
+        [f"and {len(parts) - MAX_REASONS} more like it, among the evidence"]
+        if len(parts) > MAX_REASONS
+        else []
+    )
     text = "; ".join([*parts[:MAX_REASONS], *more])
     return f"{text[0].upper()}{text[1:]}."

@@ -30,10 +30,18 @@ def remedies(figures: Figures) -> list[str]:
     blamed = _blamed(figures)
     if spurious := list(_spurious(figures["triage"])) if blamed else []:
         blamed.pop("fine-tuning", None)
-    found = [f"{', '.join(names)}: lost most in {step}; {ADVICE[step]}" for step, names in blamed.items()]
+    found = [
+        f"{', '.join(names)}: lost most in {step}; {ADVICE[step]}" for step, names in blamed.items()
+    ]
     found += [DIAL] if "fine-tuning" in blamed and not figures["dial"] else []
     found += [] if blamed else _drift(figures)
-    return [*_gain(change["domain"], figures), *spurious, *found, *_overtraining(figures), *_few_items(change)]
+    return [
+        *_gain(change["domain"], figures),
+        *spurious,
+        *found,
+        *_overtraining(figures),
+        *_few_items(change),
+    ]
 
 
 def _gain(domain: Figures, figures: Figures) -> Iterator[str]:
@@ -47,17 +55,32 @@ def _gain(domain: Figures, figures: Figures) -> Iterator[str]:
 
 def _blamed(figures: Figures) -> dict[str, list[str]]:
     """What was lost, by the step of training or quantisation at which it fell most; and what merging alone cost."""
-    steps = {step["step"]: _general(step) for step in (figures["attribution"] or {"steps": []})["steps"]}
-    for step, key in (("pre-training", "pretrained_vs_base"), ("fine-tuning", "adapted_vs_pretrained")):
+    steps = {
+        step["step"]: _general(step) for step in (figures["attribution"] or {"steps": []})["steps"]
+    }
+    for step, key in (
+        ("pre-training", "pretrained_vs_base"),
+        ("fine-tuning", "adapted_vs_pretrained"),
+    ):
         if not figures["attribution"] and key in figures["changes"]:
             steps[step] = _general(figures["changes"][key])
     blamed: dict[str, list[str]] = {}
     for name, whole in _general(figures["changes"]["adapted_vs_base"]).items():
         parts = {step: changes[name] for step, changes in steps.items() if name in changes}
-        guilty = {step for step in parts if step in HARMFUL and _state(parts[step], whole["margin"]) == "lost"}
+        guilty = {
+            step
+            for step in parts
+            if step in HARMFUL and _state(parts[step], whole["margin"]) == "lost"
+        }
         if _state(whole, whole["margin"]) == "lost":
             fell = {step: part["difference"] for step, part in parts.items() if step != "merging"}
-            guilty.add(min((step for step in fell if fell[step] < 0), key=fell.__getitem__, default="training"))
+            guilty.add(
+                min(
+                    (step for step in fell if fell[step] < 0),
+                    key=fell.__getitem__,
+                    default="training",
+                )
+            )
         for step in sorted(guilty):
             blamed.setdefault(step, []).append(name)
     return blamed
@@ -76,8 +99,14 @@ def _overtraining(figures: Figures) -> Iterator[str]:
     domain, general = (text.get(group, {}).get("interval") for group in ("domain", "general"))
     if domain and general and domain[1] >= 0 and general[0] > 0:
         yield "pre-training made no held-out text easier: it learns by heart; lower pretrain.max_tokens or add texts"
-    rows = sorted((figures["dial"] or {"rows": []})["rows"], key=lambda row: float(row["alpha_scale"]))
-    enough = [row for row in rows if row["domain"]["difference"] >= SATURATED * rows[-1]["domain"]["difference"] > 0]
+    rows = sorted(
+        (figures["dial"] or {"rows": []})["rows"], key=lambda row: float(row["alpha_scale"])
+    )
+    enough = [
+        row
+        for row in rows
+        if row["domain"]["difference"] >= SATURATED * rows[-1]["domain"]["difference"] > 0
+    ]
     if len(enough) > 1 and rows[-1]["general"]["interval"][1] < 0:
         yield f"scale {enough[0]['alpha_scale']:g} gives nearly all of the gain, full scale costs: lower sft.max_tokens"
 
@@ -85,13 +114,23 @@ def _overtraining(figures: Figures) -> Iterator[str]:
 def _drift(figures: Figures) -> Iterator[str]:
     text = figures["changes"]["adapted_vs_base"]["bits_per_byte"]["general"]["interval"]
     if text and text[0] > 0 and "pretrained" in (moved := figures["kl_to_base"] or {}):
-        step = "pre-training" if 2 * moved["pretrained"]["value"] >= moved["adapted"]["value"] else "fine-tuning"
+        step = (
+            "pre-training"
+            if 2 * moved["pretrained"]["value"] >= moved["adapted"]["value"]
+            else "fine-tuning"
+        )
         yield f"general text became harder; most of the drift from the base came in {step}: {ADVICE[step]}"
 
 
 def _few_items(change: Figures) -> Iterator[str]:
-    tests = {name: test for name, test in _general(change).items() if _state(test, test["margin"]) == "open"}
-    if few := [f"{name} ({test['n']:,} of about {test['items_needed']:,})" for name, test in tests.items()]:
+    tests = {
+        name: test
+        for name, test in _general(change).items()
+        if _state(test, test["margin"]) == "open"
+    }
+    if few := [
+        f"{name} ({test['n']:,} of about {test['items_needed']:,})" for name, test in tests.items()
+    ]:
         yield f"add evaluation items or accept wider margins: {', '.join(few)}"
 
 
@@ -102,4 +141,10 @@ def _general(change: Figures) -> Figures:
 def _state(change: Figures, margin: float) -> str:
     """`kept`: shown to be within the margin; else `lost` if shown worse, or not kept on enough items; else `open`."""
     low, high = change["interval"]
-    return "kept" if low > -margin else "lost" if high < 0 or change["n"] >= change.get("items_needed", 1e9) else "open"
+    return (
+        "kept"
+        if low > -margin
+        else "lost"
+        if high < 0 or change["n"] >= change.get("items_needed", 1e9)
+        else "open"
+    )

@@ -64,7 +64,9 @@ def clustered_mean(values: Array, clusters: Array) -> ClusteredMean:
     freedom = 1 / (evenness + np.sum(leverage) ** 2 - np.sum(leverage**2))
     size = n * evenness
     design_effect = max(1.0, (between + size**2) / (float(np.sum(deviations**2)) + size))
-    return ClusteredMean(n, len(groups), float(np.sqrt(between)) / n, float(freedom), n / design_effect)
+    return ClusteredMean(
+        n, len(groups), float(np.sqrt(between)) / n, float(freedom), n / design_effect
+    )
 
 
 def wilson_interval(successes: float, n: float, z: float) -> Interval:
@@ -82,10 +84,16 @@ def accuracy_interval(scores: Array, clusters: Array, significance: float) -> In
     & Pagano 2015), at most n for right and wrong answers; where all clusters are equal, at the effective n.
     """
     share, mean = float(np.mean(scores)), clustered_mean(scores, clusters)
-    effective = share * (1 - share) / mean.standard_error**2 if mean.standard_error > 1e-9 else mean.effective_n
+    effective = (
+        share * (1 - share) / mean.standard_error**2
+        if mean.standard_error > 1e-9
+        else mean.effective_n
+    )
     if np.isin(scores, (0, 1)).all():
         effective = min(effective, len(scores))
-    return wilson_interval(share * effective, effective, float(stdtrit(mean.degrees_of_freedom, 1 - significance)))
+    return wilson_interval(
+        share * effective, effective, float(stdtrit(mean.degrees_of_freedom, 1 - significance))
+    )
 
 
 def chance_adjusted(share: float, chance: float) -> float:
@@ -95,7 +103,9 @@ def chance_adjusted(share: float, chance: float) -> float:
     an interval are adjusted alike. Raises UserError unless 0 <= chance < 1.
     """
     if not 0 <= chance < 1:
-        raise UserError(f"the chance of guessing right is {chance}; expected 0 or more, and less than 1")
+        raise UserError(
+            f"the chance of guessing right is {chance}; expected 0 or more, and less than 1"
+        )
     return (share - chance) / (1 - chance)
 
 
@@ -107,11 +117,15 @@ def exact_p(differences: Array) -> tuple[float, float]:
     """
     changed, gained = differences[differences != 0], int(np.sum(differences > 0))
     if (np.abs(changed) == 1).all():
-        return float(bdtr(len(changed) - gained, len(changed), 0.5)), float(bdtr(gained, len(changed), 0.5))
+        return float(bdtr(len(changed) - gained, len(changed), 0.5)), float(
+            bdtr(gained, len(changed), 0.5)
+        )
     if len(changed) > MAX_FLIPPED:
         return 0.0, 0.0
     sums = np.array(list(product((-1, 1), repeat=len(changed)))) @ np.abs(changed)
-    return float(np.mean(sums >= changed.sum() - 1e-9)), float(np.mean(sums <= changed.sum() + 1e-9))
+    return float(np.mean(sums >= changed.sum() - 1e-9)), float(
+        np.mean(sums <= changed.sum() + 1e-9)
+    )
 
 
 def null_error(mean: ClusteredMean, lost: float, gained: float, difference: float) -> float:
@@ -130,7 +144,9 @@ def null_error(mean: ClusteredMean, lost: float, gained: float, difference: floa
     return math.sqrt(max(mean.standard_error**2 * ratio, least / mean.effective_n))
 
 
-def difference_interval(mean: ClusteredMean, seen: float, lost: float, gained: float, significance: float) -> Interval:
+def difference_interval(
+    mean: ClusteredMean, seen: float, lost: float, gained: float, significance: float
+) -> Interval:
     """The true differences that no one-sided test at level `significance` rejects; see `null_error`."""
     quantile = float(stdtrit(mean.degrees_of_freedom, 1 - significance))
 
@@ -143,7 +159,9 @@ def difference_interval(mean: ClusteredMean, seen: float, lost: float, gained: f
     return low(seen, lost, gained), -low(-seen, gained, lost)
 
 
-def paired_change(before: Array, after: Array, clusters: Array, significance: float) -> PairedChange:
+def paired_change(
+    before: Array, after: Array, clusters: Array, significance: float
+) -> PairedChange:
     """Compare scores (0 to 1) of the same items in the same order; the interval has confidence 1 - 2 * `significance`.
 
     The one-sided p-values are the larger of two: Student's t on the cluster-robust error, which allows for items
@@ -156,11 +174,15 @@ def paired_change(before: Array, after: Array, clusters: Array, significance: fl
     return PairedChange(
         **vars(mean),
         difference=difference,
-        interval=difference_interval(mean, difference, lost / mean.n, gained / mean.n, significance),
+        interval=difference_interval(
+            mean, difference, lost / mean.n, gained / mean.n, significance
+        ),
         lost=lost,
         gained=gained,
         mcnemar_p=min(1.0, 2 * float(bdtr(min(lost, gained), lost + gained, 0.5))),
-        better_p=max(_t_p(difference, mean.standard_error, mean.degrees_of_freedom), exact_better_p),
+        better_p=max(
+            _t_p(difference, mean.standard_error, mean.degrees_of_freedom), exact_better_p
+        ),
         worse_p=max(_t_p(-difference, mean.standard_error, mean.degrees_of_freedom), exact_worse_p),
     )
 
@@ -187,7 +209,9 @@ def minimum_detectable_effect(change: PairedChange, significance: float) -> floa
     (t_level + t_power) * SE (Bloom 1995), 1 / n more as items change one by one, and no less than `null_error` allows.
     """
     steps = float(np.sum(stdtrit(change.degrees_of_freedom, [1 - significance, POWER])))
-    return max(steps * change.standard_error + 1 / change.n, steps**2 / (change.effective_n + steps**2))
+    return max(
+        steps * change.standard_error + 1 / change.n, steps**2 / (change.effective_n + steps**2)
+    )
 
 
 def items_needed(change: PairedChange, effect: float, significance: float) -> int:
@@ -200,7 +224,11 @@ def items_needed(change: PairedChange, effect: float, significance: float) -> in
     size, freedom = abs(effect), change.degrees_of_freedom
     upper = change.standard_error**2 * freedom / float(chdtri(freedom, POWER))
     variance = change.n * max(upper, size * (1 - size) / change.effective_n)
-    return int(np.ceil(float(np.sum(ndtri([1 - significance, POWER]))) ** 2 * variance / effect**2 + 2 / size))
+    return int(
+        np.ceil(
+            float(np.sum(ndtri([1 - significance, POWER]))) ** 2 * variance / effect**2 + 2 / size
+        )
+    )
 
 
 def bootstrap_ratio(
@@ -212,7 +240,9 @@ def bootstrap_ratio(
     """
     groups, codes = np.unique(clusters, return_inverse=True)
     totals = np.stack([np.bincount(codes, weights=row) for row in (*numerators, denominators)])
-    drawn = np.random.default_rng(seed).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), RESAMPLES)
+    drawn = np.random.default_rng(seed).multinomial(
+        len(groups), np.full(len(groups), 1 / len(groups)), RESAMPLES
+    )
     sums = totals @ drawn.T.astype(float)
     ends = np.quantile(sums[:-1] / sums[-1], [significance, 1 - significance], axis=1)
     return [(float(low), float(high)) for low, high in ends.T]

@@ -51,7 +51,9 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
         "import sys, lmadapt.cli.app; heavy = {'torch', 'mlflow', 'transformers', 'pandas'};"
         "print(sorted(heavy & sys.modules.keys()))"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -66,11 +68,15 @@ def test_python_m_lmadapt_is_the_command_and_an_error_is_one_line(tmp_path: Path
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == "lmadapt: dvc.yaml: no such file; run lmadapt in the folder of the project\n"
+    assert (
+        done.stderr == "lmadapt: dvc.yaml: no such file; run lmadapt in the folder of the project\n"
+    )
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize(("outcome", "code"), [("SHIP", 0), ("HOLD", 2), ("INCONCLUSIVE", 3), ("MAYBE", 1)])
+@pytest.mark.parametrize(
+    ("outcome", "code"), [("SHIP", 0), ("HOLD", 2), ("INCONCLUSIVE", 3), ("MAYBE", 1)]
+)
 def test_the_gate_tells_the_verdict_by_exit_code(project: Path, outcome: str, code: int) -> None:
     write_evaluation(project, outcome)
     done = lmadapt("gate")
@@ -116,7 +122,11 @@ def test_the_doctor_fails_only_on_a_failed_check(
 ) -> None:
     def diagnose(folder: Path, *, gradient: bool) -> list[SimpleNamespace]:
         assert folder == project
-        return [SimpleNamespace(name="memory", outcome=outcome, detail=f"[7.5] GiB, gradient {gradient}")]
+        return [
+            SimpleNamespace(
+                name="memory", outcome=outcome, detail=f"[7.5] GiB, gradient {gradient}"
+            )
+        ]
 
     monkeypatch.setitem(sys.modules, "lmadapt.planning.doctor", SimpleNamespace(diagnose=diagnose))
     done = lmadapt("doctor", "--no-gradient")
@@ -150,11 +160,16 @@ def test_the_report_is_found_and_told_in_markdown(project: Path) -> None:
     (project / "metrics/evaluate.json").write_text(json.dumps(figures))
     assert lmadapt("report", "--markdown").output == summarise_in_markdown(figures) + "\n"
     (project / "metrics/evaluate.json").unlink()
-    assert "metrics/evaluate.json: no such file; `dvc repro` makes it" in lmadapt("report", "--markdown").output
+    assert (
+        "metrics/evaluate.json: no such file; `dvc repro` makes it"
+        in lmadapt("report", "--markdown").output
+    )
 
 
 def test_generate_shows_two_models_side_by_side(project: Path) -> None:
-    done = lmadapt("generate", "What is 1?", "And [b]2?", "--compare", "base", "--max-new-tokens", "4")
+    done = lmadapt(
+        "generate", "What is 1?", "And [b]2?", "--compare", "base", "--max-new-tokens", "4"
+    )
     assert done.exit_code == 0, done.output
     header = next(line for line in done.output.splitlines() if "prompt" in line)
     assert header.index("adapted") < header.index("base")
@@ -172,4 +187,7 @@ def test_params_without_a_registry_matter_only_to_models_from_it(project: Path) 
 def test_generate_of_an_unknown_model_lists_what_is_allowed(project: Path) -> None:
     done = lmadapt("generate", "Hi", "--model", "adaptd")
     assert done.exit_code == 1
-    assert "adaptd: no model here; allowed: base, pretrained, adapted, models:/NAME@ALIAS, or a folder" in done.output
+    assert (
+        "adaptd: no model here; allowed: base, pretrained, adapted, models:/NAME@ALIAS, or a folder"
+        in done.output
+    )

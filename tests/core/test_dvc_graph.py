@@ -36,7 +36,11 @@ def test_each_model_has_its_figures_with_n_and_interval(project: Path) -> None:
     models = metrics(project, "evaluate")["models"]
     assert list(models) == ["adapted", "base", "pretrained"]
     for figures in models.values():
-        for accuracy in (figures["domain"], figures["general"], *figures["categories"]["general"].values()):
+        for accuracy in (
+            figures["domain"],
+            figures["general"],
+            *figures["categories"]["general"].values(),
+        ):
             low, high = accuracy["interval"]
             assert 0 <= low <= accuracy["accuracy"] <= high <= 1
             assert accuracy["n"] >= 30
@@ -51,7 +55,11 @@ def test_the_verdict_is_one_of_three_with_a_reason(project: Path) -> None:
 
 
 def test_every_raw_row_has_one_decision(project: Path) -> None:
-    raw = [row for file in (project / "data/raw").glob("*.parquet") for row in pq.read_table(file)["id"].to_pylist()]
+    raw = [
+        row
+        for file in (project / "data/raw").glob("*.parquet")
+        for row in pq.read_table(file)["id"].to_pylist()
+    ]
     decided = pq.read_table(project / "data/curated/decisions.parquet")["id"].to_pylist()
     assert sorted(decided) == sorted(raw)
 
@@ -68,7 +76,9 @@ def test_a_second_repro_runs_nothing(project: Path) -> None:
     assert "Data and pipelines are up to date" in again.stdout
 
 
-def test_a_changed_margin_is_judged_and_registered_anew_and_so_is_the_way_back(project: Path) -> None:
+def test_a_changed_margin_is_judged_and_registered_anew_and_so_is_the_way_back(
+    project: Path,
+) -> None:
     def registered() -> dict:  # type: ignore[type-arg]
         return {"version": metrics(project, "register")["version"], **aliases(project)}
 
@@ -87,7 +97,10 @@ def test_a_changed_margin_is_judged_and_registered_anew_and_so_is_the_way_back(p
 def aliases(project: Path) -> dict[str, int]:
     """Aliases of the registered model and the versions that they point to."""
     client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db", f"sqlite:///{project}/mlflow.db")
-    return {alias: int(version) for alias, version in client.get_registered_model("tiny").aliases.items()}
+    return {
+        alias: int(version)
+        for alias, version in client.get_registered_model("tiny").aliases.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -117,7 +130,9 @@ def test_dvc_shows_metrics_and_plots(project: Path) -> None:
     assert (project / "shown/index.html").is_file()
 
 
-def test_a_version_loads_in_a_process_that_knows_only_the_registry(project: Path, tmp_path: Path) -> None:
+def test_a_version_loads_in_a_process_that_knows_only_the_registry(
+    project: Path, tmp_path: Path
+) -> None:
     version = metrics(project, "register")
     alias = version["aliases"][0]
     program = (
@@ -130,7 +145,12 @@ def test_a_version_loads_in_a_process_that_knows_only_the_registry(project: Path
         "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db",
     }
     elsewhere = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "answers 2" in elsewhere.stdout, elsewhere.stderr[-3000:]
 
@@ -139,7 +159,9 @@ def lmadapt(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(project), "COLUMNS": "200"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     command = [sys.executable, "-m", "lmadapt", *arguments]
-    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_lineage_leads_from_the_version_down_to_the_raw_files(project: Path) -> None:
@@ -149,24 +171,34 @@ def test_lineage_leads_from_the_version_down_to_the_raw_files(project: Path) -> 
         assert f"by {stage} in " in shown.stdout
     assert "from data/own/corpus.jsonl" in shown.stdout
     fingerprint = yaml.safe_load((project / "dvc.lock").read_text())["stages"]["sft"]["outs"]
-    assert next(out["md5"] for out in fingerprint if out["path"] == "models/adapter") in shown.stdout
+    assert (
+        next(out["md5"] for out in fingerprint if out["path"] == "models/adapter") in shown.stdout
+    )
 
 
 def test_the_lineage_document_follows_its_schema(project: Path) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db", f"sqlite:///{project}/mlflow.db")
     version = client.get_model_version_by_alias("tiny", "candidate")
     run = client.get_run(version.run_id)
-    document = json.loads((Path(run.info.artifact_uri.removeprefix("file://")) / "lineage.json").read_text())
+    document = json.loads(
+        (Path(run.info.artifact_uri.removeprefix("file://")) / "lineage.json").read_text()
+    )
     jsonschema.validate(document, json.loads((ROOT / "docs/lineage.schema.json").read_text()))
-    assert {stage: set(runs) for stage, runs in document["runs"].items()}.keys() == set(STAGES) - {"register"}
+    assert {stage: set(runs) for stage, runs in document["runs"].items()}.keys() == set(STAGES) - {
+        "register"
+    }
     assert document["metrics"]["validate"]["expectations"]
 
 
-def test_every_document_is_traced_to_its_decision_and_counted_as_the_stages_counted(project: Path) -> None:
+def test_every_document_is_traced_to_its_decision_and_counted_as_the_stages_counted(
+    project: Path,
+) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db", f"sqlite:///{project}/mlflow.db")
     version = client.get_model_version_by_alias("tiny", "candidate")
     run = client.get_run(version.run_id)
-    document = json.loads((Path(run.info.artifact_uri.removeprefix("file://")) / "lineage.json").read_text())
+    document = json.loads(
+        (Path(run.info.artifact_uri.removeprefix("file://")) / "lineage.json").read_text()
+    )
     for stage, tables in {
         "pretrain": ("corpus", "replay_text"),
         "sft": ("instructions", "replay_instructions"),
@@ -178,7 +210,9 @@ def test_every_document_is_traced_to_its_decision_and_counted_as_the_stages_coun
     decisions = pq.read_table(project / "data/curated/decisions.parquet").to_pylist()
     trained = next(iter(drawn_ids(document, "pretrain", "corpus") or ()))
     shown = lmadapt(project, "trace", "tiny@candidate", "--document", trained)
-    assert (shown.returncode, shown.stdout.splitlines()[-1]) == (0, f"{trained}: trained on"), shown.stderr
+    assert (shown.returncode, shown.stdout.splitlines()[-1]) == (0, f"{trained}: trained on"), (
+        shown.stderr
+    )
     for split in ("heldout_text", "items"):
         held = next(row["id"] for row in decisions if row["split"] == split)
         shown = lmadapt(project, "trace", "tiny@candidate", "--document", held)
@@ -194,5 +228,7 @@ def test_a_version_is_made_again_from_its_commit_with_the_same_hashes(project: P
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert re.search(r"sft +│ models/adapter +│ (\w+\.dir) +│ \1 +│ same", shown.stdout)
     assert "different" not in shown.stdout
-    trees = subprocess.run(["git", "worktree", "list"], cwd=project, capture_output=True, text=True, check=True)
+    trees = subprocess.run(
+        ["git", "worktree", "list"], cwd=project, capture_output=True, text=True, check=True
+    )
     assert len(trees.stdout.splitlines()) == 1

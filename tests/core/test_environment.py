@@ -15,7 +15,11 @@ print(huggingface_hub.constants.HF_HUB_OFFLINE, get_telemetry_client())
 
 
 def test_a_stage_is_quiet_and_offline_although_its_file_imports_the_libraries_first() -> None:
-    environment = {name: value for name, value in os.environ.items() if name not in {*QUIET, "HF_HUB_OFFLINE"}}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in {*QUIET, "HF_HUB_OFFLINE"}
+    }
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["True", "None"]

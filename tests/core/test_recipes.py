@@ -22,7 +22,9 @@ def test_every_recipe_is_accepted_by_every_stage() -> None:
         assert list(read_params(recipe)) == [*STAGES, "pools"]
         for stage in present:
             function = getattr(importlib.import_module(f"stages.{stage}"), stage)
-            assert load_section(inspect.signature(function).parameters["params"].annotation, stage, recipe)
+            assert load_section(
+                inspect.signature(function).parameters["params"].annotation, stage, recipe
+            )
             checked += 1
     assert checked == len(RECIPES) * len(present) > 0
 
@@ -57,10 +59,16 @@ def test_a_recipe_replaces_params_that_are_a_recipe_or_missing(project: Path) ->
 def test_params_with_changes_are_kept_unless_committed_or_forced(project: Path) -> None:
     params = project / "params.yaml"
     params.write_text("a: 3\n")
-    with pytest.raises(UserError, match=r"params.yaml: has changes that are not committed; .* --force"):
+    with pytest.raises(
+        UserError, match=r"params.yaml: has changes that are not committed; .* --force"
+    ):
         use_recipe("small", project / "recipes", params)
     assert params.read_text() == "a: 3\n"
-    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x"]):
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x"],
+    ):
         subprocess.run(["git", *command], cwd=project, check=True)
     use_recipe("small", project / "recipes", params)
     params.write_text("a: 4\n")
@@ -69,6 +77,8 @@ def test_params_with_changes_are_kept_unless_committed_or_forced(project: Path) 
 
 
 def test_an_unknown_recipe_names_the_nearest(project: Path) -> None:
-    with pytest.raises(UserError, match=r"no recipe `smal` .*did you mean `small`.*available: large, small"):
+    with pytest.raises(
+        UserError, match=r"no recipe `smal` .*did you mean `small`.*available: large, small"
+    ):
         use_recipe("smal", project / "recipes", project / "params.yaml")
     assert not (project / "params.yaml").exists()

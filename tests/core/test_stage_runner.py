@@ -44,7 +44,9 @@ def test_an_error_is_one_message_without_a_traceback_and_its_exit_code(tmp_path:
     (tmp_path / "params.yaml").write_text("copy:\n  sufix: '!'\n")
     wrong = call(tmp_path, "--source-file", "in", "--target", "out")
     assert wrong.returncode == 1
-    assert wrong.stderr.startswith("copy stopped: params.yaml:2: copy.sufix: unknown key; did you mean `suffix`?")
+    assert wrong.stderr.startswith(
+        "copy stopped: params.yaml:2: copy.sufix: unknown key; did you mean `suffix`?"
+    )
     assert "Traceback" not in wrong.stderr
 
 

@@ -29,7 +29,12 @@ def test_a_line_counts_once_a_document_and_needs_ten_of_them() -> None:
 
 
 def test_short_lines_are_never_boilerplate() -> None:
-    assert common([column(*["return\n}\n\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"] * 20)], 0.5).tolist() == []
+    assert (
+        common(
+            [column(*["return\n}\n\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"] * 20)], 0.5
+        ).tolist()
+        == []
+    )
 
 
 def test_groups_are_counted_together() -> None:
@@ -37,10 +42,16 @@ def test_groups_are_counted_together() -> None:
     assert common(groups, 0.9).tolist() == hashes(HEADER)
 
 
-def test_frequent_lines_are_found_though_most_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frequent_lines_are_found_though_most_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(boilerplate, "MAX_LINES", 200)
-    documents = ["\n".join([HEADER, *(f"line {n} of document {m}" for n in range(20))]) for m in range(100)]
-    assert common([column(*documents[:50]), column(*documents[50:])], 0.5).tolist() == hashes(HEADER)
+    documents = [
+        "\n".join([HEADER, *(f"line {n} of document {m}" for n in range(20))]) for m in range(100)
+    ]
+    assert common([column(*documents[:50]), column(*documents[50:])], 0.5).tolist() == hashes(
+        HEADER
+    )
 
 
 def test_removal_tells_how_many_and_leaves_other_texts_as_they_are() -> None:

@@ -22,7 +22,9 @@ def test_each_rule_repairs_and_is_named(raw: str, kept: str, rule: str) -> None:
     assert evidence.startswith(f"{rule}: ")
 
 
-@pytest.mark.parametrize("text", ["plain", "“curly” &lt;b&gt; ﬁ \uff21", "tab\tand\nline", "שלום नमस्ते 漢字", ""])
+@pytest.mark.parametrize(
+    "text", ["plain", "“curly” &lt;b&gt; ﬁ \uff21", "tab\tand\nline", "שלום नमस्ते 漢字", ""]
+)
 def test_good_text_is_untouched(text: str) -> None:
     assert clean(text) == (text, "", "")
 
@@ -51,7 +53,11 @@ def test_cleaning_any_text_twice_is_cleaning_it_once(text: str) -> None:
 
 
 @settings(deadline=None, max_examples=500)
-@given(st.text(st.sampled_from([*"".join(MOJIBAKE_CATEGORIES.values()), *"ÂÃŒœГўВЂ aZ.\n"]), max_size=6))
+@given(
+    st.text(
+        st.sampled_from([*"".join(MOJIBAKE_CATEGORIES.values()), *"ÂÃŒœГўВЂ aZ.\n"]), max_size=6
+    )
+)
 def test_all_that_is_taken_for_wrongly_decoded_is_looked_at(text: str) -> None:
     assert DOUBTFUL.search(text) or not is_bad(text)
 

@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 
 from lmadapt.core.errors import UserError
 from tests.curation.test_near_duplicates import brute_force_jaccard
-from tests.raw_tables import curate_records, decision, document, ids, instruction, item, prose, raw_records
+from tests.raw_tables import (
+    curate_records,
+    decision,
+    document,
+    ids,
+    instruction,
+    item,
+    prose,
+    raw_records,
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +46,9 @@ def test_repaired_text_is_edited_and_kept() -> None:
     curated = curate_records(records)
     found = decision(curated, "corpus/3")
     assert (found["outcome"], found["rule"], found["split"]) == ("edited", "mojibake", "corpus")
-    assert next(row for row in curated.tables["corpus"] if row["id"] == "corpus/3")["text"].endswith(" schön")
+    assert next(row for row in curated.tables["corpus"] if row["id"] == "corpus/3")[
+        "text"
+    ].endswith(" schön")
     assert curated.metrics["rows"]["corpus"]["edited_by"] == {"mojibake": 1}
 
 
@@ -60,7 +71,8 @@ def test_short_answers_are_kept_and_empty_ones_dropped() -> None:
         instruction("ask/short", "What is the capital of France?", "Paris"),
         instruction("ask/sum", "What is 12 * 11?", "132"),
         instruction("ask/empty", "What is the capital of Spain?", " "),
-        instruction("ask/order", "a question", "an answer") | {"messages": [{"role": "user", "content": "only me"}]},
+        instruction("ask/order", "a question", "an answer")
+        | {"messages": [{"role": "user", "content": "only me"}]},
     ]
     curated = curate_records(records)
     assert {"ask/short", "ask/sum"} <= ids(curated, "instructions")
@@ -70,16 +82,22 @@ def test_short_answers_are_kept_and_empty_ones_dropped() -> None:
 
 def test_exact_duplicates_up_to_case_and_spacing_leave_one() -> None:
     records = raw_records()
-    records["corpus"].append(document("corpus/copy", prose(5).upper().replace(" ", "  "), "thing 5"))
+    records["corpus"].append(
+        document("corpus/copy", prose(5).upper().replace(" ", "  "), "thing 5")
+    )
     curated = curate_records(records)
     dropped = [row for row in curated.tables["decisions"] if row["rule"] == "exact_duplicate"]
-    assert {(row["id"], row["duplicate_of"]) for row in dropped} == {("corpus/5", "corpus/copy")}, "the longest is kept"
+    assert {(row["id"], row["duplicate_of"]) for row in dropped} == {("corpus/5", "corpus/copy")}, (
+        "the longest is kept"
+    )
 
 
 def test_near_duplicates_keep_the_longest_and_corpus_wins_over_replay() -> None:
     records = raw_records()
     records["corpus"].append(document("corpus/longer", f"{prose(5)} And a little more.", "thing 5"))
-    records["general_text"].append(document("text/near", f"{prose(6)} And then some more of it.", "topic 3"))
+    records["general_text"].append(
+        document("text/near", f"{prose(6)} And then some more of it.", "topic 3")
+    )
     curated = curate_records(records)
     assert decision(curated, "corpus/5")["rule"] == "near_duplicate"
     assert decision(curated, "corpus/5")["duplicate_of"] == "corpus/longer"
@@ -131,7 +149,10 @@ def test_personal_data_is_replaced_and_told_without_being_shown() -> None:
     records["instructions"][0]["messages"][1]["content"] += " Write to joe@example.org."
     curated = curate_records(records)
     found = decision(curated, "corpus/3")
-    assert (found["rule"], found["evidence"]) == ("personal_data", "personal data: 1 EMAIL, 1 IP_ADDRESS")
+    assert (found["rule"], found["evidence"]) == (
+        "personal_data",
+        "personal data: 1 EMAIL, 1 IP_ADDRESS",
+    )
     texts = {row["id"]: row["text"] for row in curated.tables["corpus"]}
     assert texts["corpus/3"].endswith("Ask <EMAIL> or <IP_ADDRESS>.")
     answers = {row["id"]: row["messages"][1]["content"] for row in curated.tables["instructions"]}
@@ -147,24 +168,29 @@ def test_a_line_many_documents_of_a_source_have_is_removed() -> None:
     curated = curate_records(records, boilerplate_fraction=0.3)
     assert decision(curated, "corpus/0")["rule"] == "boilerplate"
     assert "1 lines that many documents of tests have" in decision(curated, "corpus/0")["evidence"]
-    assert not any("Copyright" in row["text"] for row in curated.tables["corpus"] + curated.tables["heldout_text"])
+    assert not any(
+        "Copyright" in row["text"]
+        for row in curated.tables["corpus"] + curated.tables["heldout_text"]
+    )
     assert decision(curated, "corpus/20")["outcome"] == "kept"
 
 
 def test_documents_of_other_languages_are_dropped_where_asked() -> None:
     records = raw_records()
-    english = (
-        "This is an English entry about a weakness of programs that read more of the input than they have room for."
-    )
+    english = "This is an English entry about a weakness of programs that read more of the input than they have room for."
     records["corpus"] += [
         document("corpus/en", english),
         document("corpus/zh", "这是一段关于程序弱点的中文文字、说的是缓冲区溢出。"),
     ]
-    found = decision(curate_records(records, languages=["en"], min_language_confidence=0.5), "corpus/zh")
+    found = decision(
+        curate_records(records, languages=["en"], min_language_confidence=0.5), "corpus/zh"
+    )
     assert found["rule"] == "language"
     assert found["evidence"].startswith("zh with confidence ")
     kept = curate_records(records, languages=["en", "zh"], min_language_confidence=0.5)
-    assert decision(kept, "corpus/zh")["outcome"] == decision(kept, "corpus/en")["outcome"] == "kept"
+    assert (
+        decision(kept, "corpus/zh")["outcome"] == decision(kept, "corpus/en")["outcome"] == "kept"
+    )
 
 
 def test_instructions_of_a_category_are_capped() -> None:
@@ -175,11 +201,18 @@ def test_instructions_of_a_category_are_capped() -> None:
 
 
 def test_bad_records_are_decisions_and_more_than_allowed_stop() -> None:
-    bad = [{"id": "f/2", "role": "corpus", "problem": "f:2: no JSON", "source": "f", "location": "2"}]
+    bad = [
+        {"id": "f/2", "role": "corpus", "problem": "f:2: no JSON", "source": "f", "location": "2"}
+    ]
     curated = curate_records(raw_records(), bad=bad, max_bad_records=0.1)
-    assert (decision(curated, "f/2")["rule"], decision(curated, "f/2")["evidence"]) == ("bad_record", "f:2: no JSON")
+    assert (decision(curated, "f/2")["rule"], decision(curated, "f/2")["evidence"]) == (
+        "bad_record",
+        "f:2: no JSON",
+    )
     assert curated.metrics["rows"]["corpus"]["raw"] == 31
-    with pytest.raises(UserError, match=r"corpus: 1 of 31 records cannot be read.*\n- f:2: no JSON"):
+    with pytest.raises(
+        UserError, match=r"corpus: 1 of 31 records cannot be read.*\n- f:2: no JSON"
+    ):
         curate_records(raw_records(), bad=bad)
 
 
@@ -200,7 +233,9 @@ ANY_TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=80)
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ANY_TEXT, max_size=4), st.lists(ANY_TEXT, min_size=2, max_size=2))
-def test_any_unicode_text_passes_and_every_input_has_exactly_one_decision(texts: list[str], turns: list[str]) -> None:
+def test_any_unicode_text_passes_and_every_input_has_exactly_one_decision(
+    texts: list[str], turns: list[str]
+) -> None:
     records = raw_records()
     records["corpus"] += [document(f"corpus/any{n}", text) for n, text in enumerate(texts)]
     records["instructions"].append(instruction("ask/any", *turns))
@@ -211,14 +246,24 @@ def test_any_unicode_text_passes_and_every_input_has_exactly_one_decision(texts:
 
 def test_no_entity_of_an_item_is_trained_on_outside_the_corpus() -> None:
     records = raw_records()
-    records["general_instructions"].append(instruction("chat/asked", "A question of some words", "yes", "fact 55"))
+    records["general_instructions"].append(
+        instruction("chat/asked", "A question of some words", "yes", "fact 55")
+    )
     records["general_text"].append(document("text/asked", prose(50), "fact 55"))
-    records["instructions"].append(instruction("ask/asked", "Another question of some words", "no", "thing 3"))
+    records["instructions"].append(
+        instruction("ask/asked", "Another question of some words", "no", "thing 3")
+    )
     curated = curate_records(records)
-    for name, asking in (("chat/asked", "general/5"), ("text/asked", "general/5"), ("ask/asked", "item/3")):
+    for name, asking in (
+        ("chat/asked", "general/5"),
+        ("text/asked", "general/5"),
+        ("ask/asked", "item/3"),
+    ):
         assert decision(curated, name)["rule"] == "evaluation_entity"
         assert asking in decision(curated, name)["evidence"]
-    assert {f"corpus/{n}" for n in range(10)} <= ids(curated, "corpus"), "facts of domain items stay in the corpus"
+    assert {f"corpus/{n}" for n in range(10)} <= ids(curated, "corpus"), (
+        "facts of domain items stay in the corpus"
+    )
 
 
 def test_held_out_entities_are_in_no_training_table(clean: Any) -> None:
@@ -235,18 +280,24 @@ def test_held_out_entities_are_in_no_training_table(clean: Any) -> None:
 
 def test_entities_with_items_are_held_out_only_when_others_do_not_suffice() -> None:
     curated = curate_records(raw_records() | {"instructions": []}, heldout_fraction=0.8)
-    assert curated.metrics["heldout_entities_with_items"] == 4, "24 of 30 entities, of which 20 have no items"
+    assert curated.metrics["heldout_entities_with_items"] == 4, (
+        "24 of 30 entities, of which 20 have no items"
+    )
 
 
 def test_no_training_text_of_any_role_is_a_near_duplicate_of_held_out_text() -> None:
     records = raw_records()
     heldout = sorted(ids(curate_records(records), "heldout_text"))
     copies = {
-        name: next(r["text"] for r in records["corpus"] + records["general_text"] if r["id"] == name)
+        name: next(
+            r["text"] for r in records["corpus"] + records["general_text"] if r["id"] == name
+        )
         for name in heldout
     }
     for n, text in enumerate(copies.values()):
-        records["instructions"].append(instruction(f"ask/copy{n}", "Repeat after me, please:", text))
+        records["instructions"].append(
+            instruction(f"ask/copy{n}", "Repeat after me, please:", text)
+        )
         records["general_instructions"].append(instruction(f"chat/copy{n}", text, "yes"))
     curated = curate_records(records)
     assert ids(curated, "heldout_text") == set(heldout)
@@ -258,7 +309,9 @@ def test_no_training_text_of_any_role_is_a_near_duplicate_of_held_out_text() -> 
 def test_documents_of_one_near_duplicate_cluster_never_stand_on_both_sides() -> None:
     records = raw_records()
     for n in range(30):
-        records["corpus"].append(document(f"corpus/near{n}", f"{prose(n)} Tail number {n}.", f"other {n}"))
+        records["corpus"].append(
+            document(f"corpus/near{n}", f"{prose(n)} Tail number {n}.", f"other {n}")
+        )
     curated = curate_records(records, heldout_fraction=0.3)
     sides = [[row["text"] for row in curated.tables[table]] for table in ("heldout_text", "corpus")]
     assert max(brute_force_jaccard(one, other) for one in sides[0] for other in sides[1]) < 0.8
@@ -315,14 +368,20 @@ def test_every_setting_changes_the_outcome(setting: str, value: float) -> None:
     records = raw_records()
     records["corpus"].append(document("corpus/near", f"{prose(11)} {prose(60, 5)}"))
     records["corpus"].append(
-        document("corpus/lines", "\n".join([prose(61, 9), prose(62, 9), prose(63, 9), prose(61, 9)]))
+        document(
+            "corpus/lines", "\n".join([prose(61, 9), prose(62, 9), prose(63, 9), prose(61, 9)])
+        )
     )
     records["corpus"].append(document("corpus/figures", f"{prose(65, 9)} 12345 67890 12345 67890"))
     records["general_text"].append(
         document("text/run", prose(64) + " ".join(records["evaluation"][1]["prompt"].split()[1:]))
     )
     before, after = curate_records(records), curate_records(records, **{setting: value})
-    changed = [a["id"] for a, b in zip(before.tables["decisions"], after.tables["decisions"], strict=True) if a != b]
+    changed = [
+        a["id"]
+        for a, b in zip(before.tables["decisions"], after.tables["decisions"], strict=True)
+        if a != b
+    ]
     assert changed
     if setting not in ("heldout_fraction", "seed"):
         rules = {decision(outcome, name)["rule"] for outcome in (before, after) for name in changed}
@@ -336,14 +395,20 @@ def test_an_empty_corpus_is_refused() -> None:
 
 
 def test_when_nothing_is_left_the_rule_that_removed_most_is_named() -> None:
-    with pytest.raises(UserError, match=r"nothing is left of 30 rows; the rule `min_words` removed most, 30, .* < 500"):
+    with pytest.raises(
+        UserError,
+        match=r"nothing is left of 30 rows; the rule `min_words` removed most, 30, .* < 500",
+    ):
         curate_records(raw_records(), min_words=500)
 
 
 def test_an_id_that_stands_twice_is_refused_with_both_places() -> None:
     records = raw_records()
     records["instructions"][0]["id"] = "corpus/4"
-    with pytest.raises(UserError, match="id 'corpus/4' stands in two rows, of tests at corpus/4 and tests at ask/10"):
+    with pytest.raises(
+        UserError,
+        match="id 'corpus/4' stands in two rows, of tests at corpus/4 and tests at ask/10",
+    ):
         curate_records(records)
 
 

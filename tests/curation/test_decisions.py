@@ -12,7 +12,11 @@ def test_a_chain_of_duplicates_names_the_row_that_is_kept() -> None:
     kept, second, third = (row(name) for name in "abc")
     third.drop("exact_duplicate", "", second)
     second.drop("near_duplicate", "", kept)
-    assert [record["duplicate_of"] for record in decision_records([kept, second, third])] == ["", "a", "a"]
+    assert [record["duplicate_of"] for record in decision_records([kept, second, third])] == [
+        "",
+        "a",
+        "a",
+    ]
 
 
 def test_a_dropped_row_that_was_edited_is_dropped() -> None:
@@ -43,5 +47,8 @@ def test_bad_records_above_the_allowed_share_stop_with_three_of_them() -> None:
     ]
     rows = [row(str(n)) for n in range(4)] + bad_rows(bad)
     require_sound(rows, 0.5)
-    with pytest.raises(UserError, match=r"corpus: 4 of 8 records cannot be read.*0\.4:(\n- f\.jsonl:\d: no JSON){3}$"):
+    with pytest.raises(
+        UserError,
+        match=r"corpus: 4 of 8 records cannot be read.*0\.4:(\n- f\.jsonl:\d: no JSON){3}$",
+    ):
         require_sound(rows, 0.4)

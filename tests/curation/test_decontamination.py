@@ -6,17 +6,23 @@ from lmadapt.curation.decontamination import MAX_CLUSTERS, Leak, LeakFinder
 from lmadapt.curation.word_hashes import split_words
 from tests.raw_tables import item, prose
 
-LONG = "Which weakness lets an attacker of the system read every file outside of the web root folder"
+LONG = (
+    "Which weakness lets an attacker of the system read every file outside of the web root folder"
+)
 ANSWER = "Canonicalise the path and check that it still begins with the one folder that is allowed"
 SHORT = "What is the capital of France?"
 
 
-def leaks(text: str, *items: dict[str, object], ngram_words: int = 13, in_corpus: bool = False) -> list[Leak]:
+def leaks(
+    text: str, *items: dict[str, object], ngram_words: int = 13, in_corpus: bool = False
+) -> list[Leak]:
     return LeakFinder(items, ngram_words=ngram_words, in_corpus=in_corpus).find(split_words([text]))
 
 
 def test_a_shared_run_of_the_question_is_a_leak_with_its_words_as_evidence() -> None:
-    (leak,) = leaks(f"Intro. {LONG[:75].upper()}... something else", item("i", LONG, "Path traversal"))
+    (leak,) = leaks(
+        f"Intro. {LONG[:75].upper()}... something else", item("i", LONG, "Path traversal")
+    )
     assert (leak.text, leak.item) == (0, "i")
     assert leak.words == "which weakness lets an attacker of the system read every file outside of"
 
@@ -33,7 +39,10 @@ def test_one_word_less_than_the_run_is_none() -> None:
 
 @pytest.mark.parametrize(("ngram_words", "found"), [(6, True), (8, True), (13, False)])
 def test_the_length_of_the_run_is_a_setting(ngram_words: int, found: bool) -> None:
-    assert bool(leaks(" ".join(LONG.split()[2:10]), item("i", LONG, "x"), ngram_words=ngram_words)) is found
+    assert (
+        bool(leaks(" ".join(LONG.split()[2:10]), item("i", LONG, "x"), ngram_words=ngram_words))
+        is found
+    )
 
 
 def test_a_short_prompt_that_appears_whole_is_a_leak_at_word_borders_only() -> None:
@@ -65,7 +74,10 @@ def test_the_corpus_may_quote_domain_items_but_not_hold_their_whole_prompt() -> 
 
 def test_a_template_of_many_items_is_no_leak_but_what_they_ask_is() -> None:
     template = "Read the following description of a weakness carefully and then choose the one name that fits"
-    items = [item(f"i{n}", f"{template}: {prose(n, 20)}", "x", cluster=f"c{n}") for n in range(MAX_CLUSTERS + 1)]
+    items = [
+        item(f"i{n}", f"{template}: {prose(n, 20)}", "x", cluster=f"c{n}")
+        for n in range(MAX_CLUSTERS + 1)
+    ]
     assert not leaks(f"{template}: {prose(77, 20)}", *items)
     assert leaks(f"{template}: {prose(3, 20)}", *items)[0].item == "i3"
     assert leaks(f"{template}: {prose(77, 20)}", *items[:MAX_CLUSTERS])
@@ -73,18 +85,29 @@ def test_a_template_of_many_items_is_no_leak_but_what_they_ask_is() -> None:
 
 def test_each_part_of_an_item_is_reported_once_a_text_and_texts_without_words_never() -> None:
     items = [item("a", SHORT, "x"), item("b", LONG, "x")]
-    found = LeakFinder(items, ngram_words=13, in_corpus=False).find(split_words(["", SHORT, LONG, SHORT + LONG]))
+    found = LeakFinder(items, ngram_words=13, in_corpus=False).find(
+        split_words(["", SHORT, LONG, SHORT + LONG])
+    )
     assert [(leak.text, leak.item) for leak in found] == [(1, "a"), (2, "b"), (3, "a"), (3, "b")]
     assert LeakFinder([], ngram_words=13, in_corpus=False).find(split_words(["text"])) == []
 
 
 def test_question_and_answer_are_told_apart() -> None:
     found = leaks(f"{LONG}? {ANSWER}.", item("i", LONG, ANSWER))
-    assert [(leak.part, leak.words.split()[0]) for leak in found] == [("answer", "canonicalise"), ("question", "which")]
+    assert [(leak.part, leak.words.split()[0]) for leak in found] == [
+        ("answer", "canonicalise"),
+        ("question", "which"),
+    ]
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.sampled_from("abcd"), min_size=13, max_size=40), st.integers(0, 5), st.integers(0, 5))
-def test_every_verbatim_copy_of_a_long_prompt_is_found(words: list[str], before: int, after: int) -> None:
+@given(
+    st.lists(st.sampled_from("abcd"), min_size=13, max_size=40),
+    st.integers(0, 5),
+    st.integers(0, 5),
+)
+def test_every_verbatim_copy_of_a_long_prompt_is_found(
+    words: list[str], before: int, after: int
+) -> None:
     text = " ".join([*["x"] * before, *words, *["y"] * after])
     assert [leak.item for leak in leaks(text, item("i", " ".join(words), "short"))] == ["i"]

@@ -29,14 +29,24 @@ def brute_force_jaccard(one: str, other: str) -> float:
 def matches(texts: list[str], min_jaccard: float = 0.8, **options: int) -> list[Match]:
     words, store = split_words(texts), WordStore()
     store.append(words)
-    return list(near_duplicates(band_keys(words), np.arange(len(texts)), store, min_jaccard, **options))
+    return list(
+        near_duplicates(band_keys(words), np.arange(len(texts)), store, min_jaccard, **options)
+    )
 
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     base = [prose(seed, 200) for seed in range(40)]
     near = [variants(text, changes, changes) for text in base for changes in (1, 3, 6, 12)]
-    return [*base, *near, "Ünïcödé wörds: ß, ﬁ, 漢字 とかな!", "ünïcödé WÖRDS ss fi 漢字とかな", "short text", "", "!"]
+    return [
+        *base,
+        *near,
+        "Ünïcödé wörds: ß, ﬁ, 漢字 とかな!",
+        "ünïcödé WÖRDS ss fi 漢字とかな",
+        "short text",
+        "",
+        "!",
+    ]
 
 
 def test_similarity_equals_brute_force_jaccard(texts: list[str]) -> None:
@@ -60,7 +70,10 @@ def test_pairs_above_the_threshold_are_found_and_no_other_is_dropped(texts: list
         for other in range(40 + 4 * n, 44 + 4 * n)
         if brute_force_jaccard(texts[n], texts[other]) >= 0.8
     }
-    assert all(m.jaccard == pytest.approx(brute_force_jaccard(texts[m.document], texts[m.kept])) for m in found)
+    assert all(
+        m.jaccard == pytest.approx(brute_force_jaccard(texts[m.document], texts[m.kept]))
+        for m in found
+    )
     assert all(match.jaccard >= 0.8 for match in found)
     dropped = {match.document for match in found}
     assert len(true & dropped) >= 0.98 * len(true) > 50
@@ -96,7 +109,9 @@ def test_only_keepers_drop_others() -> None:
 
 
 def test_templated_short_questions_are_no_duplicates() -> None:
-    assert not matches([f"Which weakness is described: {prose(n, 6)} {prose(n + 50, 3)}" for n in range(30)])
+    assert not matches(
+        [f"Which weakness is described: {prose(n, 6)} {prose(n + 50, 3)}" for n in range(30)]
+    )
 
 
 def test_scripts_without_spaces_are_compared_by_character() -> None:
@@ -113,7 +128,11 @@ def test_documents_without_words_match_nothing() -> None:
 
 def test_what_is_left_unread_because_it_cannot_reach_the_limit_is_below_it() -> None:
     original = prose(60)
-    texts = [original, *(variants(original, changes, seed=changes) for changes in range(0, 60, 2)), prose(400)]
+    texts = [
+        original,
+        *(variants(original, changes, seed=changes) for changes in range(0, 60, 2)),
+        prose(400),
+    ]
     store = WordStore()
     store.append(split_words(texts))
     others = np.arange(1, len(texts))

@@ -20,7 +20,11 @@ LOCAL = {"engine": "local", "ray_address": None}
 def file(tmp_path: Path) -> Path:
     with open_table(DOCUMENT, tmp_path / "rows.parquet") as write:
         for group in range(5):
-            write(pa.Table.from_pylist([document(f"{group}/{n}", prose(n)) for n in range(group)], schema=DOCUMENT))
+            write(
+                pa.Table.from_pylist(
+                    [document(f"{group}/{n}", prose(n)) for n in range(group)], schema=DOCUMENT
+                )
+            )
     return tmp_path / "rows.parquet"
 
 
@@ -43,11 +47,15 @@ def test_results_come_in_the_order_of_the_groups(
 
 
 def test_few_groups_stay_in_this_process(file: Path) -> None:
-    assert {pid for _, pid in map_groups(where, file, DOCUMENT, file.parent, processes=3, **LOCAL)} == {os.getpid()}
+    assert {
+        pid for _, pid in map_groups(where, file, DOCUMENT, file.parent, processes=3, **LOCAL)
+    } == {os.getpid()}
 
 
 @pytest.mark.parametrize("groups_a_process", [1, 4])
-def test_an_error_in_a_group_is_raised(groups_a_process: int, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_group_is_raised(
+    groups_a_process: int, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lmadapt.curation.parallel.GROUPS_A_PROCESS", groups_a_process)
     with pytest.raises(UserError, match="0 rows"):
         list(map_groups(fail, file, DOCUMENT, file.parent, processes=2, **LOCAL))
@@ -85,7 +93,9 @@ def test_the_processes_end_with_one_that_is_killed(file: Path, tmp_path: Path) -
     root = Path(__file__).parents[2]
     command = [sys.executable, str(tmp_path / "program.py"), str(file)]
     environment = os.environ | {"PYTHONPATH": str(root)}
-    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         workers = [int(process.stdout.readline()) for _ in range(2)]
         process.send_signal(signal.SIGKILL)
@@ -95,7 +105,9 @@ def test_the_processes_end_with_one_that_is_killed(file: Path, tmp_path: Path) -
         assert not any(map(runs, workers))
 
 
-def test_ray_gives_the_decisions_and_tables_of_the_local_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_gives_the_decisions_and_tables_of_the_local_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     pytest.importorskip("daft")
     ray = pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
@@ -111,4 +123,7 @@ def test_ray_gives_the_decisions_and_tables_of_the_local_engine(monkeypatch: pyt
     finally:
         ray.shutdown()
     assert distributed == curate_records(records, processes=2)
-    assert {row["rule"] for row in distributed.tables["decisions"]} >= {"near_duplicate", "personal_data"}
+    assert {row["rule"] for row in distributed.tables["decisions"]} >= {
+        "near_duplicate",
+        "personal_data",
+    }

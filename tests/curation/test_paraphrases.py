@@ -11,7 +11,9 @@ REWORDED = "Which weakness lets the attacker read memory behind the buffer end?"
 ITEMS = [item("q/1", PROMPT, "over-read"), item("q/2", "Name the capital of Peru.", "Lima")]
 
 
-def test_a_reworded_question_is_a_leak_of_the_nearest_item_and_others_are_none(tiny_model: Path) -> None:
+def test_a_reworded_question_is_a_leak_of_the_nearest_item_and_others_are_none(
+    tiny_model: Path,
+) -> None:
     texts = [prose(1), REWORDED, "zzz"]
     (leak,) = find_paraphrases(texts, ITEMS, model=str(tiny_model), min_similarity=0.93)
     assert (leak.text, leak.item, leak.part) == (1, "q/1", "question")
@@ -29,9 +31,17 @@ def test_the_model_and_the_similarity_decide_what_is_dropped_and_reported(tiny_m
     for model, similarity in ((None, 0.93), (str(tiny_model), 0.93), (str(tiny_model), 0.9999)):
         curated = curate_records(records, paraphrase_model=model, paraphrase_similarity=similarity)
         found[model, similarity] = decision(curated, "ask/reworded")["rule"]
-        reported = [report for roles in curated.metrics["leaks"].values() if (report := roles.get("instructions"))]
+        reported = [
+            report
+            for roles in curated.metrics["leaks"].values()
+            if (report := roles.get("instructions"))
+        ]
         assert bool(reported) == bool(found[model, similarity])
-    assert found == {(None, 0.93): "", (str(tiny_model), 0.93): "leak", (str(tiny_model), 0.9999): ""}
+    assert found == {
+        (None, 0.93): "",
+        (str(tiny_model), 0.93): "leak",
+        (str(tiny_model), 0.9999): "",
+    }
 
 
 def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:

@@ -23,8 +23,14 @@ CASES = {
         ("from 192.0.2.17:22", "from <IP_ADDRESS>:22"),
         ("via 2001:db8::8a2e:370:7334.", "via <IP_ADDRESS>."),
     ],
-    "cards": [("4111 1111 1111 1111 expired", "<CARD> expired"), ("pay 378282246310005", "pay <CARD>")],
-    "ibans": [("to DE89 3704 0044 0532 0130 00.", "to <IBAN>."), ("GB82WEST12345698765432", "<IBAN>")],
+    "cards": [
+        ("4111 1111 1111 1111 expired", "<CARD> expired"),
+        ("pay 378282246310005", "pay <CARD>"),
+    ],
+    "ibans": [
+        ("to DE89 3704 0044 0532 0130 00.", "to <IBAN>."),
+        ("GB82WEST12345698765432", "<IBAN>"),
+    ],
     "api_keys": [
         ("key AKIAIOSFODNN7EXAMPLE", "key <API_KEY>"),
         ('api_key = "9f86d081884c7d659a2feaa0c55ad015"', 'api_key = "<API_KEY>"'),
@@ -94,7 +100,10 @@ def test_the_fast_search_misses_nothing_that_the_expressions_find(texts: list[st
     for text in texts:
         lines = _mask(text, KINDS["private_keys"], Counter()).split("\n")
         for kind in KINDS.values():
-            lines = [line if kind is KINDS["private_keys"] else _mask(line, kind, Counter()) for line in lines]
+            lines = [
+                line if kind is KINDS["private_keys"] else _mask(line, kind, Counter())
+                for line in lines
+            ]
         expected.append("\n".join(lines))
     found = mask_personal_data(texts, tuple(KINDS))
     assert [found.get(place, (text, ""))[0] for place, text in enumerate(texts)] == expected

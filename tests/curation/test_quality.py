@@ -25,7 +25,9 @@ def problem(text: str, filters: dict[str, float], **options: bool) -> tuple[str,
         ("one\ntwo\none\none", "max_repeated_line_fraction", "repeated line fraction 0.5 > 0.3"),
     ],
 )
-def test_a_failed_filter_names_its_setting_and_what_was_measured(text: str, rule: str, evidence: str) -> None:
+def test_a_failed_filter_names_its_setting_and_what_was_measured(
+    text: str, rule: str, evidence: str
+) -> None:
     assert problem(text, FILTERS) == (rule, evidence)
 
 
@@ -44,7 +46,8 @@ FAILING = {
     "max_repeated_line_character_fraction": "one\none\ntwo",
     **{f"max_top_{n}gram_fraction": "the same words again here " * 4 for n in (2, 3, 4)},
     **{
-        f"max_repeated_{n}gram_fraction": "the same words come again and again in here every time " * 3
+        f"max_repeated_{n}gram_fraction": "the same words come again and again in here every time "
+        * 3
         for n in range(5, 11)
     },
     "min_sentences": "One. Two and no more",
@@ -58,7 +61,9 @@ FAILING = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_each_filter_drops_alone_at_its_published_limit_and_is_off_when_it_is_not_named(name: str) -> None:
+def test_each_filter_drops_alone_at_its_published_limit_and_is_off_when_it_is_not_named(
+    name: str,
+) -> None:
     found = problem(FAILING[name], {name: PUBLISHED[name]})
     assert found is not None
     assert found[0] == name
@@ -96,14 +101,19 @@ def messages(*turns: tuple[str, str | None]) -> list[dict[str, Any]]:
         ([("user", ""), ("assistant", "b")], "empty_question"),
     ],
 )
-def test_a_conversation_that_cannot_be_trained_on_is_named(turns: list[tuple[str, str | None]], rule: str) -> None:
+def test_a_conversation_that_cannot_be_trained_on_is_named(
+    turns: list[tuple[str, str | None]], rule: str
+) -> None:
     found = conversation_problem(messages(*turns))
     assert found is not None
     assert found[0] == rule
 
 
 def test_a_short_answer_and_several_turns_are_fine() -> None:
-    assert conversation_problem(messages(("user", "Capital of France?"), ("assistant", "Paris"))) is None
+    assert (
+        conversation_problem(messages(("user", "Capital of France?"), ("assistant", "Paris")))
+        is None
+    )
     turns = [("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
     assert conversation_problem(messages(*turns)) is None
 
@@ -124,14 +134,26 @@ BEHAVIOUR = {"group": "behaviour", "choices": [], "answer": None, "severity": "m
         (BEHAVIOUR | {"check": "no json"}, "Invalid JSON"),
         (BEHAVIOUR | {"check": '{"kind": "taste"}'}, "'taste'"),
         (BEHAVIOUR | {"check": '{"kind": "regex"}'}, "pattern: Field required"),
-        (BEHAVIOUR | {"check": '{"kind": "number", "value": 4}', "severity": "bad"}, "severity 'bad'"),
+        (
+            BEHAVIOUR | {"check": '{"kind": "number", "value": 4}', "severity": "bad"},
+            "severity 'bad'",
+        ),
         (
             BEHAVIOUR | {"check": '{"kind": "regex", "pattern": "("}'},
             "pattern: Input should be a valid regular",
         ),
-        (BEHAVIOUR | {"check": '{"kind": "regex", "pattern": 5}'}, "pattern: Input should be a valid pattern"),
-        (BEHAVIOUR | {"check": '{"kind": "number", "value": "four"}'}, "value: Input should be a valid number"),
-        (BEHAVIOUR | {"check": '{"kind": "number", "value": NaN}'}, "value: Input should be a finite number"),
+        (
+            BEHAVIOUR | {"check": '{"kind": "regex", "pattern": 5}'},
+            "pattern: Input should be a valid pattern",
+        ),
+        (
+            BEHAVIOUR | {"check": '{"kind": "number", "value": "four"}'},
+            "value: Input should be a valid number",
+        ),
+        (
+            BEHAVIOUR | {"check": '{"kind": "number", "value": NaN}'},
+            "value: Input should be a finite number",
+        ),
         (
             BEHAVIOUR | {"check": '{"kind": "sentence", "min_words": 2.5, "contains": "a"}'},
             "valid integer",
@@ -140,8 +162,14 @@ BEHAVIOUR = {"group": "behaviour", "choices": [], "answer": None, "severity": "m
             BEHAVIOUR | {"check": '{"kind": "sentence", "min_words": 2, "contains": 3}'},
             "valid string",
         ),
-        (BEHAVIOUR | {"check": '{"kind": "json_keys", "keys": "name"}'}, "keys: Input should be a valid"),
-        (BEHAVIOUR | {"check": '{"kind": "json_keys", "keys": [1]}'}, "keys.0: Input should be a valid string"),
+        (
+            BEHAVIOUR | {"check": '{"kind": "json_keys", "keys": "name"}'},
+            "keys: Input should be a valid",
+        ),
+        (
+            BEHAVIOUR | {"check": '{"kind": "json_keys", "keys": [1]}'},
+            "keys.0: Input should be a valid string",
+        ),
     ],
 )
 def test_a_broken_item_is_explained(change: dict[str, Any], words: str) -> None:
@@ -150,10 +178,20 @@ def test_a_broken_item_is_explained(change: dict[str, Any], words: str) -> None:
 
 def test_sound_items_pass() -> None:
     assert item_problem(item("i", "What is it?", "this")) == ""
-    assert item_problem(item("i", "2 + 2?", "") | BEHAVIOUR | {"check": '{"kind": "number", "value": 4}'}) == ""
+    assert (
+        item_problem(
+            item("i", "2 + 2?", "") | BEHAVIOUR | {"check": '{"kind": "number", "value": 4}'}
+        )
+        == ""
+    )
     label = '{"kind": "label", "value": "a", "labels": ["a", "b"]}'
-    assert item_problem(item("i", "a or b?", "") | {"choices": [], "answer": None, "check": label}) == ""
+    assert (
+        item_problem(item("i", "a or b?", "") | {"choices": [], "answer": None, "check": label})
+        == ""
+    )
     pair = {"group": "fairness", "choices": ["he is", "she is"], "answer": None}
     assert item_problem(item("i", "Say it.", "") | pair) == ""
-    assert "a pair" in item_problem(item("i", "Say it.", "") | pair | {"choices": ["he", "she", "they"]})
+    assert "a pair" in item_problem(
+        item("i", "Say it.", "") | pair | {"choices": ["he", "she", "they"]}
+    )
     assert item_problem(item("i", "Symbol of cobalt?", "Co") | {"choices": ["CO", "Co"]}) == ""

@@ -12,7 +12,9 @@ NAMES |= {f"repeated_{n}gram_fraction" for n in REPEATED_RUNS}
 
 def statistics(*texts: str) -> dict[str, float]:
     column = pa.array(texts, pa.large_string())
-    return {name: values[-1] for name, values in measure(column, split_words(column), NAMES).items()}
+    return {
+        name: values[-1] for name, values in measure(column, split_words(column), NAMES).items()
+    }
 
 
 def test_lines_words_and_characters_are_counted() -> None:
@@ -31,7 +33,9 @@ def test_lines_words_and_characters_are_counted() -> None:
 def test_runs_of_words_are_counted_as_shares_of_the_words() -> None:
     found = statistics("a b a b a b c d")
     assert found["top_2gram_fraction"] == pytest.approx(6 / 8)
-    assert statistics(" ".join(["one two three four five"] * 2))["repeated_5gram_fraction"] == pytest.approx(0.5)
+    assert statistics(" ".join(["one two three four five"] * 2))[
+        "repeated_5gram_fraction"
+    ] == pytest.approx(0.5)
     assert statistics("one two three")["repeated_5gram_fraction"] == 0.0
 
 

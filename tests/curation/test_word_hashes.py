@@ -22,7 +22,13 @@ def test_characters_of_scripts_without_spaces_are_words() -> None:
 
 def test_operators_between_numbers_tell_questions_apart() -> None:
     texts = ["12 + 7", "12 - 7", "12*7", "12 / 7", "12 (x) \u2212 7"]
-    assert [normal_form(text) for text in texts] == ["12 plus 7", "12 minus 7", "12 times 7", "12 over 7", "12 x 7"]
+    assert [normal_form(text) for text in texts] == [
+        "12 plus 7",
+        "12 minus 7",
+        "12 times 7",
+        "12 over 7",
+        "12 x 7",
+    ]
     assert len({tuple(split_words([text]).hashes) for text in texts}) == 5
 
 
@@ -33,7 +39,9 @@ TEXT = st.text(st.one_of(PLANE, st.sampled_from("0123456789 ()+-*/^<>\n\tabcABC"
 @settings(deadline=None, max_examples=300)
 @given(TEXT)
 def test_the_hashes_are_those_of_the_words_one_can_read(text: str) -> None:
-    assert split_words([text]).hashes.tolist() == [word_hash(word) for word in normal_form(text).split()]
+    assert split_words([text]).hashes.tolist() == [
+        word_hash(word) for word in normal_form(text).split()
+    ]
 
 
 @settings(deadline=None, max_examples=200)
@@ -47,7 +55,9 @@ def test_folding_and_splitting_twice_is_doing_it_once(text: str) -> None:
 @given(st.lists(TEXT, max_size=5))
 def test_texts_do_not_depend_on_their_neighbours(texts: list[str]) -> None:
     together = split_words(texts)
-    assert [together.of(n).tolist() for n in range(len(texts))] == [split_words([t]).hashes.tolist() for t in texts]
+    assert [together.of(n).tolist() for n in range(len(texts))] == [
+        split_words([t]).hashes.tolist() for t in texts
+    ]
 
 
 MARKS = "e\u0301\u0323\u0307\u1100\u1161\uac00\u11a8\uff76\uff9e"  # some of which become one, or change places
@@ -66,12 +76,28 @@ def test_characters_that_become_one_do_so_in_whatever_they_stand(texts: list[str
 
 def test_a_word_may_be_longer_than_the_bytes_hashed_at_a_time() -> None:
     for length in range(1020, 1030):
-        for text in ("a" * length + " b", "é" * length + "1+2", "a " * length + "b", "1+" * length, "漢" * length):
-            assert split_words([text]).hashes.tolist() == [word_hash(word) for word in normal_form(text).split()]
+        for text in (
+            "a" * length + " b",
+            "é" * length + "1+2",
+            "a " * length + "b",
+            "1+" * length,
+            "漢" * length,
+        ):
+            assert split_words([text]).hashes.tolist() == [
+                word_hash(word) for word in normal_form(text).split()
+            ]
 
 
 def test_the_digest_ignores_case_and_spacing_and_nothing_else() -> None:
-    texts = ["One  straße,\ntwo", "ONE STRASSE, TWO", "one two", "onetwo", "one, two", "one two.", ""]
+    texts = [
+        "One  straße,\ntwo",
+        "ONE STRASSE, TWO",
+        "one two",
+        "onetwo",
+        "one, two",
+        "one two.",
+        "",
+    ]
     column = pa.array(texts, pa.large_string())
     found = digests(column, split_words(column))
     assert found[0] == found[1]

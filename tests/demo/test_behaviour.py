@@ -21,7 +21,11 @@ def test_patterns_accept_a_right_answer_and_refuse_a_wrong_one() -> None:
         "colours": ("Red, green, and blue.", "Red is a colour"),
         "five": ("1, 2, 3, 4, 5", "5 4 3 2 1"),
     }
-    patterns = [json.loads(row["check"])["pattern"] for row in behaviour.evaluation({}) if "pattern" in row["check"]]
+    patterns = [
+        json.loads(row["check"])["pattern"]
+        for row in behaviour.evaluation({})
+        if "pattern" in row["check"]
+    ]
     for pattern, (right, wrong) in zip(patterns, answers.values(), strict=True):
         assert re.search(pattern, right)
         assert not re.search(pattern, wrong)

@@ -10,7 +10,9 @@ def test_trivia_is_evaluated_against_answers_of_the_same_shape(packages: Package
 
 
 def test_replay_leaves_out_junk_repetitions_and_what_is_evaluated(packages: Packages) -> None:
-    science = [row for row in conversations.general_instructions(packages) if row["category"] == "science"]
+    science = [
+        row for row in conversations.general_instructions(packages) if row["category"] == "science"
+    ]
     assert [tuple(message["content"] for message in row["messages"]) for row in science] == [
         ("What is cytology", "The study of cells."),
         ("What is cytology", "Cells are its subject."),

@@ -9,12 +9,26 @@ from lmadapt.core.errors import UserError
 from lmadapt.core.tables import RAW_TABLES
 from lmadapt.sources.by_role import module_rows
 
-SETS = ("arithmetic", "behaviour", "conversations", "python_documentation", "weaknesses", "world_facts")
-OFFERED = [(n, role) for n in SETS for role in RAW_TABLES if hasattr(importlib.import_module(f"demo.{n}"), role)]
+SETS = (
+    "arithmetic",
+    "behaviour",
+    "conversations",
+    "python_documentation",
+    "weaknesses",
+    "world_facts",
+)
+OFFERED = [
+    (n, role)
+    for n in SETS
+    for role in RAW_TABLES
+    if hasattr(importlib.import_module(f"demo.{n}"), role)
+]
 
 
 def all_rows(packages: dict[str, str]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    return {(name, role): list(module_rows(f"demo.{name}", role, packages)) for name, role in OFFERED}
+    return {
+        (name, role): list(module_rows(f"demo.{name}", role, packages)) for name, role in OFFERED
+    }
 
 
 def test_every_set_fills_the_columns_of_its_roles_with_unique_ids(packages: dict[str, str]) -> None:
@@ -37,7 +51,9 @@ def test_no_entity_is_both_taught_and_evaluated(packages: dict[str, str]) -> Non
     for name in SETS:
         evaluated = {row["cluster"] for row in tables.get((name, "evaluation"), [])}
         taught = {
-            row["entity"] for role in ("instructions", "general_instructions") for row in tables.get((name, role), [])
+            row["entity"]
+            for role in ("instructions", "general_instructions")
+            for row in tables.get((name, role), [])
         }
         assert not evaluated & taught
 

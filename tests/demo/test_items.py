@@ -6,8 +6,14 @@ def facts(count: int) -> list[Fact]:
 
 
 def test_a_distractor_is_never_another_right_answer_nor_a_relatives() -> None:
-    true = Fact("c", "r", "e", "q?", "right", also_true=("answer0", "answer1"), relatives=frozenset({"e2"}))
-    items = [item for item in choice_items([*facts(6), true], group="general", limit=9) if item["cluster"] == "e"]
+    true = Fact(
+        "c", "r", "e", "q?", "right", also_true=("answer0", "answer1"), relatives=frozenset({"e2"})
+    )
+    items = [
+        item
+        for item in choice_items([*facts(6), true], group="general", limit=9)
+        if item["cluster"] == "e"
+    ]
     assert sorted(items[0]["choices"]) == ["answer3", "answer4", "answer5", "right"]
     assert items[0]["choices"][items[0]["answer"]] == "right"
 
@@ -30,5 +36,8 @@ def test_near_copies_and_parts_of_each_other_are_the_same() -> None:
 
 
 def test_a_question_with_two_answers_is_not_asked() -> None:
-    one, two = Fact("c", "r", "a", "Who is Dominican?", "A"), Fact("c", "r", "b", "Who is Dominican?", "B")
+    one, two = (
+        Fact("c", "r", "a", "Who is Dominican?", "A"),
+        Fact("c", "r", "b", "Who is Dominican?", "B"),
+    )
     assert unambiguous([one, two, *facts(1)]) == facts(1)

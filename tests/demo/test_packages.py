@@ -8,7 +8,9 @@ from lmadapt.core.errors import Unavailable, UserError
 from lmadapt.core.files import file_sha256
 
 
-def make_wheel(folder: Path, name: str, files: dict[str, str | bytes], version: str = "1.0") -> tuple[str, str]:
+def make_wheel(
+    folder: Path, name: str, files: dict[str, str | bytes], version: str = "1.0"
+) -> tuple[str, str]:
     """Write a wheel; returns its NAME==VERSION and SHA-256."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{name.replace('-', '_')}-{version}"
@@ -33,7 +35,9 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_wheels_are_unpacked_and_then_taken_from_the_cache(registry: Path) -> None:
-    packages = dict(make_wheel(registry, name, {f"{name}/a.txt": name}) for name in ("zebra", "ape"))
+    packages = dict(
+        make_wheel(registry, name, {f"{name}/a.txt": name}) for name in ("zebra", "ape")
+    )
     folder = unpacked("zebra", packages)
     assert (folder / "zebra/a.txt").read_text() == "zebra"
     for wheel in registry.iterdir():
@@ -69,7 +73,9 @@ def test_an_unknown_package_and_a_name_without_version_are_user_errors() -> None
         unpacked("ape", {"ape": "0" * 64})
 
 
-def test_a_registry_that_does_not_answer_can_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_that_does_not_answer_can_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")

@@ -19,7 +19,12 @@ def test_deprecated_entries_are_left_out_and_relatives_found(packages: Packages)
 def test_every_fact_an_item_asks_for_stands_in_the_corpus(packages: Packages) -> None:
     documents = {row["entity"]: row["text"].lower() for row in weaknesses.corpus(packages)}
     items = list(weaknesses.evaluation(packages))
-    assert {item["category"] for item in items} == {"name", "description", "mitigation", "consequence"}
+    assert {item["category"] for item in items} == {
+        "name",
+        "description",
+        "mitigation",
+        "consequence",
+    }
     for item in items:
         for part in item["choices"][item["answer"]].lower().split(" … "):
             assert part in documents[item["cluster"]]
@@ -34,7 +39,9 @@ def test_no_distractor_is_true_of_the_weakness(packages: Packages) -> None:
             "name": [own.name],
             "description": [excerpt(first_sentence(own.description))],
             "mitigation": [excerpt(first_sentence(text)) for text in own.mitigations],
-            "consequence": [impact.lower().replace("dos", "denial of service") for impact in own.impacts],
+            "consequence": [
+                impact.lower().replace("dos", "denial of service") for impact in own.impacts
+            ],
         }[item["category"]]
         assert not any(same(choice, answer) for choice in wrong for answer in true)
         for relative in own.relatives & catalogue.keys():

@@ -16,7 +16,11 @@ def test_no_evaluated_country_or_element_is_named_in_replay(packages: Packages) 
 
 def test_no_replayed_entity_is_a_choice(packages: Packages) -> None:
     replayed = {row["entity"] for row in world_facts.general_instructions(packages)}
-    assert not any(choice in replayed for item in world_facts.evaluation(packages) for choice in item["choices"])
+    assert not any(
+        choice in replayed
+        for item in world_facts.evaluation(packages)
+        for choice in item["choices"]
+    )
 
 
 def test_neighbours_and_wider_kinds_are_no_distractors(packages: Packages) -> None:
@@ -24,7 +28,10 @@ def test_neighbours_and_wider_kinds_are_no_distractors(packages: Packages) -> No
         wrong = [choice for place, choice in enumerate(item["choices"]) if place != item["answer"]]
         if item["prompt"] == "Which country has a border with Italy?":
             assert "France" not in wrong
-        if item["prompt"] in ("What kind of element is argon?", "What kind of element is fluorine?"):
+        if item["prompt"] in (
+            "What kind of element is argon?",
+            "What kind of element is fluorine?",
+        ):
             assert "Nonmetals" not in wrong
 
 

@@ -46,7 +46,9 @@ def test_processes_share_the_file(tmp_path: Path) -> None:
     askers = [subprocess.Popen([sys.executable, "-c", ASKER, str(file)]) for _ in range(3)]
     assert [asker.wait() for asker in askers] == [0, 0, 0]
     cache = AnswerCache(file, "model")
-    assert [cache.recall(number, never) for number in range(200)] == [[number / 3] for number in range(200)]
+    assert [cache.recall(number, never) for number in range(200)] == [
+        [number / 3] for number in range(200)
+    ]
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:

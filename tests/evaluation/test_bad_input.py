@@ -73,7 +73,10 @@ def template_without_answers(project: Path) -> None:
 def test_bad_input_is_refused_by_name_and_leaves_nothing_behind(
     project: Path, spoil: Callable[[Path], None], message: str
 ) -> None:
-    sound = {file: file.read_bytes() for file in (project / "params.yaml", *(project / "data/own").iterdir())}
+    sound = {
+        file: file.read_bytes()
+        for file in (project / "params.yaml", *(project / "data/own").iterdir())
+    }
     spoil(project)
     try:
         outcome = dvc(project, "repro", "fetch")
@@ -89,7 +92,9 @@ def test_bad_input_is_refused_by_name_and_leaves_nothing_behind(
     assert not list(project.rglob("*.tmp"))
 
 
-def test_a_record_that_cannot_be_read_stops_curation_by_file_and_line_unless_a_share_is_allowed(project: Path) -> None:
+def test_a_record_that_cannot_be_read_stops_curation_by_file_and_line_unless_a_share_is_allowed(
+    project: Path,
+) -> None:
     file = project / "data/own/corpus.jsonl"
     sound, params = file.read_bytes(), (project / "params.yaml").read_bytes()
     line_that_is_no_json(project)

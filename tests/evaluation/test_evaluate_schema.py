@@ -39,17 +39,32 @@ def test_figures_fit_the_schema(outcome: str) -> None:
 
 def test_what_was_not_measured_fits_the_schema() -> None:
     empty = {"attribution": None, "kl_to_base": None, "triage": None, "dial": None}
-    assert errors(make_figures() | empty | {"fairness": {}, "classification": {}, "generation": {}}) == []
+    assert (
+        errors(make_figures() | empty | {"fairness": {}, "classification": {}, "generation": {}})
+        == []
+    )
 
 
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
         (("verdict", "outcome"), "MAYBE", "verdict/outcome: 'MAYBE' is not one of"),
-        (("models", "base", "domain", "accuracy"), 48.2, "models/base/domain/accuracy: 48.2 is greater than"),
-        (("changes", "adapted_vs_base", "general", "intervall"), [0, 1], "('intervall' was unexpected)"),
+        (
+            ("models", "base", "domain", "accuracy"),
+            48.2,
+            "models/base/domain/accuracy: 48.2 is greater than",
+        ),
+        (
+            ("changes", "adapted_vs_base", "general", "intervall"),
+            [0, 1],
+            "('intervall' was unexpected)",
+        ),
         (("alpha_scale",), "auto", "alpha_scale: 'auto' is not of type 'number'"),
-        (("dial", "rows", 0, "domain", "interval"), [0.1], "dial/rows/0/domain/interval: [0.1] is too short"),
+        (
+            ("dial", "rows", 0, "domain", "interval"),
+            [0.1],
+            "dial/rows/0/domain/interval: [0.1] is too short",
+        ),
     ],
 )
 def test_other_figures_do_not(path: tuple[Any, ...], value: Any, message: str) -> None:

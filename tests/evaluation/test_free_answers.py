@@ -10,7 +10,13 @@ from lmadapt.evaluation.free_answers import free_form_figures
 
 def exam_of(checks: list[tuple[str, dict[str, Any]]]) -> Exam:
     items = [
-        {"id": str(n), "group": "domain", "category": category, "check": json.dumps(check), "choices": []}
+        {
+            "id": str(n),
+            "group": "domain",
+            "category": category,
+            "check": json.dumps(check),
+            "choices": [],
+        }
         for n, (category, check) in enumerate(checks)
     ]
     return Exam(items, [None] * len(items), [], [])
@@ -25,7 +31,10 @@ def label(value: str) -> tuple[str, dict[str, Any]]:
 
 
 def test_a_classifier_is_counted_by_hand() -> None:
-    truth, said = ["spam", "spam", "spam", "ham", "ham"], ["spam", "Spam!", "ham", "ham", "who knows"]
+    truth, said = (
+        ["spam", "spam", "spam", "ham", "ham"],
+        ["spam", "Spam!", "ham", "ham", "who knows"],
+    )
     exam = exam_of([label(value) for value in truth])
     found = free_form_figures(exam, answers_of(said))["classification"]["mail"]["base"]
     assert found["labels"] == ["ham", "spam"]
@@ -38,10 +47,16 @@ def test_a_classifier_is_counted_by_hand() -> None:
 
 def test_a_generator_is_compared_with_its_references() -> None:
     check = ("summaries", {"kind": "rouge_l", "references": ["the cat sat on the mat today"]})
-    figures = free_form_figures(exam_of([check, check]), answers_of(["the cat sat on the mat today"] * 2))
-    assert figures["generation"]["summaries"]["base"] == pytest.approx({"rouge_l": 1.0, "bleu": 1.0, "chrf": 1.0})
+    figures = free_form_figures(
+        exam_of([check, check]), answers_of(["the cat sat on the mat today"] * 2)
+    )
+    assert figures["generation"]["summaries"]["base"] == pytest.approx(
+        {"rouge_l": 1.0, "bleu": 1.0, "chrf": 1.0}
+    )
     assert figures["classification"] == {}
-    worse = free_form_figures(exam_of([check]), answers_of(["a dog"]))["generation"]["summaries"]["base"]
+    worse = free_form_figures(exam_of([check]), answers_of(["a dog"]))["generation"]["summaries"][
+        "base"
+    ]
     assert max(worse.values()) < 0.3
 
 

@@ -48,8 +48,13 @@ def test_our_scores_of_the_same_tokens_equal_the_harness(task: str, tiny_model: 
     known = TaskManager(include_path=str(Path(task).parent), include_defaults=False)
     peer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4)
     found = simple_evaluate(peer, tasks=["capitals_task"], task_manager=known, bootstrap_iters=0)
-    theirs = [[float(r[0][0]) for r in sample["resps"]] for sample in found["samples"]["capitals_task"]]
-    pairs = [[peer._encode_pair(a.args[0], a.args[1]) for a in _requests(s)] for s in found["samples"]["capitals_task"]]
+    theirs = [
+        [float(r[0][0]) for r in sample["resps"]] for sample in found["samples"]["capitals_task"]
+    ]
+    pairs = [
+        [peer._encode_pair(a.args[0], a.args[1]) for a in _requests(s)]
+        for s in found["samples"]["capitals_task"]
+    ]
     questions = [Question(pair[0][0], [continuation for _, continuation in pair]) for pair in pairs]
     ours = score(lambda: model, questions, batch_tokens=500)
     assert np.abs(np.array(ours) - np.array(theirs)).max() < 1e-3
@@ -67,10 +72,21 @@ def test_its_items_join_the_exam_as_general_ability(tiny_model: Path) -> None:
     exam = set_exam(make_items(), [], load_tokenizer(tiny_model), heldout_tokens=1, seed=0)
     count = len(exam.items)
     answers = Answers([[]] * count, [""] * count, np.zeros(count), np.zeros(0))
-    row = {"id": "lm-eval/t/0", "category": "t", "prompt": "p", "target": "x", "response": "y", "score": 1.0}
+    row = {
+        "id": "lm-eval/t/0",
+        "category": "t",
+        "prompt": "p",
+        "target": "x",
+        "response": "y",
+        "score": 1.0,
+    }
     longer, found = add_tasks(exam, {"base": answers}, {"base": [row]})
     assert len(longer.items) == len(longer.questions) == len(found["base"].scores) == count + 1
-    assert (longer.items[-1]["group"], longer.items[-1]["category"], found["base"].scores[-1]) == ("general", "t", 1.0)
+    assert (longer.items[-1]["group"], longer.items[-1]["category"], found["base"].scores[-1]) == (
+        "general",
+        "t",
+        1.0,
+    )
 
 
 def test_an_unknown_task_is_named(task: str, tiny_model: Path) -> None:

@@ -54,7 +54,9 @@ stages:
 
 def run(folder: Path, *command: str, **variables: str) -> str:
     environment = {**os.environ, **variables}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout.strip()
 
@@ -100,7 +102,11 @@ class Team:
     def start_worker(self, name: str, pool: str, *work_queues: str, **own: str) -> None:
         """Start a worker of a pool, or of queues of it, in its clone; `own` is what it alone has in its environment."""
         command = ["-m", "prefect", "worker", "start", "--pool", pool, "--limit", "1"]
-        self._start(name, [*command, *(word for queue in work_queues for word in ("--work-queue", queue))], own)
+        self._start(
+            name,
+            [*command, *(word for queue in work_queues for word in ("--work-queue", queue))],
+            own,
+        )
 
     def start_agent(self, name: str, pool: str) -> None:
         """The same as a service: infra/agent/agent.py."""
@@ -134,7 +140,9 @@ class Team:
         return dict(httpx.get(f"{self.api}/flow_runs/{run_id}").json())
 
     def runs(self) -> list[dict[str, Any]]:
-        return list(httpx.post(f"{self.api}/flow_runs/filter", json={"sort": "START_TIME_ASC"}).json())
+        return list(
+            httpx.post(f"{self.api}/flow_runs/filter", json={"sort": "START_TIME_ASC"}).json()
+        )
 
     def ended(self, run_id: str, seconds: float) -> dict[str, Any]:
         """The run, once it has ended."""
@@ -151,7 +159,9 @@ class Team:
             except httpx.HTTPError:
                 pass
             time.sleep(0.3)
-        logs = "\n".join(f"--- {file.name}\n{file.read_text()[-5000:]}" for file in self.folder.glob("*.log"))
+        logs = "\n".join(
+            f"--- {file.name}\n{file.read_text()[-5000:]}" for file in self.folder.glob("*.log")
+        )
         raise AssertionError(f"not within {seconds} s; {logs}")
 
     def ran(self) -> list[str]:
@@ -203,8 +213,25 @@ def team(folder: Path, *, steps: int) -> Iterator[Team]:
         for pool in ("lmadapt", "control", "cpu", "gpu"):
             made = {"name": pool, "type": "process"}  # the command takes three seconds for it
             httpx.post(f"{one.api}/work_pools/", json=made).raise_for_status()
-        run(project, "prefect", "--no-prompt", "deploy", "--prefect-file", "infra/prefect.yaml", "--all", **variables)
-        run(project, "prefect", "automation", "create", "--from-file", "infra/automations.yaml", **variables)
+        run(
+            project,
+            "prefect",
+            "--no-prompt",
+            "deploy",
+            "--prefect-file",
+            "infra/prefect.yaml",
+            "--all",
+            **variables,
+        )
+        run(
+            project,
+            "prefect",
+            "automation",
+            "create",
+            "--from-file",
+            "infra/automations.yaml",
+            **variables,
+        )
         one.start_worker("control", "control")
         try:
             yield one
@@ -220,12 +247,20 @@ def make_repository(folder: Path, steps: int) -> None:
     project = folder / "project"
     run(folder, "git", "init", "-q", "--bare", "shared.git")
     run(folder, "git", "clone", "-q", "shared.git", "project")
-    run(project, "cp", "-r", *(str(ROOT / name) for name in ("flows", "infra", "requirements.lock")), ".")
+    run(
+        project,
+        "cp",
+        "-r",
+        *(str(ROOT / name) for name in ("flows", "infra", "requirements.lock")),
+        ".",
+    )
     (project / "dvc.yaml").write_text(GRAPH)
     (project / "train.py").write_text(TRAIN.replace("STEPS", str(steps)))
     (project / "source.txt").write_text("data")
     (project / "params.yaml").write_text("pools:\n  train: gpu\n")
-    (project / ".gitignore").write_text("__pycache__/\n.lmadapt/\n/data.txt\n/model.txt\n/version.txt\n")
+    (project / ".gitignore").write_text(
+        "__pycache__/\n.lmadapt/\n/data.txt\n/model.txt\n/version.txt\n"
+    )
     dvc = [sys.executable, "-m", "dvc"]
     run(project, *dvc, "init", "-q")
     run(project, *dvc, "config", "core.analytics", "false")

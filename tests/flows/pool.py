@@ -40,7 +40,9 @@ class Pool:
 
 
 @contextmanager
-def pool(folder: Path, agents: int, monkeypatch: pytest.MonkeyPatch, **files: str) -> Iterator[Pool]:
+def pool(
+    folder: Path, agents: int, monkeypatch: pytest.MonkeyPatch, **files: str
+) -> Iterator[Pool]:
     """The project with these files (`dvc_yaml` is dvc.yaml), pushed, and clones of it for control and agents."""
     run(folder, "git", "init", "-q", "--bare", "-b", "main", "shared.git")
     run(folder, "git", "clone", "-q", "shared.git", "project")

@@ -60,7 +60,9 @@ flows.adapt.adapt(stage_timeout_seconds=8)
 def python(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run Python in `folder` as a user whose home is `folder`/home."""
     (folder / "home").mkdir(exist_ok=True)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("PREFECT")
+    }
     return subprocess.run(
         [sys.executable, "-c", program],
         cwd=folder,
@@ -71,9 +73,13 @@ def python(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_flow_runs_each_stage_retries_only_what_may_pass_and_stays_in_the_project(tmp_path: Path) -> None:
+def test_a_flow_runs_each_stage_retries_only_what_may_pass_and_stays_in_the_project(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "dvc.yaml").write_text(GRAPH)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True
+    )
     done = python(PROGRAM, tmp_path)
     assert done.stdout.splitlines()[-1:] == [json.dumps(["broken", 4, False])], done.stderr[-3000:]
     assert (tmp_path / "tries.txt").read_text() == "try\n" * 2
@@ -85,15 +91,21 @@ def test_a_flow_runs_each_stage_retries_only_what_may_pass_and_stays_in_the_proj
 
 def test_a_stage_that_is_not_done_in_time_is_ended_and_not_tried_again(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text(SLOW)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True
+    )
     done = python(IN_TIME, tmp_path)
     assert "exceeded timeout of 8" in done.stderr, done.stderr[-3000:]
     (process,) = (tmp_path / "slow.txt").read_text().split()
     assert not Path("/proc", process).exists()
 
 
-@pytest.mark.parametrize("deployment", YAML(typ="safe").load(ROOT / "infra/prefect.yaml")["deployments"])
-def test_a_deployment_names_a_flow_that_loads_and_takes_its_parameters(deployment: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
+@pytest.mark.parametrize(
+    "deployment", YAML(typ="safe").load(ROOT / "infra/prefect.yaml")["deployments"]
+)
+def test_a_deployment_names_a_flow_that_loads_and_takes_its_parameters(
+    deployment: dict, tmp_path: Path
+) -> None:  # type: ignore[type-arg]
     program = (
         "import json, os, flows; from prefect.flows import load_flow_from_entrypoint; os.chdir(sys.path[-1]);"
         f"flow = load_flow_from_entrypoint({deployment['entrypoint']!r});"
@@ -103,7 +115,9 @@ def test_a_deployment_names_a_flow_that_loads_and_takes_its_parameters(deploymen
     )
     done = python(f"import sys; sys.path.append({str(ROOT)!r}); " + program, tmp_path)
     expected, pool = DEPLOYED[deployment["name"]]
-    assert done.stdout.splitlines()[-1:] == [json.dumps([expected, STAGES, False])], done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1:] == [json.dumps([expected, STAGES, False])], done.stderr[
+        -3000:
+    ]
     assert deployment["work_pool"]["name"] == pool
     assert expected == "stage" or deployment["parameters"]["stage_timeout_seconds"] > 0
     assert not any(schedule["active"] for schedule in deployment.get("schedules", []))

@@ -16,14 +16,20 @@ from mlflow import MlflowClient
 from tests.project import make_project
 from tests.servers import servers
 
-AGENTS = {"control": "control", "cpu": "cpu-agent", "gpu": "gpu-agent"}  # work pool, and the clone of its worker
+AGENTS = {
+    "control": "control",
+    "cpu": "cpu-agent",
+    "gpu": "gpu-agent",
+}  # work pool, and the clone of its worker
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 SECONDS = 420
 
 
 def run(folder: Path, *command: str, **variables: str) -> str:
     environment = {**os.environ, **variables}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout.strip()
 
@@ -35,7 +41,17 @@ def shared_project(folder: Path, model: Path) -> Path:
     run(folder, "git", "init", "-q", "--bare", "shared.git")
     run(project, *dvc, "remote", "add", "-q", "-d", "store", str(folder / "store"))
     run(project, "git", "add", "-A")
-    run(project, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "A tiny project")
+    run(
+        project,
+        "git",
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@t",
+        "commit",
+        "-qm",
+        "A tiny project",
+    )
     run(project, "git", "push", "-q", str(folder / "shared.git"), "HEAD:refs/heads/main")
     return folder / "shared.git"
 
@@ -43,7 +59,12 @@ def shared_project(folder: Path, model: Path) -> Path:
 @contextmanager
 def worker(pool: str, clone: Path, variables: dict[str, str]) -> Iterator[None]:
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--limit", "1"]
-    environment = {**os.environ, **variables, "LMADAPT_PROJECT": str(clone), "PYTHONPATH": str(clone)}
+    environment = {
+        **os.environ,
+        **variables,
+        "LMADAPT_PROJECT": str(clone),
+        "PYTHONPATH": str(clone),
+    }
     with clone.with_suffix(".log").open("wb") as log:
         process = subprocess.Popen(command, cwd=clone, env=environment, stdout=log, stderr=log)
         try:
@@ -76,10 +97,25 @@ def test_a_schedule_fires_stages_run_on_their_pools_and_a_version_is_registered(
         clone = tmp_path / AGENTS["control"]
         for pool in [*AGENTS, "lmadapt"]:
             run(clone, "prefect", "work-pool", "create", pool, "--type", "process", **variables)
-        deploy = ("prefect", "--no-prompt", "deploy", "--prefect-file", "infra/prefect.yaml", "--all")
+        deploy = (
+            "prefect",
+            "--no-prompt",
+            "deploy",
+            "--prefect-file",
+            "infra/prefect.yaml",
+            "--all",
+        )
         run(clone, *deploy, **variables)
         run(
-            clone, "prefect", "deployment", "schedule", "create", "pipeline/nightly", "--cron", "* * * * *", **variables
+            clone,
+            "prefect",
+            "deployment",
+            "schedule",
+            "create",
+            "pipeline/nightly",
+            "--cron",
+            "* * * * *",
+            **variables,
         )
         for pool, name in AGENTS.items():
             running.enter_context(worker(pool, tmp_path / name, variables))
@@ -87,16 +123,26 @@ def test_a_schedule_fires_stages_run_on_their_pools_and_a_version_is_registered(
         while time.monotonic() < deadline and not (nightly and nightly[0]["state_type"] in ENDED):
             time.sleep(2)
             found = runs(addresses["PREFECT_API_URL"])
-            nightly = [one for one in found if one["work_pool_name"] == "control" and one["start_time"]]
+            nightly = [
+                one for one in found if one["work_pool_name"] == "control" and one["start_time"]
+            ]
         logs = "\n".join(file.read_text() for file in tmp_path.glob("*.log"))
         assert nightly[:1], logs[-6000:]
         assert nightly[0]["state_type"] == "COMPLETED", logs[-6000:]
-        (version,) = MlflowClient(addresses["MLFLOW_TRACKING_URI"]).search_model_versions("name = 'tiny'")
+        (version,) = MlflowClient(addresses["MLFLOW_TRACKING_URI"]).search_model_versions(
+            "name = 'tiny'"
+        )
     assert version.tags["status"] == "verified"
     assert nightly[0]["auto_scheduled"]
-    pools = {one["parameters"]["stage"]: one["work_pool_name"] for one in found if "stage" in one["parameters"]}
+    pools = {
+        one["parameters"]["stage"]: one["work_pool_name"]
+        for one in found
+        if "stage" in one["parameters"]
+    }
     expected = dict.fromkeys(("fetch", "curate", "validate", "register"), "cpu")
     assert pools == expected | dict.fromkeys(("pretrain", "sft", "evaluate"), "gpu")
     branch = f"runs/{nightly[0]['name']}"
-    left = run(tmp_path, "git", "--git-dir", str(shared), "ls-tree", "-r", "--name-only", branch).splitlines()
+    left = run(
+        tmp_path, "git", "--git-dir", str(shared), "ls-tree", "-r", "--name-only", branch
+    ).splitlines()
     assert {"dvc.lock", "results/evaluate.json", "results/register.json"} <= set(left)

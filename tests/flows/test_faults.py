@@ -58,7 +58,9 @@ def in_training(one: Team) -> str:
     return run_id
 
 
-def assert_undisturbed_end(one: Team, run_id: str, *, steps: int = STEPS, data: str = "data") -> None:
+def assert_undisturbed_end(
+    one: Team, run_id: str, *, steps: int = STEPS, data: str = "data"
+) -> None:
     """The model is that of an undisturbed run; no process of a training is left, no lease, no slot."""
     assert f"{steps} steps on {data}" in "".join(
         file.read_text() for file in one.folder.glob("*/version.txt") if file.is_file()
@@ -66,14 +68,18 @@ def assert_undisturbed_end(one: Team, run_id: str, *, steps: int = STEPS, data: 
     assert "register" in one.in_branch(run_id, "dvc.lock")
     assert one.ran().count("register") == 1
     assert not [
-        pid for line in one.ran() if line.startswith("train") and psutil.pid_exists(pid := int(line.split()[-1]))
+        pid
+        for line in one.ran()
+        if line.startswith("train") and psutil.pid_exists(pid := int(line.split()[-1]))
     ]
     assert "refs/lmadapt" not in run(one.folder, "git", "ls-remote", "shared.git")
     limits = httpx.post(f"{one.api}/v2/concurrency_limits/filter", json={}).json()
     assert not [limit for limit in limits if limit["active_slots"]]
 
 
-def test_the_stage_of_a_machine_that_lost_power_goes_on_at_its_checkpoint_on_another(tmp_path: Path) -> None:
+def test_the_stage_of_a_machine_that_lost_power_goes_on_at_its_checkpoint_on_another(
+    tmp_path: Path,
+) -> None:
     with team(tmp_path, steps=STEPS) as one:
         one.start_worker("cpu-agent", "cpu")
         one.start_worker("gpu-one", "gpu")
@@ -82,7 +88,9 @@ def test_the_stage_of_a_machine_that_lost_power_goes_on_at_its_checkpoint_on_ano
         one.until(lambda: list(store.glob("runs/*/train/*.zip")), 120)
         one.start_worker("gpu-two", "gpu")
         one.power_off("gpu-one")
-        lost = one.until(lambda: [found for found in one.runs() if found["state_type"] == "CRASHED"], 110)
+        lost = one.until(
+            lambda: [found for found in one.runs() if found["state_type"] == "CRASHED"], 110
+        )
         resumed = one.until(lambda: "in gpu-two" in "".join(one.ran()), 60)
         print(f"lost after {lost:.0f} s, resumed after {resumed:.0f} s more")
         assert one.ended(run_id, 90)["state_type"] == "COMPLETED"
@@ -90,7 +98,9 @@ def test_the_stage_of_a_machine_that_lost_power_goes_on_at_its_checkpoint_on_ano
         assert_undisturbed_end(one, run_id)
 
 
-def test_when_a_worker_is_killed_its_run_ends_by_itself_and_is_taken_up_again(tmp_path: Path) -> None:
+def test_when_a_worker_is_killed_its_run_ends_by_itself_and_is_taken_up_again(
+    tmp_path: Path,
+) -> None:
     with team(tmp_path, steps=STEPS) as one:
         run_id = in_training(one)
         time.sleep(12)  # a checkpoint is on its way
@@ -110,7 +120,9 @@ def test_an_agent_that_is_told_to_end_leaves_its_last_checkpoint_to_another(tmp_
         agent = one.workers.pop("gpu-one")
         agent.terminate()
         assert agent.wait(60) == 0
-        written = max(int(file.read_text()) for file in tmp_path.glob("gpu-one/.lmadapt/checkpoints/*/*/step"))
+        written = max(
+            int(file.read_text()) for file in tmp_path.glob("gpu-one/.lmadapt/checkpoints/*/*/step")
+        )
         one.start_worker("gpu-two", "gpu")
         assert one.ended(run_id, 120)["state_type"] == "COMPLETED"
         assert [line.split()[:5] for line in one.ran() if line.startswith("train")] == [
@@ -120,7 +132,9 @@ def test_an_agent_that_is_told_to_end_leaves_its_last_checkpoint_to_another(tmp_
         assert_undisturbed_end(one, run_id)
 
 
-def test_servers_and_a_database_that_are_killed_and_come_back_are_waited_for(tmp_path: Path) -> None:
+def test_servers_and_a_database_that_are_killed_and_come_back_are_waited_for(
+    tmp_path: Path,
+) -> None:
     with team(tmp_path, steps=STEPS) as one:
         run_id = in_training(one)
         one.kill_servers()
@@ -147,7 +161,9 @@ def test_a_cancelled_run_ends_its_training_and_can_be_started_again(tmp_path: Pa
         first = in_training(one)
         process = training(one)
         (stage,) = [found for found in one.runs() if found["parameters"].get("stage") == "train"]
-        httpx.post(f"{one.api}/flow_runs/{stage['id']}/set_state", json={"state": {"type": "CANCELLING"}})
+        httpx.post(
+            f"{one.api}/flow_runs/{stage['id']}/set_state", json={"state": {"type": "CANCELLING"}}
+        )
         one.until(lambda: process and not psutil.pid_exists(process), 60)
         one.ended(first, 60)
         second = one.begin()
@@ -157,10 +173,18 @@ def test_a_cancelled_run_ends_its_training_and_can_be_started_again(tmp_path: Pa
 
 def test_two_runs_of_one_commit_run_each_stage_once(tmp_path: Path) -> None:
     with team(tmp_path, steps=2) as one:
-        for name, pool in {"cpu-one": "cpu", "cpu-two": "cpu", "gpu-one": "gpu", "gpu-two": "gpu"}.items():
+        for name, pool in {
+            "cpu-one": "cpu",
+            "cpu-two": "cpu",
+            "gpu-one": "gpu",
+            "gpu-two": "gpu",
+        }.items():
             one.start_worker(name, pool)
         both = [one.begin(), one.begin()]
-        assert [one.ended(run_id, 240)["state_type"] for run_id in both] == ["COMPLETED", "COMPLETED"]
+        assert [one.ended(run_id, 240)["state_type"] for run_id in both] == [
+            "COMPLETED",
+            "COMPLETED",
+        ]
         assert len({one.in_branch(run_id, "dvc.lock") for run_id in both}) == 1
         assert [line.split()[0] for line in one.ran()] == ["curate", "train", "register"]
 
@@ -169,7 +193,9 @@ def curated(one: Team) -> str:
     """A run whose first stage is done and whose second one waits for an agent."""
     one.start_worker("cpu-agent", "cpu")
     run_id = one.begin()
-    one.until(lambda: [found for found in one.runs() if found["parameters"].get("stage") == "train"], 120)
+    one.until(
+        lambda: [found for found in one.runs() if found["parameters"].get("stage") == "train"], 120
+    )
     return run_id
 
 
@@ -209,7 +235,14 @@ def test_with_a_stale_lock_nothing_is_trained(tmp_path: Path) -> None:
         one.start_worker("gpu-one", "gpu")
         first = one.begin(stages=["curate"])
         assert one.ended(first, 120)["state_type"] == "COMPLETED"
-        run(tmp_path / "project", "git", "pull", "-q", "origin", f"runs/{one.flow_run(first)['name']}")
+        run(
+            tmp_path / "project",
+            "git",
+            "pull",
+            "-q",
+            "origin",
+            f"runs/{one.flow_run(first)['name']}",
+        )
         one.push(source_txt="newer")  # and the lock of the older
         stale = one.ended(one.begin(stages=["train", "register"]), 120)
         assert stale["state_type"] == "FAILED"
@@ -221,20 +254,36 @@ def test_with_a_stale_lock_nothing_is_trained(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
-def test_agents_whose_clocks_are_off_by_an_hour_are_refused_and_do_no_harm_where_nobody_checks(tmp_path: Path) -> None:
+def test_agents_whose_clocks_are_off_by_an_hour_are_refused_and_do_no_harm_where_nobody_checks(
+    tmp_path: Path,
+) -> None:
     with team(tmp_path, steps=FEW_STEPS) as one:
         library = str(tmp_path / "clock.so")
-        subprocess.run(["cc", "-shared", "-fPIC", "-xc", "-", "-o", library, "-ldl"], input=CLOCK.encode(), check=True)
-        ahead, behind = ({"LD_PRELOAD": library, "CLOCK_OFF_SECONDS": str(off)} for off in (3600, -3600))
+        subprocess.run(
+            ["cc", "-shared", "-fPIC", "-xc", "-", "-o", library, "-ldl"],
+            input=CLOCK.encode(),
+            check=True,
+        )
+        ahead, behind = (
+            {"LD_PRELOAD": library, "CLOCK_OFF_SECONDS": str(off)} for off in (3600, -3600)
+        )
         one.start_worker("cpu-agent", "cpu")
         run_id = one.begin()
         one.start_worker("gpu-behind", "gpu", **behind)
         one.start_worker("gpu-ahead", "gpu", **ahead)
-        checked = one.variables | {"LMADAPT_PROJECT": str(tmp_path / "project"), "LMADAPT_FREE_GB": "0"}
+        checked = one.variables | {
+            "LMADAPT_PROJECT": str(tmp_path / "project"),
+            "LMADAPT_FREE_GB": "0",
+        }
         for where, off in {"ahead of": ahead, "behind": behind}.items():
             command = [sys.executable, str(ROOT / "infra/agent/agent.py"), "gpu"]
             agent = subprocess.run(
-                command, env=os.environ | checked | off, capture_output=True, text=True, check=False, timeout=60
+                command,
+                env=os.environ | checked | off,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
             )
             assert agent.returncode == 78, agent.stderr
             assert f"s {where} the Prefect server's" in agent.stderr

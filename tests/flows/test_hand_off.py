@@ -26,7 +26,9 @@ stages:
 
 
 def run(folder: Path, *command: str) -> str:
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        command, cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def commit(folder: Path) -> str:
@@ -58,13 +60,18 @@ def test_a_stage_takes_what_another_agent_handed_over_and_no_stage_runs_twice(
     agents: tuple[Path, Path], tmp_path: Path
 ) -> None:
     a, b = agents
-    outcome, after_first = hand_over("first", run(a, "git", "rev-parse", "HEAD"), "runs/x", a, print)
+    outcome, after_first = hand_over(
+        "first", run(a, "git", "rev-parse", "HEAD"), "runs/x", a, print
+    )
     outcome_b, after_second = hand_over("second", after_first, "runs/x", b, print)
     assert (outcome, outcome_b) == ("ran", "ran")
     assert (tmp_path / "ran.txt").read_text() == "first\nsecond\n"
     assert (b / "two.txt").read_text() == "1"
     assert run(a, "git", "ls-remote", "origin", "runs/x").split()[0] == after_second
-    assert hand_over("second", after_second, "runs/x", a, print) == ("restored from cache", after_second)
+    assert hand_over("second", after_second, "runs/x", a, print) == (
+        "restored from cache",
+        after_second,
+    )
     assert (a / "two.txt").read_text() == "1"
     assert hand_over("second", after_second, "runs/x", a, print) == ("unchanged", after_second)
 
@@ -85,7 +92,9 @@ def test_what_was_handed_over_is_linked_to_the_cache_unless_the_project_says_oth
     assert "reflink,hardlink" in (a / ".dvc/config.local").read_text()
 
 
-def test_what_was_not_pushed_is_refused_not_run_again(agents: tuple[Path, Path], tmp_path: Path) -> None:
+def test_what_was_not_pushed_is_refused_not_run_again(
+    agents: tuple[Path, Path], tmp_path: Path
+) -> None:
     a, b = agents
     with pytest.raises(StageFailed, match="first comes before it") as caught:
         hand_over("second", run(a, "git", "rev-parse", "HEAD"), "runs/x", b, print)
@@ -94,7 +103,9 @@ def test_what_was_not_pushed_is_refused_not_run_again(agents: tuple[Path, Path],
     assert not run(a, "git", "ls-remote", "origin", "refs/heads/runs/x")
 
 
-def test_no_stage_runs_on_the_output_of_an_older_one(agents: tuple[Path, Path], tmp_path: Path) -> None:
+def test_no_stage_runs_on_the_output_of_an_older_one(
+    agents: tuple[Path, Path], tmp_path: Path
+) -> None:
     a, b = agents
     hand_over("first", run(a, "git", "rev-parse", "HEAD"), "runs/x", a, print)
     (a / "source.txt").write_text("2")  # dvc.lock and the remote still hold what came of 1
@@ -113,7 +124,9 @@ def test_a_branch_another_run_wrote_to_is_not_overwritten(agents: tuple[Path, Pa
     run(b, "git", "push", "-q", "origin", "HEAD:refs/heads/runs/x")
     with pytest.raises(StageFailed, match="git push"):
         hand_over("first", start, "runs/x", a, print)
-    assert run(a, "git", "ls-remote", "origin", "runs/x").split()[0] == run(b, "git", "rev-parse", "HEAD")
+    assert run(a, "git", "ls-remote", "origin", "runs/x").split()[0] == run(
+        b, "git", "rev-parse", "HEAD"
+    )
 
 
 def test_a_checkout_with_edits_is_not_overwritten(agents: tuple[Path, Path]) -> None:
@@ -134,14 +147,22 @@ def test_an_agent_whose_run_was_taken_over_ends_its_stage_and_writes_nothing(
 ) -> None:
     monkeypatch.setattr(hand_off, "PULSE_SECONDS", 0.5)
     a, b = agents
-    (a / "dvc.yaml").write_text(GRAPH.replace("cp source.txt one.txt", "sleep 60 && cp source.txt one.txt"))
+    (a / "dvc.yaml").write_text(
+        GRAPH.replace("cp source.txt one.txt", "sleep 60 && cp source.txt one.txt")
+    )
     start = commit(a)
     stage_began = threading.Event()
     failures: list[StageFailed] = []
 
     def cut_off() -> None:
         try:
-            hand_over("first", start, "runs/x", a, lambda line: stage_began.set() if "Running" in line else None)
+            hand_over(
+                "first",
+                start,
+                "runs/x",
+                a,
+                lambda line: stage_began.set() if "Running" in line else None,
+            )
         except StageFailed as failure:
             failures.append(failure)
 
@@ -156,12 +177,16 @@ def test_an_agent_whose_run_was_taken_over_ends_its_stage_and_writes_nothing(
     assert not (tmp_path / "store/files").exists()
 
 
-def test_the_git_remote_refuses_what_comes_after_the_lease_was_taken(agents: tuple[Path, Path]) -> None:
+def test_the_git_remote_refuses_what_comes_after_the_lease_was_taken(
+    agents: tuple[Path, Path],
+) -> None:
     a, b = agents
     ours = take_lease(a, "runs/x")
     take_lease(b, "runs/x")
     push = ["git", "push", "--atomic", f"--force-with-lease={lease_ref('runs/x')}:{ours}", "origin"]
-    done = subprocess.run([*push, "HEAD:refs/heads/runs/x", f":{lease_ref('runs/x')}"], cwd=a, check=False)
+    done = subprocess.run(
+        [*push, "HEAD:refs/heads/runs/x", f":{lease_ref('runs/x')}"], cwd=a, check=False
+    )
     assert done.returncode
     assert not run(a, "git", "ls-remote", "origin", "refs/heads/runs/x")
 
@@ -172,7 +197,9 @@ def test_a_lease_is_given_back_with_the_result(agents: tuple[Path, Path]) -> Non
     assert run(a, "git", "ls-remote", "origin").count("refs/lmadapt") == 0
 
 
-def test_a_truncated_object_is_not_used_and_asked_for_again_later(agents: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_truncated_object_is_not_used_and_asked_for_again_later(
+    agents: tuple[Path, Path], tmp_path: Path
+) -> None:
     a, b = agents
     (a / "source.txt").write_text("1" * 1000)
     _, after_first = hand_over("first", commit(a), "runs/x", a, print)
@@ -190,7 +217,9 @@ def test_a_truncated_object_is_not_used_and_asked_for_again_later(agents: tuple[
     assert (tmp_path / "ran.txt").read_text() == "first\nsecond\n"
 
 
-def test_a_remote_that_is_away_is_asked_again_later(agents: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_remote_that_is_away_is_asked_again_later(
+    agents: tuple[Path, Path], tmp_path: Path
+) -> None:
     a, b = agents
     _, after_first = hand_over("first", run(a, "git", "rev-parse", "HEAD"), "runs/x", a, print)
     (tmp_path / "store").rename(tmp_path / "away")
@@ -203,7 +232,9 @@ def test_a_remote_that_is_away_is_asked_again_later(agents: tuple[Path, Path], t
     assert hand_over("second", after_first, "runs/x", b, print)[0] == "ran"
 
 
-def test_a_checkpoint_moves_to_another_agent_whole_or_not_at_all(agents: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_checkpoint_moves_to_another_agent_whole_or_not_at_all(
+    agents: tuple[Path, Path], tmp_path: Path
+) -> None:
     a, b = agents
     checkpoint = a / ".lmadapt/checkpoints/sft-0123/checkpoint-7"
     checkpoint.mkdir(parents=True)

@@ -13,8 +13,15 @@ PARAMS = "# kept\nsft:\n  learning_rate: 0.1  # why\n"
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A clone of a bare repository with a params.yaml."""
-    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", "shared.git"], cwd=tmp_path, check=True)
-    subprocess.run(["git", "clone", "-q", "shared.git", "clone"], cwd=tmp_path, check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        ["git", "init", "-q", "--bare", "-b", "main", "shared.git"], cwd=tmp_path, check=True
+    )
+    subprocess.run(
+        ["git", "clone", "-q", "shared.git", "clone"],
+        cwd=tmp_path,
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
     folder = tmp_path / "clone"
     (folder / "params.yaml").write_text(PARAMS)
     git(folder, "add", "-A")
@@ -45,10 +52,15 @@ def test_what_a_stage_measured_is_read_from_its_commit(clone: Path) -> None:
     commit = publish("sft", "runs/x", clone)
     assert results_of(clone, commit, ["fetch", "sft"]) == {"sft": {"steps": 7}}
     assert results_of(clone, commit, ["fetch"]) == {}
-    assert git(clone, "show", "--name-only", "--format=", commit).split() == ["dvc.lock", "results/sft.json"]
+    assert git(clone, "show", "--name-only", "--format=", commit).split() == [
+        "dvc.lock",
+        "results/sft.json",
+    ]
 
 
-def test_a_worker_without_a_checkout_of_its_own_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_a_checkout_of_its_own_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LMADAPT_PROJECT", str(tmp_path))
     with pytest.raises(RuntimeError, match="it must be the worker's own checkout"):
         enter_project()

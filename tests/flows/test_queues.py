@@ -26,10 +26,15 @@ def test_a_stage_goes_to_the_workers_of_the_queue_that_its_pool_names(tmp_path: 
         one.start_worker("large", "gpu", "80gb")
         assert one.ended(run_id, 120)["state_type"] == "COMPLETED"
         assert [line.split()[4] for line in one.ran() if line.startswith("train")] == ["large"]
-        assert [stage(one, name)["work_queue_name"] for name in ("curate", "train")] == ["default", "80gb"]
+        assert [stage(one, name)["work_queue_name"] for name in ("curate", "train")] == [
+            "default",
+            "80gb",
+        ]
 
 
-def test_a_stage_that_is_not_done_in_time_is_cancelled_whether_it_runs_or_waits(tmp_path: Path) -> None:
+def test_a_stage_that_is_not_done_in_time_is_cancelled_whether_it_runs_or_waits(
+    tmp_path: Path,
+) -> None:
     with team(tmp_path, steps=600) as one:
         one.start_worker("cpu-agent", "cpu")
         one.start_worker("gpu-one", "gpu", "default")
@@ -44,4 +49,9 @@ def test_a_stage_that_is_not_done_in_time_is_cancelled_whether_it_runs_or_waits(
         one.push(params_yaml="pools:\n  train: gpu/misspelt\n")
         waiting = one.ended(one.begin(stage_timeout_seconds=25), 120)
         assert "on pool gpu/misspelt: not completed within 25" in waiting["state"]["message"]
-        one.until(lambda: {each["state_type"] for each in one.runs()} <= {"COMPLETED", "FAILED", "CANCELLED"}, 30)
+        one.until(
+            lambda: (
+                {each["state_type"] for each in one.runs()} <= {"COMPLETED", "FAILED", "CANCELLED"}
+            ),
+            30,
+        )

@@ -70,18 +70,25 @@ def test_outcomes_tell_ran_unchanged_and_restored_apart(project: Path) -> None:
     lines: list[str] = []
     assert run_stage("second", project, lines.append) == {"first": "ran", "second": "ran"}
     assert "a live line" in lines
-    assert run_stage("second", project, lines.append) == {"first": "unchanged", "second": "unchanged"}
+    assert run_stage("second", project, lines.append) == {
+        "first": "unchanged",
+        "second": "unchanged",
+    }
     (project / "dvc.lock").unlink()
     restored = "restored from cache"
     assert run_stage("second", project, lines.append) == {"first": restored, "second": restored}
 
 
 @pytest.mark.parametrize(("stage", "exit_code"), [("busy", 75), ("broken", 3)])
-def test_a_failure_carries_the_exit_code_of_the_stage(project: Path, stage: str, exit_code: int) -> None:
+def test_a_failure_carries_the_exit_code_of_the_stage(
+    project: Path, stage: str, exit_code: int
+) -> None:
     with pytest.raises(StageFailed) as caught:
         run_stage(stage, project, print)
     assert (caught.value.stage, caught.value.exit_code) == (stage, exit_code)
-    assert f"stage {stage} failed with exit code {exit_code}: ERROR: failed to reproduce" in str(caught.value)
+    assert f"stage {stage} failed with exit code {exit_code}: ERROR: failed to reproduce" in str(
+        caught.value
+    )
 
 
 def test_an_unknown_stage_fails_with_what_dvc_says(project: Path) -> None:
@@ -120,12 +127,8 @@ def test_the_death_of_the_parent_ends_all_processes_of_the_stage(project: Path) 
 def test_a_stage_that_ignores_being_asked_is_ended_all_the_same(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stubborn = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(321)"
-    )
-    supervisor = (
-        "import flows.supervise as s, sys, os; s.GRACE_SECONDS = 0.3; sys.exit(s.supervise(os.getppid(), sys.argv[1:]))"
-    )
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(321)"
+    supervisor = "import flows.supervise as s, sys, os; s.GRACE_SECONDS = 0.3; sys.exit(s.supervise(os.getppid(), sys.argv[1:]))"
     process = subprocess.Popen(
         [sys.executable, "-c", supervisor, sys.executable, "-c", stubborn],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

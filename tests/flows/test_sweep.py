@@ -39,7 +39,12 @@ stages:
 @pytest.fixture
 def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_server: None) -> Iterator[Pool]:
     """A project of two stages, two agents."""
-    files = {"dvc_yaml": GRAPH, "params_yaml": PARAMS, "evaluate_py": EVALUATE, "source_txt": "words"}
+    files = {
+        "dvc_yaml": GRAPH,
+        "params_yaml": PARAMS,
+        "evaluate_py": EVALUATE,
+        "source_txt": "words",
+    }
     with pool(tmp_path, 2, monkeypatch, **files) as made:
         yield made
 
@@ -52,7 +57,11 @@ def artifact() -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "][1:]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line[:2] == "| "
+    ][1:]
 
 
 def test_shared_stages_run_once_and_each_set_has_a_branch_and_a_row(one: Pool) -> None:
@@ -60,14 +69,25 @@ def test_shared_stages_run_once_and_each_set_has_a_branch_and_a_row(one: Pool) -
     commits = sweep([{"train.rate": rate} for rate in rates], project=one.control)
     assert one.ran().count("prepare") == 1
     assert one.ran().count("evaluate") == 3
-    branches = dict(reversed(line.split()) for line in run(one.control, "git", "ls-remote", "origin").splitlines())
+    branches = dict(
+        reversed(line.split())
+        for line in run(one.control, "git", "ls-remote", "origin").splitlines()
+    )
     for number, rate in enumerate(rates, 1):
         (branch,) = [name for name, commit in branches.items() if commit == commits[number]]
         assert branch.endswith(f"-{number}")
         assert f"rate: {rate}" in one.show(f"{commits[number]}:params.yaml")
         assert f'"accuracy": {rate / 10}' in one.show(f"{commits[number]}:results/evaluate.json")
     assert rows(artifact()) == [
-        [str(i), f"train.rate: {rate}", "HOLD", f"{10 * rate:.1f} % [0.0, 100.0]", "", "", f"`{commits[i][:12]}`"]
+        [
+            str(i),
+            f"train.rate: {rate}",
+            "HOLD",
+            f"{10 * rate:.1f} % [0.0, 100.0]",
+            "",
+            "",
+            f"`{commits[i][:12]}`",
+        ]
         for i, rate in enumerate(rates, 1)
     ]
 
@@ -79,7 +99,9 @@ def test_sets_run_side_by_side(one: Pool) -> None:
 
 
 def test_a_failed_set_is_in_the_table_and_does_not_stop_the_others(one: Pool) -> None:
-    with pytest.raises(RuntimeError, match=r"1 of 3 sets failed: 2 \(stage evaluate failed with exit code 4"):
+    with pytest.raises(
+        RuntimeError, match=r"1 of 3 sets failed: 2 \(stage evaluate failed with exit code 4"
+    ):
         sweep([{"train.rate": rate} for rate in (2, 3, 4)], project=one.control)
     found = rows(artifact())
     assert [row[2].partition(":")[0] for row in found] == ["HOLD", "failed", "HOLD"]
@@ -88,9 +110,16 @@ def test_a_failed_set_is_in_the_table_and_does_not_stop_the_others(one: Pool) ->
 
 
 def test_a_failed_shared_stage_fails_the_sets_that_share_it_and_no_other(one: Pool) -> None:
-    one.push(dvc_yaml=GRAPH.replace("cp source.txt data.txt", "grep -q rows..1 params.yaml && cp source.txt data.txt"))
+    one.push(
+        dvc_yaml=GRAPH.replace(
+            "cp source.txt data.txt", "grep -q rows..1 params.yaml && cp source.txt data.txt"
+        )
+    )
     sets = [{"prepare.rows": 2, "train.rate": 4}, {"prepare.rows": 2}, {"train.rate": 5}]
-    with pytest.raises(RuntimeError, match=r"2 of 3 sets failed: 1 \(stage prepare failed.*2 \(stage prepare failed"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"2 of 3 sets failed: 1 \(stage prepare failed.*2 \(stage prepare failed",
+    ):
         sweep(sets, project=one.control)
     assert [row[2].partition(":")[0] for row in rows(artifact())] == ["failed", "failed", "HOLD"]
     assert sorted(one.ran()) == ["evaluate", "prepare", "prepare"]

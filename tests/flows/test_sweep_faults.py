@@ -19,7 +19,11 @@ def of_sets(one: Team, run_id: str, count: int) -> dict[int, str]:
     """The branches of a sweep's sets that are there, by set."""
     name = one.flow_run(run_id)["name"]
     there = run(one.folder, "git", "ls-remote", "shared.git")
-    return {k: f"runs/{name}-{k}" for k in range(1, count + 1) if f"refs/heads/runs/{name}-{k}\n" in there + "\n"}
+    return {
+        k: f"runs/{name}-{k}"
+        for k in range(1, count + 1)
+        if f"refs/heads/runs/{name}-{k}\n" in there + "\n"
+    }
 
 
 def table_of(one: Team) -> str:
@@ -27,7 +31,9 @@ def table_of(one: Team) -> str:
     return next(str(artifact["data"]) for artifact in found if artifact["key"] == "lmadapt-sweep")
 
 
-def test_eight_sets_on_two_workers_share_a_stage_and_one_that_fails_stops_no_other(tmp_path: Path) -> None:
+def test_eight_sets_on_two_workers_share_a_stage_and_one_that_fails_stops_no_other(
+    tmp_path: Path,
+) -> None:
     with team(tmp_path, steps=1) as one:
         push_sleeping(one, seconds=8, shared_seconds=2, failing=5)
         one.start_worker("cpu-one", "cpu")
@@ -42,17 +48,26 @@ def test_eight_sets_on_two_workers_share_a_stage_and_one_that_fails_stops_no_oth
         assert {line[3] for line in trained} == {"cpu-one", "cpu-two"}
         branches = of_sets(one, run_id, 8)
         for number in {*range(1, 9)} - {5}:
-            show = ("git", "--git-dir", "shared.git", "show", f"{branches[number]}:results/train.json")
+            show = (
+                "git",
+                "--git-dir",
+                "shared.git",
+                "show",
+                f"{branches[number]}:results/train.json",
+            )
             assert json.loads(run(tmp_path, *show)) == {"rate": number}
         rows = [line for line in table_of(one).splitlines() if "train.rate: " in line]
         assert [
-            f"| {k} | train.rate: {k} | {'failed: stage train' if k == 5 else 'not judged'}" in rows[k - 1]
+            f"| {k} | train.rate: {k} | {'failed: stage train' if k == 5 else 'not judged'}"
+            in rows[k - 1]
             for k in range(1, 9)
         ] == [True] * 8
         assert "refs/lmadapt" not in run(tmp_path, "git", "ls-remote", "shared.git")
 
 
-def test_a_sweep_whose_worker_is_killed_ends_and_begun_again_repeats_no_finished_stage(tmp_path: Path) -> None:
+def test_a_sweep_whose_worker_is_killed_ends_and_begun_again_repeats_no_finished_stage(
+    tmp_path: Path,
+) -> None:
     with team(tmp_path, steps=1) as one:
         push_sleeping(one, seconds=8, shared_seconds=1)
         one.start_worker("cpu-one", "cpu")
@@ -66,7 +81,14 @@ def test_a_sweep_whose_worker_is_killed_ends_and_begun_again_repeats_no_finished
         control.wait()
         one.until(lambda: not any(process.is_running() for process in controllers), 60)
         one.until(
-            lambda: not [each for each in one.runs() if each["state_type"] in {"SCHEDULED", "PENDING", "RUNNING"}], 150
+            lambda: (
+                not [
+                    each
+                    for each in one.runs()
+                    if each["state_type"] in {"SCHEDULED", "PENDING", "RUNNING"}
+                ]
+            ),
+            150,
         )
         one.start_worker("control-two", "control")
         again = one.ended(one.begin("sweep/sweep", sets=rates(4)), 200)

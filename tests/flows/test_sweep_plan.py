@@ -17,8 +17,13 @@ def planned(*sets: dict[str, Any]) -> Part:
 
 
 def test_a_key_is_read_by_its_stage_and_by_all_that_come_after_it() -> None:
-    read = keys_read(GRAPH, ["fetch.model", "pretrain.seed", "sft.learning_rate", "register.artifact"])
-    by_key = {key: [stage for stage in STAGES if key in read[stage]] for key in ("fetch.model", "sft.learning_rate")}
+    read = keys_read(
+        GRAPH, ["fetch.model", "pretrain.seed", "sft.learning_rate", "register.artifact"]
+    )
+    by_key = {
+        key: [stage for stage in STAGES if key in read[stage]]
+        for key in ("fetch.model", "sft.learning_rate")
+    }
     assert by_key == {"fetch.model": STAGES, "sft.learning_rate": ["sft", "evaluate", "register"]}
     assert [stage for stage in STAGES if "pretrain.seed" in read[stage]] == STAGES[3:]
     assert [stage for stage in STAGES if "register.artifact" in read[stage]] == ["register"]
@@ -27,16 +32,27 @@ def test_a_key_is_read_by_its_stage_and_by_all_that_come_after_it() -> None:
 def test_sets_that_change_one_stage_share_all_before_it() -> None:
     root = planned({"sft.learning_rate": 1e-4}, {"sft.learning_rate": 3e-4}, {})
     assert (root.sets, root.stages, root.params) == ([1, 2, 3], STAGES[:4], {})
-    assert [(fork.sets, fork.stages) for fork in root.forks] == [([number], STAGES[4:]) for number in (1, 2, 3)]
-    assert [fork.params for fork in root.forks] == [{"sft.learning_rate": 1e-4}, {"sft.learning_rate": 3e-4}, {}]
+    assert [(fork.sets, fork.stages) for fork in root.forks] == [
+        ([number], STAGES[4:]) for number in (1, 2, 3)
+    ]
+    assert [fork.params for fork in root.forks] == [
+        {"sft.learning_rate": 1e-4},
+        {"sft.learning_rate": 3e-4},
+        {},
+    ]
 
 
 def test_some_of_the_sets_share_what_the_others_do_not() -> None:
     sets = [{"pretrain.seed": 1 + i // 2, "sft.seed": i, "curate.seed": 7} for i in range(4)]
     root = planned(*sets)
     assert (root.stages, root.params) == (STAGES[:3], {"curate.seed": 7})
-    assert [(fork.sets, fork.stages) for fork in root.forks] == [([1, 2], ["pretrain"]), ([3, 4], ["pretrain"])]
-    assert [fork.params for fork in root.forks] == [{"curate.seed": 7, "pretrain.seed": seed} for seed in (1, 2)]
+    assert [(fork.sets, fork.stages) for fork in root.forks] == [
+        ([1, 2], ["pretrain"]),
+        ([3, 4], ["pretrain"]),
+    ]
+    assert [fork.params for fork in root.forks] == [
+        {"curate.seed": 7, "pretrain.seed": seed} for seed in (1, 2)
+    ]
     assert [leaf.params for fork in root.forks for leaf in fork.forks] == sets
 
 
@@ -56,7 +72,10 @@ def test_a_set_alone_is_the_pipeline() -> None:
         ([{"sft.seed": 1}, {"sft.rate": 1}], "sft.rate of set 2 is not in params.yaml"),
         ([{"sft": {}}], "sft of set 1 is not in params.yaml"),
         ([{"nothere.seed": 1}], "nothere.seed of set 1 is not in params.yaml"),
-        ([{"sft.seed": 1}, {"sft.seed": SETTINGS["sft"]["seed"]}, {}], "2 and 3 come to the same params"),
+        (
+            [{"sft.seed": 1}, {"sft.seed": SETTINGS["sft"]["seed"]}, {}],
+            "2 and 3 come to the same params",
+        ),
         ([], "none given"),
     ],
 )

@@ -24,7 +24,9 @@ def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_server: None) -
     data.mkdir()
     (data / "corpus.txt").write_text("words")
     params = PARAMS.replace("FOLDER", str(data))
-    with pool(tmp_path, 1, monkeypatch, dvc_yaml=GRAPH, params_yaml=params, state_txt="good") as made:
+    with pool(
+        tmp_path, 1, monkeypatch, dvc_yaml=GRAPH, params_yaml=params, state_txt="good"
+    ) as made:
         yield made
 
 
@@ -71,7 +73,9 @@ def test_files_of_the_repository_are_told_by_the_commit_wherever_the_checkout_is
     (one.control / "own.txt").write_text("not in git")
     one.push(params_yaml=PARAMS.replace("FOLDER", "."), other_txt="in git")
     found = data_version(one.control, "main")["files"]
-    names = {Path(name).relative_to(one.control).as_posix() for name in found if ".git/" not in name}
+    names = {
+        Path(name).relative_to(one.control).as_posix() for name in found if ".git/" not in name
+    }
     assert names == {"own.txt"}
 
 

@@ -20,9 +20,15 @@ AGENT = [sys.executable, str(ROOT / "infra/agent/agent.py")]
 
 def repository(folder: Path, *, origin: bool) -> Path:
     project = folder / "project"
-    for command in (["init", "-q", str(project)], ["init", "-q", "--bare", str(folder / "shared.git")]):
+    for command in (
+        ["init", "-q", str(project)],
+        ["init", "-q", "--bare", str(folder / "shared.git")],
+    ):
         subprocess.run(["git", *command], check=True)
-    for command in (["dvc", "init", "-q"], ["dvc", "remote", "add", "-q", "-d", "store", str(folder / "store")]):
+    for command in (
+        ["dvc", "init", "-q"],
+        ["dvc", "remote", "add", "-q", "-d", "store", str(folder / "store")],
+    ):
         subprocess.run([sys.executable, "-m", *command], cwd=project, check=True)
     (project / "requirements.lock").write_text((ROOT / "requirements.lock").read_text())
     (project / "slow.py").write_text(
@@ -31,7 +37,9 @@ def repository(folder: Path, *, origin: bool) -> Path:
         "    slow.from_source('.', 'slow.py:slow').deploy('slow', work_pool_name='cpu')\n"
     )
     if origin:
-        subprocess.run(["git", "remote", "add", "origin", str(folder / "shared.git")], cwd=project, check=True)
+        subprocess.run(
+            ["git", "remote", "add", "origin", str(folder / "shared.git")], cwd=project, check=True
+        )
         git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
         subprocess.run(["git", "add", "-A"], cwd=project, check=True)
         subprocess.run([*git, "commit", "-qm", "A project"], cwd=project, check=True)
@@ -55,7 +63,11 @@ def test_an_agent_has_one_gpu_that_answers(tmp_path: Path, monkeypatch: pytest.M
 def test_a_clock_that_is_far_from_the_server_s_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_800_000_000.0
     monkeypatch.setattr(time, "time", lambda: now)
-    assert wrong_clock(formatdate(now - CLOCK_SECONDS)) == wrong_clock(formatdate(now + CLOCK_SECONDS)) == []
+    assert (
+        wrong_clock(formatdate(now - CLOCK_SECONDS))
+        == wrong_clock(formatdate(now + CLOCK_SECONDS))
+        == []
+    )
     assert "3600 s ahead of" in wrong_clock(formatdate(now - 3600))[0]
     assert "3600 s behind" in wrong_clock(formatdate(now + 3600))[0]
 
@@ -68,7 +80,12 @@ def test_a_machine_that_is_not_fit_takes_no_runs(tmp_path: Path) -> None:
         "PREFECT_HOME": str(tmp_path / "prefect"),
     }
     done = subprocess.run(
-        [*AGENT, "cpu"], env=os.environ | variables, cwd=tmp_path, capture_output=True, text=True, check=False
+        [*AGENT, "cpu"],
+        env=os.environ | variables,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 78
     for said in ("LMADAPT_FREE_GB", "git remote origin", "work pool cpu"):
@@ -81,14 +98,33 @@ def test_told_to_end_an_agent_has_its_run_end_and_takes_no_other(tmp_path: Path)
     with servers(tmp_path / "servers") as (_, addresses):
         api = addresses["PREFECT_API_URL"]
         variables = os.environ | addresses
-        variables |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
-        variables |= {"LMADAPT_PROJECT": str(project), "LMADAPT_FREE_GB": "0", "PREFECT_CLI_PROMPT": "false"}
-        for command in (["-m", "prefect", "work-pool", "create", "cpu", "--type", "process"], ["slow.py"]):
-            subprocess.run([sys.executable, *command], env=variables, cwd=project, check=True, capture_output=True)
+        variables |= {
+            "PREFECT_HOME": str(tmp_path / "prefect"),
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+        }
+        variables |= {
+            "LMADAPT_PROJECT": str(project),
+            "LMADAPT_FREE_GB": "0",
+            "PREFECT_CLI_PROMPT": "false",
+        }
+        for command in (
+            ["-m", "prefect", "work-pool", "create", "cpu", "--type", "process"],
+            ["slow.py"],
+        ):
+            subprocess.run(
+                [sys.executable, *command],
+                env=variables,
+                cwd=project,
+                check=True,
+                capture_output=True,
+            )
         deployment = httpx.get(f"{api}/deployments/name/slow/slow").json()["id"]
 
         def start() -> str:
-            made = httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json={"state": {"type": "SCHEDULED"}})
+            made = httpx.post(
+                f"{api}/deployments/{deployment}/create_flow_run",
+                json={"state": {"type": "SCHEDULED"}},
+            )
             return str(made.json()["id"])
 
         def state(run: str) -> str:
@@ -96,7 +132,9 @@ def test_told_to_end_an_agent_has_its_run_end_and_takes_no_other(tmp_path: Path)
 
         first = start()
         with (tmp_path / "agent.log").open("w") as log:
-            agent = subprocess.Popen([*AGENT, "cpu/default"], env=variables, cwd=project, stdout=log, stderr=log)
+            agent = subprocess.Popen(
+                [*AGENT, "cpu/default"], env=variables, cwd=project, stdout=log, stderr=log
+            )
         try:
             deadline = time.monotonic() + 120
             while state(first) != "RUNNING":

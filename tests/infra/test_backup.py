@@ -18,11 +18,17 @@ def test_databases_come_back_as_they_were_and_a_torn_backup_drops_nothing(tmp_pa
         pytest.skip("needs PostgreSQL's clients")
     with postgresql() as address:
         where = urlsplit(address)
-        environment = os.environ | {"PGHOST": "127.0.0.1", "PGPORT": str(where.port), "PGUSER": "mlflow"}
+        environment = os.environ | {
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(where.port),
+            "PGUSER": "mlflow",
+        }
         environment |= {"PGDATABASE": "postgres"}
 
         def run(*command: str, check: bool = True) -> str:
-            return subprocess.run(command, env=environment, check=check, capture_output=True, text=True).stdout.strip()
+            return subprocess.run(
+                command, env=environment, check=check, capture_output=True, text=True
+            ).stdout.strip()
 
         for database in ("prefect", "mlflow"):
             run("createdb", database)

@@ -15,7 +15,9 @@ PINNED = re.compile(r":\d+\.\d+")
 
 
 def test_only_the_proxy_is_published() -> None:
-    assert [name for name, service in COMPOSE["services"].items() if "ports" in service] == ["proxy"]
+    assert [name for name, service in COMPOSE["services"].items() if "ports" in service] == [
+        "proxy"
+    ]
     assert not [name for name, service in COMPOSE["services"].items() if "network_mode" in service]
 
 
@@ -51,12 +53,17 @@ def test_an_agent_on_kubernetes_has_one_gpu_no_rights_and_time_to_drain() -> Non
     assert pod["automountServiceAccountToken"] is False
     for container in [agent, *pod["initContainers"]]:
         assert PINNED.search(container["image"])
-        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        }
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 def test_systemd_accepts_the_unit() -> None:
     unit = INFRA / "agent/lmadapt-agent@.service"
-    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False
+    )
     assert unit.name not in done.stderr, done.stderr
     assert "KillMode=mixed" in unit.read_text()

@@ -17,8 +17,21 @@ from infra.servers import data, server_account
 from tests.project import make_project
 
 ROOT = Path(__file__).parents[2]
-ISOLATED = ["unshare", "--net", *([] if os.getuid() == 0 else ["--user", "--map-current-user", "--keep-caps"])]
-TRACED = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-e", "signal=none"]
+ISOLATED = [
+    "unshare",
+    "--net",
+    *([] if os.getuid() == 0 else ["--user", "--map-current-user", "--keep-caps"]),
+]
+TRACED = [
+    "strace",
+    "-f",
+    "--seccomp-bpf",
+    "-qq",
+    "-e",
+    "trace=connect,sendto,sendmsg,sendmmsg",
+    "-e",
+    "signal=none",
+]
 ADDRESS = re.compile(
     r"sa_family=AF_INET6?, sin6?_port=htons\((\d+)\), .*?(?:inet_addr\(|inet_pton\(AF_INET6, )\"([^\"]+)\""
 )
@@ -66,14 +79,37 @@ def traced(folder: Path, *command: str) -> tuple[subprocess.CompletedProcess[str
     """The command without a network, in `folder` as its home, and what it and all its processes sent where."""
     if not shutil.which("strace") or not shutil.which("ip"):
         pytest.skip("needs strace and iproute2")
-    if subprocess.run([*ISOLATED, "ip", "link", "set", "lo", "up"], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        [*ISOLATED, "ip", "link", "set", "lo", "up"], capture_output=True, check=False
+    ).returncode:
         pytest.skip("needs network namespaces")
     log = folder / "trace"
-    whole = [*ISOLATED, "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *TRACED, "-o", str(log), *command]
+    whole = [
+        *ISOLATED,
+        "sh",
+        "-c",
+        'ip link set lo up && exec "$@"',
+        "sh",
+        *TRACED,
+        "-o",
+        str(log),
+        *command,
+    ]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {"PATH": path, "HOME": str(folder), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {
+        "PATH": path,
+        "HOME": str(folder),
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
-        whole, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        whole,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     return done, log.read_text(errors="replace")
 
@@ -90,18 +126,26 @@ def test_addresses_beyond_loopback_and_questions_to_name_servers_are_told_from_o
         'connect(3, {sa_family=AF_UNIX, sun_path="/run/x"}, 9) = 0',
     ]
     asked = near[0].replace("443", "53")
-    assert outside("\n".join(f"17 {line}" for line in [far, far6, asked, *near])) == {far, far6, asked}
+    assert outside("\n".join(f"17 {line}" for line in [far, far6, asked, *near])) == {
+        far,
+        far6,
+        asked,
+    }
 
 
 def test_a_name_that_is_asked_for_is_seen(tmp_path: Path) -> None:
-    done, trace = traced(tmp_path, sys.executable, "-c", "import socket; socket.getaddrinfo('example.invalid', 443)")
+    done, trace = traced(
+        tmp_path, sys.executable, "-c", "import socket; socket.getaddrinfo('example.invalid', 443)"
+    )
     assert "name resolution" in done.stdout
     assert outside(trace)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-def test_servers_a_whole_run_and_a_worker_try_no_address_beyond_loopback(tmp_path: Path, tiny_model: Path) -> None:
+def test_servers_a_whole_run_and_a_worker_try_no_address_beyond_loopback(
+    tmp_path: Path, tiny_model: Path
+) -> None:
     make_project(tmp_path / "project", tiny_model)
     done, trace = traced(tmp_path, sys.executable, "-c", RUN, str(tmp_path))
     shutil.rmtree(data(tmp_path / "servers", server_account()), ignore_errors=True)

@@ -53,12 +53,15 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
     for port, free in ports.items():
         text = text.replace(f":{port} ", f":{free} ")
     temporary = "".join(
-        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        f"{kind}_temp_path {folder}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     user = "user root;" if folder.owner() == "root" else ""
     main = f"{user} pid {folder}/pid; error_log {folder}/error.log; daemon off; events {{}}"
     (folder / "nginx.conf").write_text(f"{main} http {{ access_log off; {temporary} {text} }}")
-    server = subprocess.Popen(["nginx", "-p", folder, "-c", folder / "nginx.conf"], stderr=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        ["nginx", "-p", folder, "-c", folder / "nginx.conf"], stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 20
     while not (folder / "pid").is_file() or not (folder / "pid").read_text():
         assert server.poll() is None, server.communicate()[1]
@@ -76,7 +79,9 @@ def get(port: int, authorization: str | None) -> tuple[int, str]:
     if authorization:
         request.add_header("Authorization", authorization)
     context = ssl._create_unverified_context()
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
     try:
         with opener.open(request, timeout=10) as answer:
             return answer.status, answer.read().decode()
@@ -95,7 +100,9 @@ def test_a_client_without_the_password_is_refused(proxy: dict[str, int], port: s
 
 
 @pytest.mark.parametrize("port", PORTS[:2])
-def test_a_client_with_the_password_passes_and_the_server_never_sees_it(proxy: dict[str, int], port: str) -> None:
+def test_a_client_with_the_password_passes_and_the_server_never_sees_it(
+    proxy: dict[str, int], port: str
+) -> None:
     assert get(proxy[port], basic("hunter2")) == (200, "none")
 
 

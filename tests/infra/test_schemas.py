@@ -15,7 +15,13 @@ import yaml
 
 INFRA = Path(__file__).parents[2] / "infra"
 CHECKS = {
-    "compose.yaml": [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"],
+    "compose.yaml": [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.compose-spec",
+    ],
     "agent/kubernetes.yaml": [sys.executable, "-m", "kubernetes_validate", "--strict"],
     "Dockerfile": [str(Path(sys.executable).with_name("hadolint"))],
 }
@@ -34,7 +40,11 @@ FAULTS = [  # a file, what stands there, what is written instead, and what must 
 
 def check(name: str, file: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*CHECKS[name], str(file)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        [*CHECKS[name], str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
 
 
@@ -42,11 +52,15 @@ def check(name: str, file: Path) -> subprocess.CompletedProcess[str]:
 def test_a_file_is_what_its_schema_or_its_linter_asks_for(name: str) -> None:
     done = check(name, INFRA / name)
     assert done.returncode == 0, done.stdout
-    assert "WARN" not in done.stdout, done.stdout  # kubernetes-validate passes what it has no schema for
+    assert "WARN" not in done.stdout, (
+        done.stdout
+    )  # kubernetes-validate passes what it has no schema for
 
 
 @pytest.mark.parametrize(("name", "right", "wrong", "said"), FAULTS)
-def test_a_planted_fault_is_found(name: str, right: str, wrong: str, said: str, tmp_path: Path) -> None:
+def test_a_planted_fault_is_found(
+    name: str, right: str, wrong: str, said: str, tmp_path: Path
+) -> None:
     text = (INFRA / name).read_text()
     assert right in text
     (tmp_path / Path(name).name).write_text(text.replace(right, wrong))
@@ -59,7 +73,9 @@ def test_what_a_service_names_is_defined() -> None:
     compose = yaml.safe_load((INFRA / "compose.yaml").read_text())
     for service in compose["services"].values():
         assert set(service.get("depends_on", {})) <= set(compose["services"])
-        assert {config["source"] for config in service.get("configs", [])} <= set(compose["configs"])
+        assert {config["source"] for config in service.get("configs", [])} <= set(
+            compose["configs"]
+        )
         assert set(service.get("secrets", [])) <= set(compose["secrets"])
         named = {volume.split(":")[0] for volume in service.get("volumes", [])}
         assert {name for name in named if not name.startswith(".")} <= set(compose["volumes"])
@@ -67,11 +83,21 @@ def test_what_a_service_names_is_defined() -> None:
 
 @pytest.mark.skipif(not shutil.which("docker-compose"), reason="needs docker-compose")
 def test_docker_compose_reads_the_file_and_asks_for_each_variable() -> None:
-    command = [str(shutil.which("docker-compose")), "-f", str(INFRA / "compose.yaml"), "config", "--quiet"]
+    command = [
+        str(shutil.which("docker-compose")),
+        "-f",
+        str(INFRA / "compose.yaml"),
+        "config",
+        "--quiet",
+    ]
     asked = set(re.findall(r"\$\{(\w+):\?\}", (INFRA / "compose.yaml").read_text()))
     for missing in ("", *sorted(asked)):
         done = subprocess.run(
-            command, env=dict.fromkeys(asked - {missing}, "x"), capture_output=True, text=True, check=False
+            command,
+            env=dict.fromkeys(asked - {missing}, "x"),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert (done.returncode == 0) == (not missing), done.stderr
         assert missing in done.stderr

@@ -15,7 +15,9 @@ from tests.servers import servers
 def listening(process: int) -> set[str]:
     family = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
     connections = [connection for one in family for connection in one.net_connections()]
-    return {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
+    return {
+        connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN
+    }
 
 
 @pytest.mark.timeout(300)

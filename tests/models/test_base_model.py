@@ -18,7 +18,11 @@ CHATML = (
 
 
 def copy(source: Path | str, target: Path, **settings: Any) -> None:
-    options: dict[str, Any] = {"revision": None, "chat_template": "auto", "trust_remote_code": False}
+    options: dict[str, Any] = {
+        "revision": None,
+        "chat_template": "auto",
+        "trust_remote_code": False,
+    }
     copy_model(str(source), **{**options, **settings}, target=target)
 
 
@@ -32,7 +36,9 @@ def template_of(folder: Path) -> str:
     return str(AutoTokenizer.from_pretrained(folder).chat_template)
 
 
-def test_a_folder_is_copied_without_what_does_not_belong_to_a_model(model: Path, tmp_path: Path) -> None:
+def test_a_folder_is_copied_without_what_does_not_belong_to_a_model(
+    model: Path, tmp_path: Path
+) -> None:
     for name in ("optimizer.pt", "README.md", "modeling.py", "consolidated.safetensors"):
         (model / name).write_text("x")
     copy(model, tmp_path / "base")
@@ -60,22 +66,33 @@ def test_the_template_is_the_models_own_or_plain_or_a_file(model: Path, tmp_path
     assert template_of(tmp_path / "base") == PLAIN_TEMPLATE
 
 
-def test_a_plain_template_overrides_one_in_the_tokenizer_configuration(model: Path, tmp_path: Path) -> None:
+def test_a_plain_template_overrides_one_in_the_tokenizer_configuration(
+    model: Path, tmp_path: Path
+) -> None:
     (model / "chat_template.jinja").unlink()
     settings = json.loads((model / "tokenizer_config.json").read_text())
     (model / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": CHATML}))
     copy(model, tmp_path / "auto")
     copy(model, tmp_path / "plain", chat_template="plain")
-    assert (template_of(tmp_path / "auto"), template_of(tmp_path / "plain")) == (CHATML, PLAIN_TEMPLATE)
+    assert (template_of(tmp_path / "auto"), template_of(tmp_path / "plain")) == (
+        CHATML,
+        PLAIN_TEMPLATE,
+    )
     assert encode_conversation(
         AutoTokenizer.from_pretrained(tmp_path / "plain"),
         [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
     ).loss_tokens
 
 
-def test_a_model_whose_template_rewrites_earlier_turns_needs_another(model: Path, tmp_path: Path) -> None:
-    (model / "chat_template.jinja").write_text("{% for m in messages[-2:] %}{{ m['content'] }}{% endfor %}")
-    with pytest.raises(UserError, match=r"cannot train on several turns: it .*`fetch.model.chat_template: plain`"):
+def test_a_model_whose_template_rewrites_earlier_turns_needs_another(
+    model: Path, tmp_path: Path
+) -> None:
+    (model / "chat_template.jinja").write_text(
+        "{% for m in messages[-2:] %}{{ m['content'] }}{% endfor %}"
+    )
+    with pytest.raises(
+        UserError, match=r"cannot train on several turns: it .*`fetch.model.chat_template: plain`"
+    ):
         copy(model, tmp_path / "base")
     copy(model, tmp_path / "base", chat_template="plain")
     assert template_of(tmp_path / "base") == PLAIN_TEMPLATE
@@ -86,7 +103,10 @@ def test_a_model_whose_template_rewrites_earlier_turns_needs_another(model: Path
     [
         ("{% for m in messages %}", "cannot render a two-turn conversation"),
         ("{{ messages[0].content.nothing() }}", "cannot render a two-turn conversation"),
-        (PLAIN_TEMPLATE.replace("'Question: ' + message['content']", "'Question'"), "leaves out 'First question"),
+        (
+            PLAIN_TEMPLATE.replace("'Question: ' + message['content']", "'Question'"),
+            "leaves out 'First question",
+        ),
         (None, "No such file or directory; allowed: auto, plain"),
     ],
 )
@@ -109,9 +129,13 @@ def test_folders_that_are_no_usable_model_are_refused(model: Path, tmp_path: Pat
         assert "model" in str(error.value)
 
     config = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq"}}))
+    (model / "config.json").write_text(
+        json.dumps({**config, "quantization_config": {"quant_method": "gptq"}})
+    )
     refused("quantised already")
-    (model / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoConfig": "configuration.Mine"}}))
+    (model / "config.json").write_text(
+        json.dumps({**config, "auto_map": {"AutoConfig": "configuration.Mine"}})
+    )
     refused("runs code of its own; .*trust_remote_code to true")
     (model / "config.json").write_text(json.dumps(config))
     index = model / "model.safetensors.index.json"
@@ -129,10 +153,14 @@ def test_folders_that_are_no_usable_model_are_refused(model: Path, tmp_path: Pat
 
 
 def test_an_unknown_model_says_what_is_allowed(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"'no/such/folder' is no model; allowed: a hub model id .* an existing folder"):
+    with pytest.raises(
+        UserError,
+        match=r"'no/such/folder' is no model; allowed: a hub model id .* an existing folder",
+    ):
         copy("no/such/folder", tmp_path / "base")
     with pytest.raises(
-        UserError, match=r"name_or_path: there is no folder 'acme/tiny'; if .*revision must be the commit to pin"
+        UserError,
+        match=r"name_or_path: there is no folder 'acme/tiny'; if .*revision must be the commit to pin",
     ):
         copy("acme/tiny", tmp_path / "base")
 

@@ -1,10 +1,19 @@
 import pytest
 
 from lmadapt.core.errors import UserError
-from lmadapt.models.chat import IGNORED, encode_choice, encode_conversation, encode_prompt, end_of_turn
+from lmadapt.models.chat import (
+    IGNORED,
+    encode_choice,
+    encode_conversation,
+    encode_prompt,
+    end_of_turn,
+)
 from tests.tiny import make_tiny_tokenizer
 
-CAPITAL = [{"role": "user", "content": "What is the capital of France?"}, {"role": "assistant", "content": "Paris"}]
+CAPITAL = [
+    {"role": "user", "content": "What is the capital of France?"},
+    {"role": "assistant", "content": "Paris"},
+]
 CHATML = (
     "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + eos_token + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
@@ -53,19 +62,21 @@ def test_training_sees_the_very_tokens_of_inference() -> None:
 
 def test_an_empty_completion_is_refused() -> None:
     with pytest.raises(UserError, match="turn 2 of the assistant is empty"):
-        encode_conversation(make_tiny_tokenizer(), [CAPITAL[0], {"role": "assistant", "content": " "}])
+        encode_conversation(
+            make_tiny_tokenizer(), [CAPITAL[0], {"role": "assistant", "content": " "}]
+        )
 
 
 def test_a_conversation_without_an_assistant_is_refused() -> None:
-    with pytest.raises(UserError, match=r"zero supervised tokens in a conversation with roles \['user'\]"):
+    with pytest.raises(
+        UserError, match=r"zero supervised tokens in a conversation with roles \['user'\]"
+    ):
         encode_conversation(make_tiny_tokenizer(), CAPITAL[:1])
 
 
 def test_a_template_that_leaves_the_answer_out_is_refused() -> None:
     tokenizer = make_tiny_tokenizer()
-    tokenizer.chat_template = (
-        "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
-    )
+    tokenizer.chat_template = "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
     with pytest.raises(UserError, match="leaves out or rewrites the answer 'Paris'"):
         encode_conversation(tokenizer, CAPITAL)
 
@@ -88,7 +99,9 @@ THINKING = (
 def test_words_that_the_template_puts_before_an_answer_belong_to_the_prompt() -> None:
     tokenizer = make_tiny_tokenizer()
     tokenizer.chat_template = THINKING
-    assert tokenizer.decode(encode_prompt(tokenizer, CAPITAL[:1])).endswith("<think>\n\n</think>\n\n")
+    assert tokenizer.decode(encode_prompt(tokenizer, CAPITAL[:1])).endswith(
+        "<think>\n\n</think>\n\n"
+    )
     assert tokenizer.decode(encode_choice(tokenizer, CAPITAL[:1], "Paris")) == "Paris"
 
 
@@ -104,4 +117,7 @@ def test_a_turn_ends_with_the_template_s_own_token_where_it_is_not_the_end_of_te
 def test_an_answer_that_spells_the_end_of_text_is_not_cut_there() -> None:
     tokenizer = make_tiny_tokenizer()
     asked = [CAPITAL[0], {"role": "assistant", "content": "It is <eos> in this vocabulary"}]
-    assert supervised(tokenizer, encode_conversation(tokenizer, asked)) == " It is <eos> in this vocabulary<eos>"
+    assert (
+        supervised(tokenizer, encode_conversation(tokenizer, asked))
+        == " It is <eos> in this vocabulary<eos>"
+    )

@@ -9,7 +9,11 @@ from lmadapt.evaluation.answer_cache import AnswerCache
 from lmadapt.models.generation import answer_in_batches, generate_answers, stream_answer
 from lmadapt.models.loading import load_bf16, load_tokenizer
 
-PROMPTS = ["What is the capital of France?", "Numbers", "Which weakness reads a buffer before checking its length?"]
+PROMPTS = [
+    "What is the capital of France?",
+    "Numbers",
+    "Which weakness reads a buffer before checking its length?",
+]
 CONVERSATIONS = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
 
 
@@ -26,7 +30,12 @@ def test_sampling_depends_on_the_seed_and_greedy_decoding_does_not(tiny_model: P
 
     def answer(temperature: float, seed: int) -> str:
         return generate_answers(
-            model, tokenizer, CONVERSATIONS[:1], max_new_tokens=8, temperature=temperature, seed=seed
+            model,
+            tokenizer,
+            CONVERSATIONS[:1],
+            max_new_tokens=8,
+            temperature=temperature,
+            seed=seed,
         )[0]
 
     assert answer(0.0, 1) == answer(0.0, 2)
@@ -36,7 +45,10 @@ def test_sampling_depends_on_the_seed_and_greedy_decoding_does_not(tiny_model: P
 
 def test_the_number_of_new_tokens_is_bounded(tiny_model: Path) -> None:
     model, tokenizer = load_bf16(tiny_model), load_tokenizer(tiny_model)
-    short, long = (generate_answers(model, tokenizer, CONVERSATIONS, max_new_tokens=tokens) for tokens in (2, 20))
+    short, long = (
+        generate_answers(model, tokenizer, CONVERSATIONS, max_new_tokens=tokens)
+        for tokens in (2, 20)
+    )
     assert all(len(few) < len(many) for few, many in zip(short, long, strict=True))
 
 
@@ -50,7 +62,9 @@ def test_batches_are_reported_recalled_and_halved_when_memory_runs_out(
     def decode(prompts: list[list[int]], *rest: Any) -> list[str]:
         sizes.append(len(prompts))
         if len(prompts) > 1:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+            raise RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+            )
         return plain(prompts, *rest)
 
     monkeypatch.setattr(generation, "_decode", decode)
@@ -58,14 +72,21 @@ def test_batches_are_reported_recalled_and_halved_when_memory_runs_out(
     cache = AnswerCache(Path(":memory:"), "tiny")
     for _ in range(2):
         said = answer_in_batches(
-            lambda: model, tokenizer, CONVERSATIONS, max_new_tokens=6, recall=cache.recall, on_batch=done.append
+            lambda: model,
+            tokenizer,
+            CONVERSATIONS,
+            max_new_tokens=6,
+            recall=cache.recall,
+            on_batch=done.append,
         )
         assert said == alone
     assert sizes == [2, 1, 1, 1]
     assert done == [2, 1, 2, 1]
 
 
-def test_one_prompt_that_does_not_fit_is_a_clear_error(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_prompt_that_does_not_fit_is_a_clear_error(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, tokenizer = load_bf16(tiny_model), load_tokenizer(tiny_model)
     full = RuntimeError("CUDA out of memory. Tried to allocate 9 GiB.")
     monkeypatch.setattr(model, "generate", lambda **named: (_ for _ in ()).throw(full))
@@ -88,8 +109,13 @@ def test_an_answer_ends_before_the_first_stop_text_streamed_or_not(tiny_model: P
     stop = [whole[9:12], "never said"]
     expected = whole[: whole.index(stop[0])].strip()
     assert expected != whole
-    assert generate_answers(model, tokenizer, CONVERSATIONS[:1], max_new_tokens=20, stop=stop)[0] == expected
-    streamed = "".join(stream_answer(model, tokenizer, CONVERSATIONS[0], max_new_tokens=20, stop=stop))
+    assert (
+        generate_answers(model, tokenizer, CONVERSATIONS[:1], max_new_tokens=20, stop=stop)[0]
+        == expected
+    )
+    streamed = "".join(
+        stream_answer(model, tokenizer, CONVERSATIONS[0], max_new_tokens=20, stop=stop)
+    )
     assert streamed.strip() == expected
 
 

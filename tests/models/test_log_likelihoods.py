@@ -11,7 +11,14 @@ from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3Fo
 from lmadapt import scoring
 from lmadapt.core.errors import UserError
 from lmadapt.models.loading import load_bf16, load_tokenizer
-from lmadapt.models.log_likelihoods import Question, choose, encode_document, encode_item, require_known_head, score
+from lmadapt.models.log_likelihoods import (
+    Question,
+    choose,
+    encode_document,
+    encode_item,
+    require_known_head,
+    score,
+)
 from tests.tiny import VOCABULARY, make_tiny_model
 
 SHAPE = {
@@ -25,7 +32,9 @@ SHAPE = {
 }
 
 
-@pytest.fixture(scope="module", params=["gemma3", "llama", "mistral", "qwen3", "gemma3 with an adapter"])
+@pytest.fixture(
+    scope="module", params=["gemma3", "llama", "mistral", "qwen3", "gemma3 with an adapter"]
+)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     torch.manual_seed(0)
     if request.param == "mistral":  # a sliding window in every layer, one mask
@@ -35,7 +44,9 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = make_tiny_model(tmp_path_factory.mktemp("family"), family=request.param.split()[0])
     model = load_bf16(folder).float()
     if "adapter" in request.param:
-        model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)).eval()
+        model = get_peft_model(
+            model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+        ).eval()
     return model
 
 
@@ -59,7 +70,10 @@ def plain_score(model: Any, context: list[int], continuation: list[int]) -> floa
     with torch.inference_mode():
         log_probabilities = model(input_ids=ids).logits[0].log_softmax(-1)
     places = range(len(context) - 1, len(context) + len(continuation) - 1)
-    return sum(float(log_probabilities[place, token]) for place, token in zip(places, continuation, strict=True))
+    return sum(
+        float(log_probabilities[place, token])
+        for place, token in zip(places, continuation, strict=True)
+    )
 
 
 def test_the_tree_gives_what_one_row_a_choice_gives(model: Any) -> None:
@@ -76,13 +90,18 @@ def test_a_soft_cap_on_the_logits_counts(tmp_path: Path) -> None:
     question = Question([2, 5, 6], [[7, 8], [9]])
     before = score(lambda: model, [question], batch_tokens=100)[0]
     model.config.final_logit_softcapping = 5.0
-    expected = [plain_score(model, question.context, continuation) for continuation in question.continuations]
+    expected = [
+        plain_score(model, question.context, continuation)
+        for continuation in question.continuations
+    ]
     actual = score(lambda: model, [question], batch_tokens=100)[0]
     assert actual == pytest.approx(expected, abs=1e-3)
     assert abs(actual[0] - before[0]) > 0.1
 
 
-def test_a_model_that_scales_its_logits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_scales_its_logits_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = load_bf16(make_tiny_model(tmp_path))
     require_known_head(model, [2, 5, 6, 7])
     own = model.forward
@@ -94,11 +113,15 @@ def test_a_model_that_scales_its_logits_is_refused(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(model, "forward", scaled)
     model.get_output_embeddings().weight.data *= 20
-    with pytest.raises(UserError, match=r"cannot score a .*: its log-probabilities are \d+\.\d+ nats from"):
+    with pytest.raises(
+        UserError, match=r"cannot score a .*: its log-probabilities are \d+\.\d+ nats from"
+    ):
         require_known_head(model, [2, 5, 6, 7])
 
 
-def test_blocks_of_positions_and_vocabulary_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_positions_and_vocabulary_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = load_bf16(make_tiny_model(tmp_path)).float()
     whole = score(lambda: model, random_questions(), batch_tokens=500)
     monkeypatch.setattr(scoring, "HEAD_POSITIONS", 3)
@@ -113,10 +136,14 @@ def test_what_questions_share_is_computed_once() -> None:
     assert len(row.tokens) == 3 + 4 * (1 + 3)
 
 
-def test_fewer_batch_tokens_make_more_batches_and_every_question_is_reported_once(tiny_model: Path) -> None:
+def test_fewer_batch_tokens_make_more_batches_and_every_question_is_reported_once(
+    tiny_model: Path,
+) -> None:
     model, done = load_bf16(tiny_model), {64: [], 2048: []}
     for batch_tokens, finished in done.items():
-        score(lambda: model, random_questions(), batch_tokens=batch_tokens, on_batch=finished.append)
+        score(
+            lambda: model, random_questions(), batch_tokens=batch_tokens, on_batch=finished.append
+        )
     assert len(done[64]) > len(done[2048])
     assert sum(done[64]) == sum(done[2048]) == len(random_questions())
 
@@ -143,8 +170,14 @@ def test_layers_that_are_no_attention_are_refused(tmp_path: Path) -> None:
 def test_an_item_is_the_template_and_what_the_assistant_may_say(tiny_model: Path) -> None:
     tokenizer = load_tokenizer(tiny_model)
     question = encode_item(tokenizer, "What is the capital of France?", ["Paris", "SQL injection"])
-    assert tokenizer.decode(question.context) == "<bos>Question: What is the capital of France?\nAnswer:"
-    assert [tokenizer.decode(tokens) for tokens in question.continuations] == [" Paris", " SQL injection"]
+    assert (
+        tokenizer.decode(question.context)
+        == "<bos>Question: What is the capital of France?\nAnswer:"
+    )
+    assert [tokenizer.decode(tokens) for tokens in question.continuations] == [
+        " Paris",
+        " SQL injection",
+    ]
 
 
 def test_likelihood_counts_per_byte() -> None:
@@ -182,12 +215,16 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(
     assert max(sizes) > 1
     assert max(abs(np.concatenate(halved) - np.concatenate(whole))) < 1e-4
     assert "not enough memory to score" in caplog.text
-    monkeypatch.setattr(scoring, "_score_batch", lambda *_: exec("raise RuntimeError('CUDA out of memory. 9 GiB')"))
+    monkeypatch.setattr(
+        scoring, "_score_batch", lambda *_: exec("raise RuntimeError('CUDA out of memory. 9 GiB')")
+    )
     with pytest.raises(UserError, match="not enough memory to score a row of"):
         score(lambda: model, random_questions(), batch_tokens=2000)
 
 
-def test_another_error_is_not_taken_for_a_lack_of_memory(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_error_is_not_taken_for_a_lack_of_memory(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any) -> list[float]:
         raise RuntimeError("shapes do not fit")
 

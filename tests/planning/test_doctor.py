@@ -27,7 +27,9 @@ def test_an_empty_folder_is_told_what_is_missing_and_what_makes_it(tmp_path: Pat
     found = _by_name(diagnose(tmp_path))
     assert found["libraries"].outcome == "ok"
     assert found["libraries"].detail.startswith("python 3.")
-    assert found["git and dvc"] == Check("git and dvc", "failed", f"{tmp_path} is not set up; `git init` does it")
+    assert found["git and dvc"] == Check(
+        "git and dvc", "failed", f"{tmp_path} is not set up; `git init` does it"
+    )
     assert "`dvc repro fetch`" in found["raw data"].detail
     assert "`dvc repro curate`" in found["curated data"].detail
     assert found["model"].outcome == "warning"
@@ -41,10 +43,14 @@ def test_a_project_with_git_and_dvc_passes_and_loud_telemetry_is_named(
     monkeypatch.setenv("DO_NOT_TRACK", "false")
     found = _by_name(diagnose(tmp_path))
     assert found["git and dvc"].outcome == "ok"
-    assert found["telemetry"] == Check("telemetry", "warning", "not off: DO_NOT_TRACK, dvc config core.analytics")
+    assert found["telemetry"] == Check(
+        "telemetry", "warning", "not off: DO_NOT_TRACK, dvc config core.analytics"
+    )
 
 
-def test_dvc_need_not_be_on_the_path_but_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dvc_need_not_be_on_the_path_but_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=tmp_path, check=True)
     (tmp_path / "bin").mkdir()
@@ -59,7 +65,9 @@ def test_dvc_need_not_be_on_the_path_but_installed(tmp_path: Path, monkeypatch: 
 
 def test_a_gpu_without_bf16_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation
+    )
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
     check = _by_name(diagnose(tmp_path))["gpu"]
     assert check.outcome == "failed"
@@ -70,7 +78,9 @@ def test_tables_are_counted_and_a_missing_one_is_named(tmp_path: Path) -> None:
     raw = tmp_path / "data" / "raw"
     for name, schema in RAW_TABLES.items():
         write_table(
-            [instruction(0, "What?", "This")] if name == "instructions" else [], schema, raw / f"{name}.parquet"
+            [instruction(0, "What?", "This")] if name == "instructions" else [],
+            schema,
+            raw / f"{name}.parquet",
         )
     assert "instructions 1" in _by_name(diagnose(tmp_path))["raw data"].detail
     (raw / "corpus.parquet").unlink()
@@ -78,7 +88,9 @@ def test_tables_are_counted_and_a_missing_one_is_named(tmp_path: Path) -> None:
     assert "corpus.parquet" in _by_name(diagnose(tmp_path))["raw data"].detail
 
 
-def test_with_a_model_the_part_that_carries_loss_is_marked_and_gradients_flow(tiny_model: Path, tmp_path: Path) -> None:
+def test_with_a_model_the_part_that_carries_loss_is_marked_and_gradients_flow(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     found = _by_name(diagnose(_project(tmp_path, tiny_model)))
     assert "Answer:« Paris<eos>»" in found["template"].detail
     assert found["label mask"].outcome == "ok"
@@ -86,7 +98,9 @@ def test_with_a_model_the_part_that_carries_loss_is_marked_and_gradients_flow(ti
     assert "every trainable tensor" in found["gradient flow"].detail
 
 
-def test_a_template_that_hides_the_prompt_fails_its_checks(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_template_that_hides_the_prompt_fails_its_checks(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     project = _project(tmp_path, tiny_model)
     tokenizer = load_tokenizer(project / "models" / "base")
     tokenizer.chat_template = "{{ messages[-1]['content'] + eos_token }}"

@@ -54,7 +54,9 @@ STAGE = {
 
 
 def stage_plan(device: str = "24GB", **changes: Any) -> Any:
-    return plan_stage("sft", PlannedStage(**{**STAGE, **changes}), CONFIG, "test", named_device(device))
+    return plan_stage(
+        "sft", PlannedStage(**{**STAGE, **changes}), CONFIG, "test", named_device(device)
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +74,10 @@ def test_every_recipe_fits_the_gpu_it_names_and_not_one_of_a_tenth_of_it() -> No
             assert tuple(plan.parts) == PARTS
             checked += 1
         small = replace(device, memory=min(device.memory, 20e9) / 10)
-        assert all(p.verdict == "too large" for p in plan_params(ROOT / f"recipes/{recipe}.yaml", small, fetched=False))
+        assert all(
+            p.verdict == "too large"
+            for p in plan_params(ROOT / f"recipes/{recipe}.yaml", small, fetched=False)
+        )
     assert checked == 2 * len(list((ROOT / "recipes").glob("*.yaml"))) >= 8
 
 
@@ -152,7 +157,11 @@ def test_the_micro_batch_is_the_largest_that_fits_and_keeps_the_batch_whole() ->
 
 
 def test_what_does_not_fit_is_told_what_to_change_until_it_does() -> None:
-    for name, changes in (("8GB", {}), ("24GB", {"method": "full"}), ("16GB", {"max_sequence_tokens": 16384})):
+    for name, changes in (
+        ("8GB", {}),
+        ("24GB", {"method": "full"}),
+        ("16GB", {"max_sequence_tokens": 16384}),
+    ):
         plan = stage_plan(name, **changes)
         assert plan.verdict == "too large"
         sizes = [size for _, size in plan.remedies]
@@ -165,7 +174,11 @@ def test_what_does_not_fit_is_told_what_to_change_until_it_does() -> None:
 
 
 def test_only_keys_that_the_stage_has_are_proposed() -> None:
-    stage = {key: value for key, value in STAGE.items() if key in ("lora_rank", "max_tokens", "batch_tokens")}
+    stage = {
+        key: value
+        for key, value in STAGE.items()
+        if key in ("lora_rank", "max_tokens", "batch_tokens")
+    }
     params = PlannedStage(**stage, max_sequence_tokens=4096)
     plan = plan_stage("sft", params, CONFIG, "test", replace(named_device("cpu"), memory=1e9))
     assert {text.partition(":")[0] for text, _ in plan.remedies} == {
@@ -182,7 +195,8 @@ def test_more_gpus_share_weights_and_take_less_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "cuda"), [("24GB", 1, True), ("8x80gb", 8, True), ("2xRTX4090", 2, True), ("cpu", 1, False)]
+    ("name", "count", "cuda"),
+    [("24GB", 1, True), ("8x80gb", 8, True), ("2xRTX4090", 2, True), ("cpu", 1, False)],
 )
 def test_devices_have_names(name: str, count: int, cuda: bool) -> None:
     device = named_device(name)
@@ -197,7 +211,9 @@ def test_an_unknown_gpu_is_named_with_what_is_allowed(name: str) -> None:
 
 def test_a_gpu_found_by_nvidia_smi_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 'NVIDIA A100-SXM4-80GB, 81920'\necho 'NVIDIA A100-SXM4-80GB, 81920'\n")
+    program.write_text(
+        "#!/bin/sh\necho 'NVIDIA A100-SXM4-80GB, 81920'\necho 'NVIDIA A100-SXM4-80GB, 81920'\n"
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     device = planning_device("8b-24gb")
@@ -225,13 +241,17 @@ def test_a_batch_of_less_than_a_row_is_an_error() -> None:
 
 def test_the_keys_the_plan_reads_are_keys_of_the_stages() -> None:
     for name in ("pretrain", "sft"):
-        kind = inspect.signature(getattr(importlib.import_module(f"stages.{name}"), name)).parameters["params"]
+        kind = inspect.signature(
+            getattr(importlib.import_module(f"stages.{name}"), name)
+        ).parameters["params"]
         read = set(PlannedStage.model_fields) & set(kind.annotation.model_fields)
         assert {"lora_rank", "max_tokens", "max_sequence_tokens", "batch_tokens"} <= read
         assert read <= set(read_params(ROOT / "params.yaml")[name])
 
 
-def test_the_command_answers_in_three_seconds_without_torch_weights_and_network(tmp_path: Path) -> None:
+def test_the_command_answers_in_three_seconds_without_torch_weights_and_network(
+    tmp_path: Path,
+) -> None:
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     program = (
         "import sys; from lmadapt.cli.app import app\n"
@@ -271,9 +291,13 @@ def test_a_training_that_cannot_fit_stops_before_it_loads_a_model_and_one_that_c
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"num_hidden_layers": 4000}))
     params = PlannedStage(**STAGE)
-    with pytest.raises(UserError, match=r"sft needs .* GB, and CPU .* there is no GPU; `lmadapt plan` says"):
+    with pytest.raises(
+        UserError, match=r"sft needs .* GB, and CPU .* there is no GPU; `lmadapt plan` says"
+    ):
         check_memory("sft", params, tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"num_hidden_layers": 1, "vocab_size": 1000}))
+    (tmp_path / "config.json").write_text(
+        json.dumps(CONFIG | {"num_hidden_layers": 1, "vocab_size": 1000})
+    )
     check_memory("sft", params, tmp_path)
     low, expected, high = json.loads((tmp_path / ".lmadapt/runs/sft.plan.json").read_text())
     assert 0 < low < expected < high

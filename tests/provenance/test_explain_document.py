@@ -18,11 +18,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         document("corpus/mail", f"{prose(70)} Ask jane.roe@example.org."),
         document("corpus/leak", f"{prose(41)} {prompt} {prose(42)}"),
     ]
-    bad = [{"id": "f/2", "role": "corpus", "problem": "f:2: no JSON", "source": "f", "location": "2"}]
+    bad = [
+        {"id": "f/2", "role": "corpus", "problem": "f:2: no JSON", "source": "f", "location": "2"}
+    ]
     (folder / "curated").mkdir()
     settings = SETTINGS | {"max_bad_records": 0.5}
     curate_tables(
-        write_raw(records, folder / "raw", bad), folder / "curated", screening=SCREENING, running=RUNNING, **settings
+        write_raw(records, folder / "raw", bad),
+        folder / "curated",
+        screening=SCREENING,
+        running=RUNNING,
+        **settings,
     )
     return folder
 
@@ -31,7 +37,9 @@ def story(project: Path, name: str) -> dict[str, str]:
     return dict(tell_story(name, project / "raw", project / "curated"))
 
 
-def test_a_near_duplicate_is_told_with_its_text_its_similarity_and_what_was_kept(project: Path) -> None:
+def test_a_near_duplicate_is_told_with_its_text_its_similarity_and_what_was_kept(
+    project: Path,
+) -> None:
     told = story(project, "corpus/5")
     assert "rule: near_duplicate\nevidence: Jaccard 0.9" in told["decision"]
     assert told["as it came"] == prose(5)

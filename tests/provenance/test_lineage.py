@@ -5,11 +5,19 @@ from pathlib import Path
 import pytest
 
 from lmadapt.core.errors import UserError
-from lmadapt.provenance.lineage import git_state, locked_stages, main_figures, read_evaluation, without_passwords
+from lmadapt.provenance.lineage import (
+    git_state,
+    locked_stages,
+    main_figures,
+    read_evaluation,
+    without_passwords,
+)
 
 
 def git(folder: Path, *arguments: str) -> None:
-    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=folder, check=True)
+    subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=folder, check=True
+    )
 
 
 def test_changed_files_are_named_and_dvc_lock_does_not_count(tmp_path: Path) -> None:
@@ -26,7 +34,9 @@ def test_changed_files_are_named_and_dvc_lock_does_not_count(tmp_path: Path) -> 
     assert git_state(tmp_path) == {"commit": clean["commit"], "changed_files": ["params.yaml"]}
 
 
-def test_a_folder_without_git_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_git_has_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert git_state(tmp_path) == {"commit": None, "changed_files": []}
 
@@ -44,7 +54,9 @@ def test_passwords_in_addresses_are_left_out_at_any_depth() -> None:
     }
 
 
-@pytest.mark.parametrize("key", ["password", "passwd", "pwd", "token", "secret", "Password", "sslpassword"])
+@pytest.mark.parametrize(
+    "key", ["password", "passwd", "pwd", "token", "secret", "Password", "sslpassword"]
+)
 def test_secrets_in_the_query_of_an_address_are_left_out(key: str) -> None:
     masked = f"postgresql://host/db?user=me&{key}=***&tries=3"
     assert without_passwords(masked.replace("***", "a-b@c%20")) == masked
@@ -69,4 +81,8 @@ def test_main_figures_are_flat_numbers() -> None:
         "models": {"base": {"domain": {"accuracy": 0.5}, "general": {"accuracy": 0.6}}},
         "changes": {"adapted_vs_base": {"domain": {"difference": 0.1}}},
     }
-    assert main_figures(evaluation) == {"domain_accuracy_base": 0.5, "general_accuracy_base": 0.6, "domain_change": 0.1}
+    assert main_figures(evaluation) == {
+        "domain_accuracy_base": 0.5,
+        "general_accuracy_base": 0.6,
+        "domain_change": 0.1,
+    }

@@ -21,7 +21,9 @@ def project(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -
     return make_adapted_project(tmp_path, tiny_model)
 
 
-def test_the_adapter_changes_answers_and_is_found_by_name_folder_and_registry(project: Path) -> None:
+def test_the_adapter_changes_answers_and_is_found_by_name_folder_and_registry(
+    project: Path,
+) -> None:
     run_register()
     adapted = answers("adapted")
     assert adapted == answers("models/adapter") == answers("models:/tiny@champion")
@@ -29,5 +31,7 @@ def test_the_adapter_changes_answers_and_is_found_by_name_folder_and_registry(pr
 
 
 def test_length_and_temperature_reach_the_model(project: Path) -> None:
-    assert len("".join(answers("adapted", max_new_tokens=20))) > len("".join(answers("adapted", max_new_tokens=2)))
+    assert len("".join(answers("adapted", max_new_tokens=20))) > len(
+        "".join(answers("adapted", max_new_tokens=2))
+    )
     assert answers("adapted", temperature=9.0) != answers("adapted")

@@ -33,7 +33,9 @@ def test_an_unchanged_base_is_used_where_it_is(reference: BaseReference) -> None
 
 
 @pytest.mark.parametrize("change", ["changed", "gone"])
-def test_a_base_that_is_not_there_any_more_comes_from_the_cache(reference: BaseReference, change: str) -> None:
+def test_a_base_that_is_not_there_any_more_comes_from_the_cache(
+    reference: BaseReference, change: str
+) -> None:
     if change == "gone":
         shutil.rmtree(reference.base_folder)
     else:
@@ -55,7 +57,10 @@ def test_a_cache_that_lost_the_base_is_an_error_and_leaves_nothing(
         cached.write_text("other")
     else:
         (cached if damage == "missing file" else tmp_path / "cache/files/md5/cc/33.dir").unlink()
-    with pytest.raises(UserError, match=r"base: the base model of this version .* is gone; .*DVC.*`dvc repro --pull`"):
+    with pytest.raises(
+        UserError,
+        match=r"base: the base model of this version .* is gone; .*DVC.*`dvc repro --pull`",
+    ):
         locate_base(reference)
     assert not list(tmp_path.glob("lmadapt-*/*"))
 
@@ -66,12 +71,16 @@ def test_a_base_outside_dvc_cannot_be_restored(reference: BaseReference) -> None
         locate_base(BaseReference(reference.base_folder, reference.base_sha256))
 
 
-def test_a_base_comes_from_a_remote_that_is_not_a_local_folder(reference: BaseReference, tmp_path: Path) -> None:
+def test_a_base_comes_from_a_remote_that_is_not_a_local_folder(
+    reference: BaseReference, tmp_path: Path
+) -> None:
     remote = fsspec.filesystem("memory")
     remote.put(str(tmp_path / "cache"), "/bucket/store", recursive=True)
     shutil.rmtree(reference.base_folder)
     shutil.rmtree(tmp_path / "cache")
-    restored = locate_base(replace(reference, dvc_stores=[*reference.dvc_stores, "memory://bucket/store"]))
+    restored = locate_base(
+        replace(reference, dvc_stores=[*reference.dvc_stores, "memory://bucket/store"])
+    )
     assert folder_sha256(restored) == reference.base_sha256
     assert not (restored / "inner/weights").is_symlink()
 

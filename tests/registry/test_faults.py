@@ -58,20 +58,34 @@ def state(address: str, model_name: str, project: Path) -> dict[str, Any]:
     runs = client.search_runs([experiment], f"attributes.run_name = '{model_name}'")
     logged = [one for one in client.search_logged_models([experiment]) if one.name == model_name]
     versions = versions_of(client, model_name)
-    own = {"champion_since", "artifact_sha256"}  # the time; and the card among the files, which has the name
+    own = {
+        "champion_since",
+        "artifact_sha256",
+    }  # the time; and the card among the files, which has the name
     return {
-        "versions": [(v.version, {k: t for k, t in v.tags.items() if k not in own}, names) for v, names in versions],
+        "versions": [
+            (v.version, {k: t for k, t in v.tags.items() if k not in own}, names)
+            for v, names in versions
+        ],
         "runs": [run.info.status for run in runs],
         "logged models": [str(one.status) for one in logged],
-        "files": sorted(file.path for version, _ in versions for file in client.list_artifacts(version.run_id)),
-        "locks": [model.name for model in client.search_registered_models() if model.name == f"{model_name}.lock"],
+        "files": sorted(
+            file.path for version, _ in versions for file in client.list_artifacts(version.run_id)
+        ),
+        "locks": [
+            model.name
+            for model in client.search_registered_models()
+            if model.name == f"{model_name}.lock"
+        ],
     }
 
 
 def test_a_server_killed_at_ten_instants_of_a_registration_leaves_what_an_undisturbed_one_leaves(
     project: Path, server: MortalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = load_back.trained_logits(Path("models/pretrained"), Path("models/adapter"), scale=1.0)
+    expected = load_back.trained_logits(
+        Path("models/pretrained"), Path("models/adapter"), scale=1.0
+    )
     monkeypatch.setattr(load_back, "trained_logits", lambda *_, **__: expected)
     monkeypatch.setitem(registry_lock.__wrapped__.__kwdefaults__, "lease_seconds", 1.0)  # type: ignore[attr-defined]
     send, requested = requests.Session.send, count(1)
@@ -88,7 +102,9 @@ def test_a_server_killed_at_ten_instants_of_a_registration_leaves_what_an_undist
         return answer
 
     monkeypatch.setattr(requests.Session, "send", count_and_kill)
-    run_register(tracking_uri=server.address, model_name="first")  # makes the experiment, so asks for more
+    run_register(
+        tracking_uri=server.address, model_name="first"
+    )  # makes the experiment, so asks for more
     requested = count(1)
     run_register(tracking_uri=server.address)
     whole, undisturbed = next(requested) - 1, state(server.address, "tiny", project)
@@ -103,7 +119,10 @@ def test_a_server_killed_at_ten_instants_of_a_registration_leaves_what_an_undist
         server.start()
         before = connect(server.address, project).search_registered_models(f"name = '{name}'")
         for version in before[0].aliases.values() if before else ():
-            assert connect(server.address, project).get_model_version(name, version).tags["status"] == "verified"
+            assert (
+                connect(server.address, project).get_model_version(name, version).tags["status"]
+                == "verified"
+            )
         run_register(tracking_uri=server.address, model_name=name)
         found = state(server.address, name, project)
         assert found == undisturbed, f"killed at request {instant} of {whole}"
@@ -147,7 +166,9 @@ def test_dvc_repro_after_a_server_killed_at_ten_instants_leaves_what_an_undistur
         assert registers(name) == (True, undisturbed), f"killed at request {instant}"
 
 
-def test_a_full_disk_is_told_and_the_next_run_registers(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_and_the_next_run_registers(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/artifacts")
 
@@ -158,7 +179,11 @@ def test_a_full_disk_is_told_and_the_next_run_registers(project: Path, monkeypat
     assert connect("sqlite:///mlflow.db", project).search_registered_models() == []
     assert run_register()["aliases"] == ["candidate", "champion"]
     found = state("sqlite:///mlflow.db", "tiny", project)
-    assert (found["runs"], len(found["logged models"]), len(found["versions"])) == (["FINISHED"], 1, 1)
+    assert (found["runs"], len(found["logged models"]), len(found["versions"])) == (
+        ["FINISHED"],
+        1,
+        1,
+    )
 
 
 def test_planted_secrets_are_nowhere_in_the_registry_nor_in_what_is_printed(
@@ -168,19 +193,27 @@ def test_planted_secrets_are_nowhere_in_the_registry_nor_in_what_is_printed(
         monkeypatch.setenv(name, value)
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["register"]["tracking_uri"] = "postgresql://me:PLANTED-uri@host/db"
-    params["fetch"]["sources"]["corpus"] = [{"path": "https://host/corpus.jsonl?token=PLANTED-query&x=1"}]
+    params["fetch"]["sources"]["corpus"] = [
+        {"path": "https://host/corpus.jsonl?token=PLANTED-query&x=1"}
+    ]
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    monkeypatch.setattr("stages.register.store_addresses", lambda _: ["s3://key:PLANTED-remote@bucket/path"])
+    monkeypatch.setattr(
+        "stages.register.store_addresses", lambda _: ["s3://key:PLANTED-remote@bucket/path"]
+    )
     run_register()
     client = connect("sqlite:///mlflow.db", project)
     ((version, _),) = versions_of(client, "tiny")
     told = [
-        json.dumps([version.tags, version.description, client.get_run(version.run_id).to_dictionary()]),
+        json.dumps(
+            [version.tags, version.description, client.get_run(version.run_id).to_dictionary()]
+        ),
         *capfd.readouterr(),
     ]
     stored = [file.read_bytes() for file in (project / "mlartifacts").rglob("*") if file.is_file()]
     stored.append((project / "mlflow.db").read_bytes())
-    assert "***" in "".join(file.decode(errors="ignore") for file in stored)  # the places were reached
+    assert "***" in "".join(
+        file.decode(errors="ignore") for file in stored
+    )  # the places were reached
     assert not [text for text in told if "PLANTED" in text]
     assert not [file for file in stored if b"PLANTED" in file]
 
@@ -190,7 +223,9 @@ class Trap:
         return (Path.touch, (Path("/tmp/unpickled"),))
 
 
-def test_nothing_from_the_registry_is_unpickled(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_from_the_registry_is_unpickled(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touched = tmp_path / "unpickled"
     monkeypatch.setattr(Trap, "__reduce__", lambda self: (Path.touch, (touched,)))
     run_register()
@@ -211,7 +246,9 @@ def test_nothing_from_the_registry_is_unpickled(project: Path, tmp_path: Path, m
     assert not touched.exists()
 
 
-def test_a_merged_model_is_one_folder_that_needs_no_base_and_loads_back_equal(project: Path) -> None:
+def test_a_merged_model_is_one_folder_that_needs_no_base_and_loads_back_equal(
+    project: Path,
+) -> None:
     metrics = run_register(artifact="merged")
     assert metrics["aliases"] == ["candidate", "champion"]
     shutil.rmtree("models/pretrained")
@@ -219,16 +256,22 @@ def test_a_merged_model_is_one_folder_that_needs_no_base_and_loads_back_equal(pr
     assert loaded.model.dtype == torch.bfloat16
     assert not hasattr(loaded.model, "peft_config")
     client = connect("sqlite:///mlflow.db", project)
-    lineage: Lineage = mlflow.artifacts.load_dict(f"runs:/{client.get_model_version('tiny', '1').run_id}/lineage.json")
+    lineage: Lineage = mlflow.artifacts.load_dict(
+        f"runs:/{client.get_model_version('tiny', '1').run_id}/lineage.json"
+    )
     assert lineage["merge_difference"]["kl_nats"] <= 0.01
 
 
 def test_adapter_and_merged_are_two_versions_of_the_same_content(project: Path) -> None:
-    assert [run_register(artifact=kind)["version"] for kind in ("adapter", "merged", "adapter")] == [1, 2, 1]
+    assert [
+        run_register(artifact=kind)["version"] for kind in ("adapter", "merged", "adapter")
+    ] == [1, 2, 1]
 
 
 @pytest.mark.parametrize("artifact", ["adapter", "merged"])
-def test_the_scale_that_was_judged_is_the_scale_that_is_shipped(project: Path, artifact: str) -> None:
+def test_the_scale_that_was_judged_is_the_scale_that_is_shipped(
+    project: Path, artifact: str
+) -> None:
     figures = json.loads(Path("metrics/evaluate.json").read_text())
     prompts = [f"What is number {i}?" for i in range(6)]
     run_register(artifact=artifact)
@@ -236,10 +279,15 @@ def test_the_scale_that_was_judged_is_the_scale_that_is_shipped(project: Path, a
     Path("metrics/evaluate.json").write_text(json.dumps(figures | {"alpha_scale": 0.25}))
     assert run_register(artifact=artifact)["version"] == 2
     assert mlflow.pyfunc.load_model("models:/tiny@candidate").predict(prompts) != whole
-    shipped = next((project / "mlartifacts/models").glob("*/artifacts/artifacts/model/adapter_config.json"), None)
+    shipped = next(
+        (project / "mlartifacts/models").glob("*/artifacts/artifacts/model/adapter_config.json"),
+        None,
+    )
     scales = {
         json.loads(file.read_text())["lora_alpha"]
-        for file in (project / "mlartifacts/models").glob("*/artifacts/artifacts/model/adapter_config.json")
+        for file in (project / "mlartifacts/models").glob(
+            "*/artifacts/artifacts/model/adapter_config.json"
+        )
     }
     assert (shipped is None) == (artifact == "merged")
     assert scales == ({8, 2.0} if artifact == "adapter" else set())

@@ -55,7 +55,11 @@ def register_and_promote(address: str, folder: Path, number: int) -> tuple[int, 
     mine = folder / str(number)
     mine.mkdir()
     client = connect(address, mine)
-    promotion = promote(client, make_version(client, mine, number // 2, domain_wrong=40 - number // 2), candidate=True)
+    promotion = promote(
+        client,
+        make_version(client, mine, number // 2, domain_wrong=40 - number // 2),
+        candidate=True,
+    )
     return promotion.version, promotion.refusal
 
 
@@ -66,28 +70,45 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-def test_twenty_processes_at_once_leave_one_champion_and_each_refusal_says_why(server: str, tmp_path: Path) -> None:
+def test_twenty_processes_at_once_leave_one_champion_and_each_refusal_says_why(
+    server: str, tmp_path: Path
+) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.test_promotion", "lmadapt.registry.verify", "lmadapt.registry.pyfunc_model"])
+    context.set_forkserver_preload(
+        ["tests.test_promotion", "lmadapt.registry.verify", "lmadapt.registry.pyfunc_model"]
+    )
     with context.Pool(20, maxtasksperchild=1) as pool:
-        outcomes = pool.starmap(register_and_promote, [(server, tmp_path, number) for number in range(20)], chunksize=1)
+        outcomes = pool.starmap(
+            register_and_promote, [(server, tmp_path, number) for number in range(20)], chunksize=1
+        )
     client = connect(server, tmp_path)
     versions = [version for version, _ in versions_of(client, "tiny")]
     assert len(versions) == 10  # each content was registered by two
     assert sorted({number for number, _ in outcomes}) == list(range(1, 11))
     champion = aliased_version(client, "tiny", "champion")
-    over = [version.tags["promoted_over"] for version in versions if "promoted_over" in version.tags]
+    over = [
+        version.tags["promoted_over"] for version in versions if "promoted_over" in version.tags
+    ]
     assert champion is not None
     assert len(over) == len(set(over))  # no two took over from the same champion
     assert {number for number, refusal in outcomes if not refusal} >= {int(champion.version)}
-    assert all("against version" in refusal or "at the same time" in refusal for _, refusal in outcomes if refusal)
-    assert [model.name for model in client.search_registered_models()] == ["tiny"]  # no lock is left
+    assert all(
+        "against version" in refusal or "at the same time" in refusal
+        for _, refusal in outcomes
+        if refusal
+    )
+    assert [model.name for model in client.search_registered_models()] == [
+        "tiny"
+    ]  # no lock is left
     runs = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
     assert {run.info.run_id for run in runs} == {version.run_id for version in versions}
     assert {run.info.status for run in runs} == {"FINISHED"}
     other = next(version for version in versions if version.version != champion.version)
     assert promote(client, other, reason="a drill").refusal == ""
-    assert roll_back(client, "tiny", "the drill is over") == (int(other.version), int(champion.version))
+    assert roll_back(client, "tiny", "the drill is over") == (
+        int(other.version),
+        int(champion.version),
+    )
     assert aliases(client)["champion"] == int(champion.version)
 
 
@@ -107,11 +128,17 @@ def client(tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch) -> mlfl
 
 
 def aliases(client: mlflow.MlflowClient) -> dict[str, int]:
-    return {alias: int(number) for alias, number in client.get_registered_model("tiny").aliases.items()}
+    return {
+        alias: int(number) for alias, number in client.get_registered_model("tiny").aliases.items()
+    }
 
 
-def test_a_better_version_takes_over_and_rollback_gives_back(client: mlflow.MlflowClient, tmp_path: Path) -> None:
-    first, second, third = (make_version(client, tmp_path, i, domain_wrong=40 - 10 * i) for i in range(3))
+def test_a_better_version_takes_over_and_rollback_gives_back(
+    client: mlflow.MlflowClient, tmp_path: Path
+) -> None:
+    first, second, third = (
+        make_version(client, tmp_path, i, domain_wrong=40 - 10 * i) for i in range(3)
+    )
     assert [promote(client, version).refusal for version in (first, second, third)] == ["", "", ""]
     assert aliases(client) == {"champion": 3, "previous": 2}
     assert roll_back(client, "tiny", "it answers in French") == (3, 2)
@@ -126,9 +153,18 @@ def test_a_better_version_takes_over_and_rollback_gives_back(client: mlflow.Mlfl
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"domain_wrong": 30}, "against version 1, the champion: The domain is not shown to be better"),
-        ({"domain_wrong": 0, "general_wrong": 30}, "against version 1, the champion: .* became worse by"),
-        ({"domain_wrong": 0, "items": "other"}, "answered other items; `lmadapt promote tiny/2` puts these to it"),
+        (
+            {"domain_wrong": 30},
+            "against version 1, the champion: The domain is not shown to be better",
+        ),
+        (
+            {"domain_wrong": 0, "general_wrong": 30},
+            "against version 1, the champion: .* became worse by",
+        ),
+        (
+            {"domain_wrong": 0, "items": "other"},
+            "answered other items; `lmadapt promote tiny/2` puts these to it",
+        ),
         ({"domain_wrong": 0, "verdict": "HOLD"}, "the verdict is HOLD: as told"),
     ],
 )
@@ -147,7 +183,9 @@ def test_what_is_not_shown_to_be_better_is_refused_unless_forced(
     assert client.get_model_version("tiny", "2").tags["forced_because"] == "the board wants it"
 
 
-def test_not_even_force_makes_an_unverified_version_champion(client: mlflow.MlflowClient, tmp_path: Path) -> None:
+def test_not_even_force_makes_an_unverified_version_champion(
+    client: mlflow.MlflowClient, tmp_path: Path
+) -> None:
     version = make_version(client, tmp_path, 1)
     client.set_model_version_tag("tiny", "1", "status", "broken")
     assert "its status is broken" in promote(client, version, reason="please").refusal
@@ -181,12 +219,18 @@ def test_an_alias_moved_by_hand_during_a_promotion_is_a_refusal(
         switch(self, name, alias, first.version if alias == "champion" else number)
 
     monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", interfere)
-    assert promote(client, second).refusal == "version 1 was made champion by someone else at the same time"
+    assert (
+        promote(client, second).refusal
+        == "version 1 was made champion by someone else at the same time"
+    )
 
 
 def test_versions_are_named_by_number_or_alias(client: mlflow.MlflowClient, tmp_path: Path) -> None:
     promote(client, make_version(client, tmp_path, 1))
-    assert named_version(client, "tiny/1").version == named_version(client, "models:/tiny@champion").version
+    assert (
+        named_version(client, "tiny/1").version
+        == named_version(client, "models:/tiny@champion").version
+    )
     for wrong in ("tiny", "tiny/9", "tiny@nobody", "other/1", "tiny/'; drop", "tiny/1/2"):
         with pytest.raises(UserError, match=r"is no version; .* the models are: tiny \(champion\)"):
             named_version(client, wrong)

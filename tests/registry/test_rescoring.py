@@ -35,15 +35,26 @@ def test_a_champion_that_answered_other_items_is_put_to_those_of_the_version(
     counts = {"weaknesses": ("domain", 60), "capitals": ("general", 200), "sums": ("general", 200)}
     rows = [
         dict.fromkeys(ITEM.names, "")
-        | {"id": f"other/{name}/{i:03}", "group": group, "category": name, "prompt": f"What is {i}?", "answer": i % 2}
+        | {
+            "id": f"other/{name}/{i:03}",
+            "group": group,
+            "category": name,
+            "prompt": f"What is {i}?",
+            "answer": i % 2,
+        }
         | {"choices": [f"number {i}", f"the query {i * 7}"]}
         for name, (group, count) in counts.items()
         for i in range(count)
     ]
     write_table(rows, ITEM, tmp_path / "items.parquet")
     md5 = stored(tmp_path / "store", (tmp_path / "items.parquet").read_bytes())
-    folder = stored(tmp_path / "store", json.dumps([{"md5": md5, "relpath": "items.parquet"}]).encode(), ".dir")
-    YAML().dump({"stages": {"curate": {"outs": [{"path": "data/curated", "md5": folder}]}}}, Path("dvc.lock"))
+    folder = stored(
+        tmp_path / "store", json.dumps([{"md5": md5, "relpath": "items.parquet"}]).encode(), ".dir"
+    )
+    YAML().dump(
+        {"stages": {"curate": {"outs": [{"path": "data/curated", "md5": folder}]}}},
+        Path("dvc.lock"),
+    )
     monkeypatch.setattr("stages.register.store_addresses", lambda _: [str(tmp_path / "store")])
     write_predictions(project, domain_wrong=0, general_wrong=0, items="other")
     write_evaluation(project, "SHIP", reason="another evaluation.")

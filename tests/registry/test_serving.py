@@ -48,7 +48,9 @@ def serving(project: Path, reference: str, *options: str) -> Iterator[tuple[open
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-m", "lmadapt", "serve", reference, "--port", str(port), *options]
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, cwd=project, env=environment, stdout=stream, stderr=stream)
+        process = subprocess.Popen(
+            command, cwd=project, env=environment, stdout=stream, stderr=stream
+        )
     try:
         wait_for(lambda: answers(port), process, log)
         yield openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="-"), log
@@ -63,7 +65,9 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_for(condition: object, process: "subprocess.Popen[bytes]", log: Path, seconds: float = 120) -> None:
+def wait_for(
+    condition: object, process: "subprocess.Popen[bytes]", log: Path, seconds: float = 120
+) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert process.poll() is None, log.read_text()[-3000:]
@@ -72,11 +76,15 @@ def wait_for(condition: object, process: "subprocess.Popen[bytes]", log: Path, s
 
 
 def ask(client: openai.OpenAI) -> str:
-    answer = client.chat.completions.create(model="tiny", messages=QUESTION, max_tokens=8, temperature=0)  # type: ignore[arg-type]
+    answer = client.chat.completions.create(
+        model="tiny", messages=QUESTION, max_tokens=8, temperature=0
+    )  # type: ignore[arg-type]
     return str(answer.choices[0].message.content)
 
 
-def test_the_openai_client_talks_to_it_streaming_and_not_and_it_follows_the_alias(project: Path) -> None:
+def test_the_openai_client_talks_to_it_streaming_and_not_and_it_follows_the_alias(
+    project: Path,
+) -> None:
     with serving(project, "tiny@champion", "--follow", "--poll-seconds", "0.5") as (client, log):
         first = ask(client)
         stream = client.chat.completions.create(  # type: ignore[call-overload]
@@ -97,28 +105,51 @@ def test_the_openai_client_talks_to_it_streaming_and_not_and_it_follows_the_alia
 
 def test_mlflow_serves_a_version_as_it_is(project: Path) -> None:
     port, log = free_port(), project / "mlflow.log"
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/tiny/1", "--env-manager", "local"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        "models:/tiny/1",
+        "--env-manager",
+        "local",
+    ]
     environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [*command, "--port", str(port)], env=environment, stdout=stream, stderr=stream, start_new_session=True
+            [*command, "--port", str(port)],
+            env=environment,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
         )
     try:
         wait_for(lambda: answers(port), process, log)
-        body = {"inputs": ["What is number 7?", "And 8?"], "params": {"max_new_tokens": 8, "stop": ["zz"]}}
+        body = {
+            "inputs": ["What is number 7?", "And 8?"],
+            "params": {"max_new_tokens": 8, "stop": ["zz"]},
+        }
         answered = requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=60)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
-    expected = mlflow.pyfunc.load_model("models:/tiny/1").predict(body["inputs"], params=body["params"])
+    expected = mlflow.pyfunc.load_model("models:/tiny/1").predict(
+        body["inputs"], params=body["params"]
+    )
     assert answered.json()["predictions"] == expected, answered.text
 
 
-def test_a_port_in_use_and_files_that_changed_are_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_and_files_that_changed_are_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def run(port: int) -> str:
         command = [sys.executable, "-m", "lmadapt", "serve", "tiny/2", "--port", str(port)]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=project, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 1
         return done.stderr
 
@@ -126,14 +157,22 @@ def test_a_port_in_use_and_files_that_changed_are_refused(project: Path, monkeyp
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert f"port {port} cannot be used: Address already in use; `--port` names another" in run(port)
+        assert f"port {port} cannot be used: Address already in use; `--port` names another" in run(
+            port
+        )
     version = named_version(connect("sqlite:///mlflow.db", project), "tiny/2")
-    weights = next((project / "mlartifacts/models").glob(f"{version.source.rpartition('/')[2]}/**/*.safetensors"))
+    weights = next(
+        (project / "mlartifacts/models").glob(
+            f"{version.source.rpartition('/')[2]}/**/*.safetensors"
+        )
+    )
     weights.write_bytes(weights.read_bytes() + b"\0")
     assert "not the files that were registered" in run(free_port())
 
 
-def test_vllm_is_used_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vllm_is_used_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vllm = tmp_path / "vllm"
     vllm.write_text("#!/bin/sh\n")
     vllm.chmod(0o755)
@@ -147,8 +186,12 @@ def test_vllm_is_used_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.
     assert adapter[adapter.index("--max-lora-rank") + 1] == "16"
 
 
-def test_without_a_server_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_server_the_error_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("lmadapt.registry.serving.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"install vllm, or fastapi, uvicorn, openai .*lmadapt\[serve\]"):
+    with pytest.raises(
+        UserError, match=r"install vllm, or fastapi, uvicorn, openai .*lmadapt\[serve\]"
+    ):
         server_command("tiny", 8001, tmp_path, None)

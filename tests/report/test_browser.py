@@ -15,8 +15,15 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from lmadapt.report.page import write_report
 from tests.report_inputs import HOSTILE, make_figures, make_items, report_arguments
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+QUIET = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 MAX_LOAD_SECONDS = 10.0  # generous, for a loaded machine; the time itself is printed
 MAX_SEARCH_MILLISECONDS = 2000
 TIMED_SEARCH = """(words) => {
@@ -28,7 +35,8 @@ TIMED_SEARCH = """(words) => {
 }"""
 
 pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium: neither chromium, chromium-browser nor google-chrome is on the PATH"
+    CHROMIUM is None,
+    reason="no Chromium: neither chromium, chromium-browser nor google-chrome is on the PATH",
 )
 
 
@@ -36,7 +44,9 @@ pytestmark = pytest.mark.skipif(
 def browser() -> Iterator[Browser]:
     unboxed = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, "--disable-gpu", *unboxed])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=[*QUIET, "--disable-gpu", *unboxed]
+        )
         yield browser
         browser.close()
 
@@ -114,7 +124,9 @@ def test_search_finds_items_by_question_answer_note_and_id(opened: Opened) -> No
 
 def test_filters_narrow_the_list_and_more_is_shown_on_demand(opened: Opened) -> None:
     page = opened.page
-    expect(page.locator("#count")).to_have_text("63 items")  # lost come first: 60, one free, one hostile, one check
+    expect(page.locator("#count")).to_have_text(
+        "63 items"
+    )  # lost come first: 60, one free, one hostile, one check
     page.get_by_role("button", name="Show more").click()
     expect(opened.rows()).to_have_count(40)
     expect(opened.rows().nth(20)).to_be_focused()
@@ -141,7 +153,9 @@ def test_it_is_used_from_the_keyboard(opened: Opened) -> None:
     expect(opened.rows().first.locator(".tag").first).to_have_text("gained")
     page.get_by_text("Every test").focus()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("table", name="Tests of the change from base to adapted")).to_be_visible()
+    expect(
+        page.get_by_role("table", name="Tests of the change from base to adapted")
+    ).to_be_visible()
 
 
 def test_markup_from_data_is_shown_and_does_nothing(opened: Opened) -> None:
@@ -159,7 +173,9 @@ def test_dark_and_light_follow_the_system(browser: Browser, report: Path) -> Non
     def brightness(scheme: str) -> list[int]:
         """Of page and text, 0 (black) to 255."""
         page = Opened(browser, report, color_scheme=scheme).page
-        colours = page.evaluate("((style) => [style.backgroundColor, style.color])(getComputedStyle(document.body))")
+        colours = page.evaluate(
+            "((style) => [style.backgroundColor, style.color])(getComputedStyle(document.body))"
+        )
         page.context.close()
         return [sum(map(int, re.findall(r"\d+", colour)[:3])) // 3 for colour in colours]
 
@@ -173,7 +189,9 @@ def test_dark_and_light_follow_the_system(browser: Browser, report: Path) -> Non
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser: Browser, report: Path, scheme: str) -> None:
     page = Opened(browser, report, color_scheme=scheme).page
-    page.evaluate("document.querySelectorAll('details').forEach((element) => { element.open = true; })")
+    page.evaluate(
+        "document.querySelectorAll('details').forEach((element) => { element.open = true; })"
+    )
     found = Axe().run(page).response["violations"]
     page.context.close()
     serious = [violation for violation in found if violation["impact"] in ("serious", "critical")]
@@ -215,7 +233,9 @@ def test_twenty_thousand_items_open_and_are_searched_at_once(
     expect(opened.page.locator("#count")).to_have_text("1 item")
     opened.page.context.close()
     with capsys.disabled():
-        print(f"\n20,000 items: {megabytes:.1f} MB, open in {opened.seconds:.2f} s, searched in {searched:.0f} ms")
+        print(
+            f"\n20,000 items: {megabytes:.1f} MB, open in {opened.seconds:.2f} s, searched in {searched:.0f} ms"
+        )
     assert megabytes < 10
     assert opened.seconds < MAX_LOAD_SECONDS
     assert searched < MAX_SEARCH_MILLISECONDS

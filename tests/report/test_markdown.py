@@ -20,8 +20,15 @@ def test_a_ship_asks_for_nothing() -> None:
 def test_tables_hold_the_figures_and_the_worst_category_stands_first() -> None:
     lines = summarise_in_markdown(make_figures()).splitlines()
     general = next(line for line in lines if line.startswith("| general accuracy"))
-    assert general == "| general accuracy, n = 2,199 | 65.3 % | 59.7 % | 77.6 % | **+12.3** points [+10.7, +13.8] |"
-    categories = [line.split("|")[1].strip() for line in lines if line.startswith(("| general: ", "| domain: "))]
+    assert (
+        general
+        == "| general accuracy, n = 2,199 | 65.3 % | 59.7 % | 77.6 % | **+12.3** points [+10.7, +13.8] |"
+    )
+    categories = [
+        line.split("|")[1].strip()
+        for line in lines
+        if line.startswith(("| general: ", "| domain: "))
+    ]
     assert categories[0] == "general: provinces"
     assert categories[8] == "domain: mitigation"
     assert len(categories) == 12
@@ -40,7 +47,9 @@ def test_what_was_not_measured_has_no_row() -> None:
 def test_any_two_models_can_be_compared() -> None:
     figures = make_figures()
     header = next(
-        line for line in summarise_in_markdown(figures, models=("base", "pretrained")).splitlines() if "|" in line
+        line
+        for line in summarise_in_markdown(figures, models=("base", "pretrained")).splitlines()
+        if "|" in line
     )
     assert header == "|  | base | pretrained | pretrained against base |"
 

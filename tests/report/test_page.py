@@ -10,7 +10,14 @@ import pytest
 
 from lmadapt import report
 from lmadapt.report.page import write_report
-from tests.report_inputs import HOSTILE, make_check, make_figures, make_item, make_items, report_arguments
+from tests.report_inputs import (
+    HOSTILE,
+    make_check,
+    make_figures,
+    make_item,
+    make_items,
+    report_arguments,
+)
 
 OPTIONAL = {  # what the section is shown for, and what stands for "there is none"
     "stages": ("attribution", None),
@@ -48,13 +55,26 @@ class Page(HTMLParser):
 
 def render(folder: Path, figures: Any = None, items: Any = None, **changed: Any) -> str:
     target = folder / "report.html"
-    write_report(target, figures or make_figures(), items or make_items(24), **(report_arguments() | changed))
+    write_report(
+        target, figures or make_figures(), items or make_items(24), **(report_arguments() | changed)
+    )
     return target.read_text(encoding="utf-8")
 
 
 def test_every_section_is_there_and_linked(tmp_path: Path) -> None:
     page = Page(render(tmp_path))
-    sections = ["tests", "stages", "accuracy", "text", "dial", "triage", "fairness", "answers", "items", "behaviour"]
+    sections = [
+        "tests",
+        "stages",
+        "accuracy",
+        "text",
+        "dial",
+        "triage",
+        "fairness",
+        "answers",
+        "items",
+        "behaviour",
+    ]
     assert page.sections() == [*sections, "training", "data", "lineage"]
     links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
     assert links == [f"#{name}" for name in page.sections()] + ["data_docs/index.html"]
@@ -73,20 +93,34 @@ def test_a_section_without_material_is_left_out(tmp_path: Path, section: str) ->
 
 def test_a_comparison_of_two_models_needs_no_pipeline(tmp_path: Path) -> None:
     empty = {"funnel": None, "curves": None, "validation": None, "data_docs": None, "lineage": None}
-    figures = make_figures() | {"attribution": None, "kl_to_base": None, "dial": None, "triage": None, "fairness": {}}
+    figures = make_figures() | {
+        "attribution": None,
+        "kl_to_base": None,
+        "dial": None,
+        "triage": None,
+        "fairness": {},
+    }
     figures |= {"classification": {}, "generation": {}}
     for model in figures["models"].values():
-        model["bits_per_byte"] = {group: {"value": None, "interval": None} for group in ("domain", "general")}
+        model["bits_per_byte"] = {
+            group: {"value": None, "interval": None} for group in ("domain", "general")
+        }
     for text in figures["changes"]["adapted_vs_base"]["bits_per_byte"].values():
         text |= {"difference": None, "interval": None}
-    page = Page(render(tmp_path, figures, [make_item(0), make_item(4)], models=("base", "adapted"), **empty))
+    page = Page(
+        render(tmp_path, figures, [make_item(0), make_item(4)], models=("base", "adapted"), **empty)
+    )
     assert page.sections() == ["tests", "accuracy", "items"]
 
 
 def test_the_policy_admits_our_script_and_style_and_nothing_else(tmp_path: Path) -> None:
     text = render(tmp_path)
     page = Page(text)
-    (policy,) = [a["content"] or "" for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    (policy,) = [
+        a["content"] or ""
+        for _, a in page.elements
+        if a.get("http-equiv") == "Content-Security-Policy"
+    ]
     hashes = {
         tag: base64.b64encode(hashlib.sha256(page.raw[tag][-1].encode()).digest()).decode()
         for tag in ("style", "script")
@@ -94,12 +128,16 @@ def test_the_policy_admits_our_script_and_style_and_nothing_else(tmp_path: Path)
     assert f"style-src 'sha256-{hashes['style']}'" in policy
     assert f"script-src 'sha256-{hashes['script']}'" in policy
     assert policy.startswith("default-src 'none';")
-    assert not [a for _, a in page.elements if "style" in a or any(name.startswith("on") for name in a)]
+    assert not [
+        a for _, a in page.elements if "style" in a or any(name.startswith("on") for name in a)
+    ]
     assert not re.findall(r"(?:https?:)?//[a-z]", text.replace("// ", ""))
 
 
 def test_what_comes_from_data_is_text_and_nothing_else(tmp_path: Path) -> None:
-    figures = json.loads(json.dumps(make_figures("HOLD")).replace("capitals", json.dumps(HOSTILE)[1:-1]))
+    figures = json.loads(
+        json.dumps(make_figures("HOLD")).replace("capitals", json.dumps(HOSTILE)[1:-1])
+    )
     figures["verdict"]["reason"] = HOSTILE
     text = render(tmp_path, figures, data_docs='"><script>', lineage={HOSTILE: HOSTILE})
     page = Page(text)
@@ -115,9 +153,20 @@ def test_items_tell_both_answers_and_what_became_of_them(tmp_path: Path) -> None
     data = Page(render(tmp_path)).items()
     assert data["models"] == ["base", "adapted"]
     rows = {row[0]: row for row in data["items"]}
-    _, category, status, _, choices, answer, check, before, after, before_score, after_score, notes = rows[
-        "capitals/evaluation/00000"
-    ]
+    (
+        _,
+        category,
+        status,
+        _,
+        choices,
+        answer,
+        check,
+        before,
+        after,
+        before_score,
+        after_score,
+        notes,
+    ) = rows["capitals/evaluation/00000"]
     assert category == "general: capitals"
     assert (status, before, before_score, after, after_score) == (0, answer, 1.0, 3, 0.0)
     assert len(choices) == 4
@@ -131,7 +180,9 @@ def test_items_of_other_groups_have_their_own_sections(tmp_path: Path) -> None:
     assert [row[0] for row in page.items()["items"]] == ["capitals/evaluation/00000"]
 
 
-def test_more_items_than_find_room_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_items_than_find_room_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(report, "MAX_ITEM_BYTES", 4000)
     text = render(tmp_path, items=[make_item(number) for number in range(40)])
     rows = Page(text).items()["items"]
@@ -142,9 +193,13 @@ def test_more_items_than_find_room_are_counted(tmp_path: Path, monkeypatch: pyte
     assert len(Page(render(tmp_path)).items()["items"]) == 3
 
 
-def test_texts_are_cut_shorter_before_an_item_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_are_cut_shorter_before_an_item_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(report, "MAX_ITEM_BYTES", 40_000)
-    rows = Page(render(tmp_path, items=[make_item(number, prompt="x" * 3000) for number in range(40)])).items()["items"]
+    rows = Page(
+        render(tmp_path, items=[make_item(number, prompt="x" * 3000) for number in range(40)])
+    ).items()["items"]
     assert len(rows) == 40
     assert {len(row[3]) for row in rows} == {602}
 
@@ -161,7 +216,9 @@ def test_a_lost_check_stands_first_in_the_checklist(tmp_path: Path) -> None:
         make_check(3, severity="critical", before=1.0, after=0.0),
     ]
     text = (
-        render(tmp_path, items=[make_item(0), *checks]).partition('<section id="behaviour"')[2].partition("<script")[0]
+        render(tmp_path, items=[make_item(0), *checks])
+        .partition('<section id="behaviour"')[2]
+        .partition("<script")[0]
     )
     said = re.findall(r"Say (\d)", text)
     assert said == ["3", "2", "1"]
@@ -176,7 +233,9 @@ def test_a_lost_check_stands_first_in_the_checklist(tmp_path: Path) -> None:
         ({"noninferiority_p": 0.2, "worse_p_adjusted": 0.2}, "open"),
     ],
 )
-def test_a_mark_says_what_the_tests_of_the_verdict_say(tmp_path: Path, changed: dict[str, float], kind: str) -> None:
+def test_a_mark_says_what_the_tests_of_the_verdict_say(
+    tmp_path: Path, changed: dict[str, float], kind: str
+) -> None:
     figures = make_figures()
     figures["changes"]["adapted_vs_base"]["categories"]["general"]["capitals"] |= changed
     row = re.search(r'<span class="name">capitals .*?</li>', render(tmp_path, figures), re.DOTALL)
@@ -187,7 +246,9 @@ def test_a_mark_says_what_the_tests_of_the_verdict_say(tmp_path: Path, changed: 
 
 def test_the_adapter_scale_is_named_where_it_is_not_the_trained_one(tmp_path: Path) -> None:
     assert "judged and shipped" not in render(tmp_path)
-    assert "<b>0.6</b><small>judged and shipped" in render(tmp_path, make_figures() | {"alpha_scale": 0.6})
+    assert "<b>0.6</b><small>judged and shipped" in render(
+        tmp_path, make_figures() | {"alpha_scale": 0.6}
+    )
 
 
 def test_two_reports_of_the_same_are_equal_byte_by_byte(tmp_path: Path) -> None:
@@ -195,6 +256,8 @@ def test_two_reports_of_the_same_are_equal_byte_by_byte(tmp_path: Path) -> None:
 
 
 def test_planned_memory_stands_beside_the_measured_peak(tmp_path: Path) -> None:
-    text = render(tmp_path, memory=[{"stage": "sft", "planned": [1.5e9, 2e9, 3e9], "measured": 2.25e9}])
+    text = render(
+        tmp_path, memory=[{"stage": "sft", "planned": [1.5e9, 2e9, 3e9], "measured": 2.25e9}]
+    )
     assert "memory" in Page(text).sections()
     assert "<td>2.00</td><td>1.50 to 3.00</td><td><b>2.25</b></td>" in text

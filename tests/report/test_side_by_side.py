@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lmadapt.core.errors import UserError
-from lmadapt.evaluation.variants import Link
+from lmadapt.evaluation.variants import ModelVariant
 from lmadapt.report.side_by_side import compare_models
 from tests.planted import make_adapter, make_inputs, make_items
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
@@ -28,29 +28,39 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("pair") / "base")
 
 
-def run(folder: Path, model: Link, against: Link, **named: Any) -> dict[str, Any]:
+def run(folder: Path, model: ModelVariant, against: ModelVariant, **named: Any) -> dict[str, Any]:
     inputs = Path(tempfile.mkdtemp(dir=folder))
     places = make_inputs(inputs, make_items())
-    paths = {"items": places["items"], "heldout": places["heldout"], "kept": folder / "answers.sqlite"}
-    return compare_models(model, against, settings=SETTINGS, target=folder / "out", **(paths | named))
+    paths = {
+        "items": places["items"],
+        "heldout": places["heldout"],
+        "kept": folder / "answers.sqlite",
+    }
+    return compare_models(
+        model, against, settings=SETTINGS, target=folder / "out", **(paths | named)
+    )
 
 
 def test_two_adapters_are_judged_and_reported(base: Path, tmp_path: Path) -> None:
     noise = make_adapter(base, tmp_path / "noise", noise=0.5)
-    figures = run(tmp_path, Link(base, "bf16", noise), Link(base, "bf16"))
+    figures = run(tmp_path, ModelVariant(base, "bf16", noise), ModelVariant(base, "bf16"))
     assert list(figures["models"]) == ["base", "adapted"]
     assert list(figures["changes"]) == ["adapted_vs_base"]
     assert figures["kl_to_base"]["adapted"]["value"] > 0
-    assert json.loads((tmp_path / "out/evaluate.json").read_text()) == json.loads(json.dumps(figures))
+    assert json.loads((tmp_path / "out/evaluate.json").read_text()) == json.loads(
+        json.dumps(figures)
+    )
     assert figures["verdict"]["outcome"] in (tmp_path / "out/forgetting.html").read_text()
 
 
-def test_a_model_with_another_tokenizer_is_asked_in_its_own_tokens(base: Path, tmp_path: Path) -> None:
+def test_a_model_with_another_tokenizer_is_asked_in_its_own_tokens(
+    base: Path, tmp_path: Path
+) -> None:
     other = make_tiny_model(tmp_path / "other", family="llama", seed=3)
     tokenizer = make_tiny_tokenizer()
     tokenizer.chat_template = tokenizer.chat_template.replace("Question: ", "Q. ")
     tokenizer.save_pretrained(other)
-    figures = run(tmp_path, Link(other, "bf16"), Link(base, "bf16"))
+    figures = run(tmp_path, ModelVariant(other, "bf16"), ModelVariant(base, "bf16"))
     assert figures["kl_to_base"] is None
     bits = figures["changes"]["adapted_vs_base"]["bits_per_byte"]["general"]
     assert bits["interval"][0] <= bits["difference"] <= bits["interval"][1]
@@ -59,14 +69,28 @@ def test_a_model_with_another_tokenizer_is_asked_in_its_own_tokens(base: Path, t
 def test_items_of_a_file_are_checked_as_a_source(base: Path, tmp_path: Path) -> None:
     items = tmp_path / "items.jsonl"
     items.write_text('{"prompt": "What is it?", "choices": ["a", "b"], "answer": 5}\n')
-    with pytest.raises(UserError, match=r"items.jsonl:1: answer is 5, which is none of the choices"):
-        run(tmp_path, Link(base, "bf16"), Link(base, "bf16"), items=items)
+    with pytest.raises(
+        UserError, match=r"items.jsonl:1: answer is 5, which is none of the choices"
+    ):
+        run(tmp_path, ModelVariant(base, "bf16"), ModelVariant(base, "bf16"), items=items)
     asked = [
-        {"prompt": f"{group} {n}?", "choices": ["a", "b"], "answer": n % 2, "group": group, "category": group}
+        {
+            "prompt": f"{group} {n}?",
+            "choices": ["a", "b"],
+            "answer": n % 2,
+            "group": group,
+            "category": group,
+        }
         for group in ("domain", "general")
         for n in range(30)
     ]
     items.write_text("".join(json.dumps(row) + "\n" for row in asked))
-    figures = run(tmp_path, Link(base, "bf16"), Link(base, "bf16"), items=items, heldout=tmp_path / "none")
+    figures = run(
+        tmp_path,
+        ModelVariant(base, "bf16"),
+        ModelVariant(base, "bf16"),
+        items=items,
+        heldout=tmp_path / "none",
+    )
     assert figures["models"]["base"]["general"]["n"] == 30
     assert figures["changes"]["adapted_vs_base"]["general"]["difference"] == 0

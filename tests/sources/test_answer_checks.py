@@ -18,12 +18,23 @@ from lmadapt.sources.answer_checks import named_label, score_answer
         (
             '{"kind": "sentence", "min_words": 4, "contains": "Water"}',
             ["All WATER is wet.", "Is there any water? "],
-            ["Water is wet.", "All water is wet", "All rain is wet.", "water water water water is."],
+            [
+                "Water is wet.",
+                "All water is wet",
+                "All rain is wet.",
+                "water water water water is.",
+            ],
         ),
         (
             '{"kind": "json_keys", "keys": ["a", "b"]}',
             ['Here: {"a": 1, "b": {"c": 2}} and {"x": 1}'],
-            ['{"a": 1}', '{"a": 1, "b": 2, "c": 3}', "{a: 1, b: 2}", "none", '[{"x": 1}, {"a": 1, "b": 2}]'],
+            [
+                '{"a": 1}',
+                '{"a": 1, "b": 2, "c": 3}',
+                "{a: 1, b: 2}",
+                "none",
+                '[{"x": 1}, {"a": 1, "b": 2}]',
+            ],
         ),
         (
             '{"kind": "exact", "value": "The Café-au-lait"}',
@@ -31,7 +42,11 @@ from lmadapt.sources.answer_checks import named_label, score_answer
             ["cafe au lait", "a café", ""],
         ),
         ('{"kind": "exact", "value": ["six", 6]}', ["Six.", "6"], ["66", "six six"]),
-        ('{"kind": "contains_all", "values": ["TLS", "certificate"]}', ["A tls Certificate"], ["a certificate", ""]),
+        (
+            '{"kind": "contains_all", "values": ["TLS", "certificate"]}',
+            ["A tls Certificate"],
+            ["a certificate", ""],
+        ),
         (
             '{"kind": "json_schema", "schema": {"required": ["n"], "properties": {"n": {"minimum": 2}}}}',
             ['{"n": 2}', 'so: {"n": 3, "m": 1}!'],
@@ -42,13 +57,19 @@ from lmadapt.sources.answer_checks import named_label, score_answer
             ["Spam", "spam, not ham", "It is spam."],
             ["ham, not spam", "no spam", "spammer", ""],
         ),
-        ('{"kind": "rouge_l", "references": ["the cat sat", "x"]}', ["The cat sat."], ["dogs bark", ""]),
+        (
+            '{"kind": "rouge_l", "references": ["the cat sat", "x"]}',
+            ["The cat sat."],
+            ["dogs bark", ""],
+        ),
         ('{"kind": "chrf", "references": ["the cat sat"]}', ["the cat sat"], [""]),
         ('{"kind": "bleu", "references": ["the cat sat down"]}', ["the cat sat down"], [""]),
     ],
 )
 def test_each_kind_passes_and_fails(check: str, good: list[str], bad: list[str]) -> None:
-    assert [score_answer(answer, check) for answer in good + bad] == [1.0] * len(good) + [0.0] * len(bad)
+    assert [score_answer(answer, check) for answer in good + bad] == [1.0] * len(good) + [
+        0.0
+    ] * len(bad)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +86,9 @@ def test_each_kind_passes_and_fails(check: str, good: list[str], bad: list[str])
     ],
 )
 def test_a_check_that_cannot_be_applied_is_an_error_that_names_it(check: str) -> None:
-    with pytest.raises(UserError, match="allowed kinds: exact, number, contains_all, regex") as error:
+    with pytest.raises(
+        UserError, match="allowed kinds: exact, number, contains_all, regex"
+    ) as error:
         score_answer("an answer", check)
     assert repr(check) in str(error.value)
 

@@ -48,7 +48,10 @@ def test_every_format_gives_the_same_documents(kind: str, packed: str) -> None:
     if packed:
         content = pa.compress(content, codec={".gz": "gzip", ".zst": "zstd"}[packed], asbytes=True)
     found = rows(name, content, "corpus")
-    assert [(row["text"], row["entity"], row["source"]) for row in found] == [("one", "a", name), ("two", "b", name)]
+    assert [(row["text"], row["entity"], row["source"]) for row in found] == [
+        ("one", "a", name),
+        ("two", "b", name),
+    ]
     assert len({row["id"] for row in found}) == 2
     assert all(row["id"] == f"{name}/{row['location']}" for row in found)
 
@@ -56,12 +59,17 @@ def test_every_format_gives_the_same_documents(kind: str, packed: str) -> None:
 def test_instructions_come_as_messages_as_pairs_or_as_alpaca() -> None:
     messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
     answered = [*messages, {"role": "assistant", "content": "a"}]
-    assert rows("m.jsonl", json.dumps({"messages": answered}), "instructions")[0]["messages"] == answered
+    assert (
+        rows("m.jsonl", json.dumps({"messages": answered}), "instructions")[0]["messages"]
+        == answered
+    )
     pair = rows("p.jsonl", '{"question": "q", "answer": "a", "category": "c"}', "instructions")[0]
     assert [message["content"] for message in pair["messages"]] == ["q", "a"]
     assert (pair["category"], pair["entity"]) == ("c", "")
     content = '{"instruction": "Add.", "input": "1, 2", "output": "3"}'
-    alpaca = rows("a.jsonl", content, "instructions", question="instruction", context="input", answer="output")[0]
+    alpaca = rows(
+        "a.jsonl", content, "instructions", question="instruction", context="input", answer="output"
+    )[0]
     assert [message["content"] for message in alpaca["messages"]] == ["Add.\n\n1, 2", "3"]
     assert alpaca["category"] == "a.jsonl"
 
@@ -75,10 +83,17 @@ def test_a_conversation_without_reply_passes_with_an_empty_one_beside_complete_o
 def test_answers_are_texts_or_indices_and_csv_holds_choices_as_json() -> None:
     lines = [{"prompt": "2+2?", "choices": ["3", "4"], "answer": answer} for answer in ("4", 1)]
     found = rows("e.jsonl", "\n".join(map(json.dumps, lines)), "evaluation")
-    assert [(row["answer"], row["group"], row["category"]) for row in found] == [(1, "domain", "e.jsonl")] * 2
+    assert [(row["answer"], row["group"], row["category"]) for row in found] == [
+        (1, "domain", "e.jsonl")
+    ] * 2
     content = 'prompt,choices,answer,group,entity\nWho?,"[""A"", ""B""]",1,general,x\n'
     row = rows("e.csv", content, "evaluation")[0]
-    assert (row["choices"], row["answer"], row["group"], row["cluster"]) == (["A", "B"], 1, "general", "x")
+    assert (row["choices"], row["answer"], row["group"], row["cluster"]) == (
+        ["A", "B"],
+        1,
+        "general",
+        "x",
+    )
 
 
 def test_an_index_with_a_decimal_point_is_an_index() -> None:
@@ -89,21 +104,37 @@ def test_an_index_with_a_decimal_point_is_an_index() -> None:
 
 @pytest.mark.parametrize("columns", [{}, {"category": "category", "entity": "entity"}])
 def test_an_empty_cell_is_a_missing_value(columns: dict[str, str]) -> None:
-    found = rows("q.csv", "question,answer,category,entity\nq,a,,\nq,a,c,e\n", "instructions", **columns)
+    found = rows(
+        "q.csv", "question,answer,category,entity\nq,a,,\nq,a,c,e\n", "instructions", **columns
+    )
     assert [(row["category"], row["entity"]) for row in found] == [("q.csv", ""), ("c", "e")]
 
 
 def test_a_check_makes_a_behaviour_item() -> None:
-    line = {"prompt": "Say yes.", "check": {"pattern": "yes", "kind": "regex"}, "severity": "critical"}
+    line = {
+        "prompt": "Say yes.",
+        "check": {"pattern": "yes", "kind": "regex"},
+        "severity": "critical",
+    }
     row = rows("e.jsonl", json.dumps(line), "evaluation")[0]
-    assert (row["group"], row["severity"], row["answer"], row["choices"]) == ("behaviour", "critical", None, [])
+    assert (row["group"], row["severity"], row["answer"], row["choices"]) == (
+        "behaviour",
+        "critical",
+        None,
+        [],
+    )
     assert json.loads(row["check"]) == line["check"]
 
 
 BAD: list[tuple[str, str | bytes, Role, str]] = [
     ("f.jsonl", '{"text": "a"}\n{oops\n', "corpus", "f.jsonl:2: no JSON"),
     ("f.jsonl", '["a"]\n', "corpus", "f.jsonl:1: expected a JSON object"),
-    ("f.jsonl", '{"body": "a", "x": 1}', "corpus", "f.jsonl:1: column 'text' is missing; present: body, x"),
+    (
+        "f.jsonl",
+        '{"body": "a", "x": 1}',
+        "corpus",
+        "f.jsonl:1: column 'text' is missing; present: body, x",
+    ),
     ("f.jsonl", '{"text": 5}', "corpus", "f.jsonl:1: text must be text, got 5"),
     ("f.jsonl", '{"text": null}', "corpus", "f.jsonl:1: text must be text, got None"),
     (
@@ -125,7 +156,12 @@ BAD: list[tuple[str, str | bytes, Role, str]] = [
         "f.csv:2: column 'messages' has half a character, \\ud83d",
     ),
     ("f.jsonl", "", "corpus", "f.jsonl: empty"),
-    ("f.jsonl", b'{"text": "\xff"}', "corpus", "f.jsonl:1: column 'text' has the byte 0xff, which is no UTF-8"),
+    (
+        "f.jsonl",
+        b'{"text": "\xff"}',
+        "corpus",
+        "f.jsonl:1: column 'text' has the byte 0xff, which is no UTF-8",
+    ),
     ("f.jsonl.gz", b"no gzip", "corpus", "f.jsonl.gz:1: cannot be read on from here"),
     ("f.csv", "text\na\nb,c\n", "corpus", "f.csv:3: expected 1 columns"),
     ("f.csv", 'text\n"a', "corpus", "f.csv:2: no CSV"),
@@ -137,17 +173,37 @@ BAD: list[tuple[str, str | bytes, Role, str]] = [
         "instructions",
         "no completions: the answer is empty in all 1 rows",
     ),
-    ("f.jsonl", '{"question": "q"}', "instructions", "f.jsonl:1: column 'answer' is missing; present: question"),
+    (
+        "f.jsonl",
+        '{"question": "q"}',
+        "instructions",
+        "f.jsonl:1: column 'answer' is missing; present: question",
+    ),
     ("f.jsonl", '{"messages": []}', "instructions", "f.jsonl:1: messages must be a list"),
-    ("f.jsonl", '{"messages": [{"role": "user", "content": 1}]}', "instructions", "messages[0]: content must be text"),
-    ("f.jsonl", '{"messages": [{"role": "bot", "content": "x"}]}', "instructions", "role 'bot'; allowed: user"),
+    (
+        "f.jsonl",
+        '{"messages": [{"role": "user", "content": 1}]}',
+        "instructions",
+        "messages[0]: content must be text",
+    ),
+    (
+        "f.jsonl",
+        '{"messages": [{"role": "bot", "content": "x"}]}',
+        "instructions",
+        "role 'bot'; allowed: user",
+    ),
     (
         "f.jsonl",
         '{"prompt": "p", "choices": ["a", "b"], "answer": "c"}',
         "evaluation",
         "none of the choices ['a', 'b']",
     ),
-    ("f.jsonl", '{"prompt": "p", "choices": ["a", "b"], "answer": 2}', "evaluation", "f.jsonl:1: answer is 2"),
+    (
+        "f.jsonl",
+        '{"prompt": "p", "choices": ["a", "b"], "answer": 2}',
+        "evaluation",
+        "f.jsonl:1: answer is 2",
+    ),
     (
         "f.jsonl",
         '{"prompt": "p", "choices": ["a"], "answer": 0}',
@@ -160,17 +216,26 @@ BAD: list[tuple[str, str | bytes, Role, str]] = [
         "evaluation",
         "allowed: domain, general, behaviour",
     ),
-    ("f.jsonl", '{"prompt": "p", "check": "yes"}', "evaluation", "check must be a JSON object with a kind"),
+    (
+        "f.jsonl",
+        '{"prompt": "p", "check": "yes"}',
+        "evaluation",
+        "check must be a JSON object with a kind",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("path", "content", "role", "message"), BAD)
-def test_bad_content_is_refused_with_its_place(path: str, content: str | bytes, role: Role, message: str) -> None:
+def test_bad_content_is_refused_with_its_place(
+    path: str, content: str | bytes, role: Role, message: str
+) -> None:
     assert message in refusal(path, content, role)
 
 
 def test_records_that_cannot_be_read_are_told_beside_those_that_can() -> None:
-    Path("f.jsonl").write_bytes(b'{"text": "one"}\nnope\n{"text": 2}\n{"text": "\xe9"}\n{"text": "three\\u0000"}\n')
+    Path("f.jsonl").write_bytes(
+        b'{"text": "one"}\nnope\n{"text": 2}\n{"text": "\xe9"}\n{"text": "three\\u0000"}\n'
+    )
     bad: list[dict[str, Any]] = []
     found = list(read_source(Source(path="f.jsonl"), "corpus", bad))
     assert [row["location"] for row in found] == ["1", "5"]
@@ -182,7 +247,9 @@ def test_records_that_cannot_be_read_are_told_beside_those_that_can() -> None:
 
 
 def test_a_named_column_must_be_there_even_where_the_field_is_optional() -> None:
-    assert "column 'topic' is missing; present: text" in refusal("f.jsonl", '{"text": "a"}', "corpus", entity="topic")
+    assert "column 'topic' is missing; present: text" in refusal(
+        "f.jsonl", '{"text": "a"}', "corpus", entity="topic"
+    )
 
 
 def test_a_missing_file_says_what_is_allowed() -> None:
@@ -205,13 +272,18 @@ def test_a_source_has_one_origin_and_its_own_settings(entry: dict[str, Any], mes
         Source.model_validate(entry)
 
 
-def test_a_hub_data_set_is_read_by_split_and_an_unreachable_hub_can_be_tried_again(project: Path) -> None:
+def test_a_hub_data_set_is_read_by_split_and_an_unreachable_hub_can_be_tried_again(
+    project: Path,
+) -> None:
     folder = project / "acme/faq"
     folder.mkdir(parents=True)
     (folder / "train.jsonl").write_text('{"text": "one"}\n')
     (folder / "test.jsonl").write_text('{"text": "two"}\n{"text": "three"}\n')
     found = list(read_source(Source(hub="acme/faq", revision="main", split="test"), "corpus", []))
-    assert [(row["id"], row["text"]) for row in found] == [("acme/faq:test/0", "two"), ("acme/faq:test/1", "three")]
+    assert [(row["id"], row["text"]) for row in found] == [
+        ("acme/faq:test/0", "two"),
+        ("acme/faq:test/1", "three"),
+    ]
     with pytest.raises(UserError, match="acme/faq:dev"):
         list(read_source(Source(hub="acme/faq", revision="main", split="dev"), "corpus", []))
     with pytest.raises(Unavailable, match="acme/none:train: the hub cannot be reached"):

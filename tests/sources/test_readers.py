@@ -28,7 +28,12 @@ DOCX = {
 
 
 def test_a_folder_gives_one_document_a_file_in_order(tmp_path: Path) -> None:
-    for name, text in {"b.txt": "b", "sub/a.md": "# a", "page.html": PAGE, "ignored.log": "x"}.items():
+    for name, text in {
+        "b.txt": "b",
+        "sub/a.md": "# a",
+        "page.html": PAGE,
+        "ignored.log": "x",
+    }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     found = dict(read_records(tmp_path, "body"))
@@ -55,7 +60,9 @@ def test_a_link_out_of_the_folder_is_refused(target: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("packed", "codec"), [(".gz", "gzip"), (".zst", "zstd")])
-def test_a_truncated_archive_is_refused_at_the_line_it_ends(packed: str, codec: str, tmp_path: Path) -> None:
+def test_a_truncated_archive_is_refused_at_the_line_it_ends(
+    packed: str, codec: str, tmp_path: Path
+) -> None:
     lines = b"".join(b'{"text": "%d"}\n' % (n * 7919 % 100_003) for n in range(50_000))
     whole = pa.compress(lines, codec=codec, asbytes=True)
     file = tmp_path / f"f.jsonl{packed}"
@@ -84,7 +91,11 @@ def test_a_line_that_is_too_long_is_a_bad_record_and_reading_goes_on(
     file = tmp_path / "f.jsonl"
     file.write_text('{"text": "one"}\n{"text": "' + "x" * 5000 + '"}\n{"text": "three"}\n')
     found = dict(read_records(file, "text"))
-    assert found == {"1": {"text": "one"}, "2": "a line of more than 1,000 bytes", "3": {"text": "three"}}
+    assert found == {
+        "1": {"text": "one"},
+        "2": "a line of more than 1,000 bytes",
+        "3": {"text": "three"},
+    }
     (tmp_path / "f.csv").write_text("text\none\n" + "x" * 5000 + "\n")
     with pytest.raises(UserError, match=r"f\.csv:3: a line of more than 1,000 bytes"):
         list(read_records(tmp_path / "f.csv", "text"))
@@ -103,7 +114,10 @@ def test_nesting_without_end_is_a_bad_record(tmp_path: Path) -> None:
 
 def test_an_archive_of_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "docs.tar.gz").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"docs\.tar\.gz: cannot be read; allowed: a \.jsonl, \.csv or \.parquet file"):
+    with pytest.raises(
+        UserError,
+        match=r"docs\.tar\.gz: cannot be read; allowed: a \.jsonl, \.csv or \.parquet file",
+    ):
         read_records(tmp_path / "docs.tar.gz", "text")
 
 
@@ -118,8 +132,12 @@ def test_a_word_document_is_converted_and_a_broken_one_told(tmp_path: Path) -> N
     assert "cannot be converted" in found["b.pdf"]
 
 
-def test_without_the_converter_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_converter_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.pdf").write_bytes(b"%PDF")
     monkeypatch.setitem(sys.modules, "markitdown", None)
-    with pytest.raises(UserError, match=r"a\.pdf: reading it needs the extra `documents`: pip install"):
+    with pytest.raises(
+        UserError, match=r"a\.pdf: reading it needs the extra `documents`: pip install"
+    ):
         list(read_records(tmp_path, "text"))

@@ -17,7 +17,13 @@ PARAMS = Path(__file__).parents[2] / "recipes/demo-cpu.yaml"
 
 def run(folder: Path, raw: Path) -> Path:
     params = CurateParams(**SCREENING, **RUNNING, **SETTINGS)
-    curate(params, raw, folder / "curated", folder / "plots" / "funnel.csv", folder / "metrics" / "curate.json")
+    curate(
+        params,
+        raw,
+        folder / "curated",
+        folder / "plots" / "funnel.csv",
+        folder / "metrics" / "curate.json",
+    )
     return folder
 
 

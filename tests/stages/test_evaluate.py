@@ -16,7 +16,15 @@ from lmadapt.evaluation.exam import PREDICTION, set_exam
 from lmadapt.models.loading import load_bf16, load_tokenizer
 from lmadapt.models.log_likelihoods import choose, score
 from stages.evaluate import EvaluateParams, evaluate
-from tests.planted import CATEGORIES, ITEMS_PER_CATEGORY, make_adapter, make_heldout, make_inputs, make_items, make_task
+from tests.planted import (
+    CATEGORIES,
+    ITEMS_PER_CATEGORY,
+    make_adapter,
+    make_heldout,
+    make_inputs,
+    make_items,
+    make_task,
+)
 from tests.tiny import make_tiny_model
 
 PARAMS = {
@@ -49,7 +57,9 @@ class Case:
         outputs = {name: target / name for name in OUTPUTS}
         params = EvaluateParams(**(PARAMS | changed))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("stages.evaluate.KEPT", kept or self.inputs["items"].with_name("answers.sqlite"))
+            patch.setattr(
+                "stages.evaluate.KEPT", kept or self.inputs["items"].with_name("answers.sqlite")
+            )
             evaluate(params, **self.inputs, adapter=adapter or self.zeros, **outputs)
         return {name: path.read_bytes() for name, path in outputs.items()}
 
@@ -69,10 +79,17 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     base = make_tiny_model(folder / "base")
     items = make_items()
     exam = set_exam(items, [], load_tokenizer(base), heldout_tokens=1, seed=0)
-    pairs = [(q, item) for q, item in zip(exam.questions, exam.items, strict=True) if item["answer"] is not None]
+    pairs = [
+        (q, item)
+        for q, item in zip(exam.questions, exam.items, strict=True)
+        if item["answer"] is not None
+    ]
     model = load_bf16(base)
     likelihoods = score(lambda: model, [question for question, _ in pairs], batch_tokens=4096)
-    right = {item["id"]: choose(v, item["choices"]) for v, (_, item) in zip(likelihoods, pairs, strict=True)}
+    right = {
+        item["id"]: choose(v, item["choices"])
+        for v, (_, item) in zip(likelihoods, pairs, strict=True)
+    }
     inputs = make_inputs(folder, [item | {"answer": right.get(item["id"])} for item in items])
     zeros, noise = (make_adapter(base, folder / f"noise {size}", noise=size) for size in (0.0, 1.0))
     return Case(inputs | {"base": base, "pretrained": base}, zeros, noise)
@@ -99,7 +116,11 @@ def test_an_adapter_of_zeros_changes_nothing_and_is_not_held(zeros: dict[str, by
     figures = json.loads(zeros["metrics"])
     change = figures["changes"]["adapted_vs_base"]
     assert figures["verdict"]["outcome"] == "INCONCLUSIVE"
-    assert (change["general"]["difference"], change["general"]["lost"], change["domain"]["gained"]) == (0, 0, 0)
+    assert (
+        change["general"]["difference"],
+        change["general"]["lost"],
+        change["domain"]["gained"],
+    ) == (0, 0, 0)
     assert change["bits_per_byte"]["domain"]["difference"] == 0
     assert figures["behaviour"] == {"gained": [], "lost": []}
     assert (figures["forgetting"], figures["backward_transfer"]) == (0, 0)
@@ -116,17 +137,35 @@ def test_an_adapter_of_noise_is_held_and_forgetting_is_measured(noise: dict[str,
     assert figures["changes"]["adapted_vs_base"]["bits_per_byte"]["general"]["interval"][0] > 0
 
 
-def test_two_runs_are_equal_byte_by_byte(case: Case, noise: dict[str, bytes], tmp_path: Path) -> None:
+def test_two_runs_are_equal_byte_by_byte(
+    case: Case, noise: dict[str, bytes], tmp_path: Path
+) -> None:
     assert case.run(tmp_path, adapter=case.noise, kept=tmp_path / "answers.sqlite") == noise
 
 
 def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
     figures = json.loads(zeros["metrics"])
-    extra = {"alpha_scale", "attribution", "classification", "dial", "fairness", "generation", "kl_to_base", "triage"}
-    assert set(figures) == {"models", "changes", "behaviour", "backward_transfer", "forgetting", "verdict"} | extra
+    extra = {
+        "alpha_scale",
+        "attribution",
+        "classification",
+        "dial",
+        "fairness",
+        "generation",
+        "kl_to_base",
+        "triage",
+    }
+    assert (
+        set(figures)
+        == {"models", "changes", "behaviour", "backward_transfer", "forgetting", "verdict"} | extra
+    )
     schema = json.loads((Path(__file__).parents[2] / "docs/evaluate.schema.json").read_text())
     jsonschema.validate(figures, schema)
-    assert set(figures["changes"]) == {"pretrained_vs_base", "adapted_vs_pretrained", "adapted_vs_base"}
+    assert set(figures["changes"]) == {
+        "pretrained_vs_base",
+        "adapted_vs_pretrained",
+        "adapted_vs_base",
+    }
     base = figures["models"]["base"]
     assert base["free_answers"] == {"empty": 0, "n": 2}
     assert {name: set(base["categories"][name]) for name in ("domain", "general")} == {
@@ -135,7 +174,14 @@ def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
     }
     assert set(base["bits_per_byte"]["domain"]) == {"value", "interval", "bytes", "documents"}
     assert base["behaviour"]["n"] == 2
-    needed = {"margin", "noninferiority_p", "worse_p", "minimum_detectable_effect", "items_needed", "mcnemar_p"}
+    needed = {
+        "margin",
+        "noninferiority_p",
+        "worse_p",
+        "minimum_detectable_effect",
+        "items_needed",
+        "mcnemar_p",
+    }
     assert needed <= set(figures["changes"]["adapted_vs_base"]["general"])
 
 
@@ -147,7 +193,9 @@ def test_every_answer_of_every_model_is_kept(noise: dict[str, bytes], tmp_path: 
     assert len(rows) == 3 * (ITEMS_PER_CATEGORY * len(CATEGORIES) + 2 + 4)
     figures = json.loads(noise["metrics"])
     right = [row["score"] for row in rows if (row["model"], row["group"]) == ("adapted", "general")]
-    assert sum(right) / len(right) == pytest.approx(figures["models"]["adapted"]["general"]["accuracy"], abs=1e-5)
+    assert sum(right) / len(right) == pytest.approx(
+        figures["models"]["adapted"]["general"]["accuracy"], abs=1e-5
+    )
     assert {len(row["log_likelihoods"]) for row in rows if row["group"] == "domain"} == {4}
     assert all(isinstance(row["response"], str) for row in rows if row["group"] == "behaviour")
 
@@ -159,7 +207,9 @@ def test_the_accuracy_plot_has_a_row_a_model_and_category(zeros: dict[str, bytes
     assert lines[1].startswith("domain all 0 base,base,all,domain,1.0,")
 
 
-def test_the_report_needs_nothing_else_and_markup_in_data_stays_inert(noise: dict[str, bytes]) -> None:
+def test_the_report_needs_nothing_else_and_markup_in_data_stays_inert(
+    noise: dict[str, bytes],
+) -> None:
     page = noise["report"].decode()
     assert "HOLD" in page
     assert page.count("<script") == 2
@@ -179,7 +229,13 @@ def test_the_report_needs_nothing_else_and_markup_in_data_stays_inert(noise: dic
     ],
 )
 def test_keys_of_the_measurement_change_the_figures(
-    *, case: Case, zeros: dict[str, bytes], tmp_path: Path, key: str, value: object, path: tuple[str, ...]
+    *,
+    case: Case,
+    zeros: dict[str, bytes],
+    tmp_path: Path,
+    key: str,
+    value: object,
+    path: tuple[str, ...],
 ) -> None:
     assert figure(zeros, path) != figure(case.run(tmp_path, **{key: value}), path)
 
@@ -188,7 +244,11 @@ def test_keys_of_the_measurement_change_the_figures(
     ("key", "value", "path"),
     [
         ("margin", 0.01, ("changes", "adapted_vs_base", "general", "noninferiority_p")),
-        ("category_margin", 0.01, ("changes", "adapted_vs_base", "categories", "general", "sums", "noninferiority_p")),
+        (
+            "category_margin",
+            0.01,
+            ("changes", "adapted_vs_base", "categories", "general", "sums", "noninferiority_p"),
+        ),
         ("significance", 0.2, ("models", "base", "general", "interval")),
     ],
 )
@@ -202,7 +262,9 @@ def test_keys_of_the_verdict_change_the_figures_and_no_model_is_loaded(
     value: object,
     path: tuple[str, ...],
 ) -> None:
-    monkeypatch.setattr(links, "load_for_inference", lambda **named: pytest.fail(f"{named} was loaded"))
+    monkeypatch.setattr(
+        links, "load_for_inference", lambda **named: pytest.fail(f"{named} was loaded")
+    )
     assert figure(zeros, path) != figure(case.run(tmp_path, **{key: value}), path)
 
 
@@ -221,7 +283,9 @@ def test_only_the_model_that_changed_is_loaded_again(
     assert loaded == [other]
 
 
-def test_a_run_killed_in_the_middle_goes_on_where_it_was(case: Case, noise: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_run_killed_in_the_middle_goes_on_where_it_was(
+    case: Case, noise: dict[str, bytes], tmp_path: Path
+) -> None:
     kept, asked = tmp_path / "answers.sqlite", []
     plain = scoring._score_batch
 
@@ -241,11 +305,15 @@ def test_a_run_killed_in_the_middle_goes_on_where_it_was(case: Case, noise: dict
         case.run(tmp_path, adapter=case.noise, kept=tmp_path / "another.sqlite", batch_tokens=400)
     assert whole - first == len(asked) - whole - (first - 1)
     assert figure(outputs, ("verdict", "outcome")) == "HOLD"
-    assert figure(outputs, ("models", "base", "general")) == figure(noise, ("models", "base", "general"))
+    assert figure(outputs, ("models", "base", "general")) == figure(
+        noise, ("models", "base", "general")
+    )
 
 
 def test_attribution_names_the_step_that_lost_the_items(case: Case, tmp_path: Path) -> None:
-    figures = json.loads(case.run(tmp_path, adapter=case.noise, attribution=True)["metrics"])["attribution"]
+    figures = json.loads(case.run(tmp_path, adapter=case.noise, attribution=True)["metrics"])[
+        "attribution"
+    ]
     assert figures["links"] == ["base", "pretrained", "adapted", "merged"]
     changes = {step["step"]: step["general"]["difference"] for step in figures["steps"]}
     assert changes["pre-training"] == 0
@@ -253,7 +321,9 @@ def test_attribution_names_the_step_that_lost_the_items(case: Case, tmp_path: Pa
     assert abs(changes["merging"]) < 0.2
 
 
-def test_damage_by_quantisation_alone_is_attributed_to_quantisation(case: Case, tmp_path: Path) -> None:
+def test_damage_by_quantisation_alone_is_attributed_to_quantisation(
+    case: Case, tmp_path: Path
+) -> None:
     figures = json.loads(case.run(tmp_path, precision="nf4", attribution=True)["metrics"])
     attribution = figures["attribution"]
     assert attribution["links"] == ["base", "pretrained", "quantised", "adapted", "merged"]
@@ -270,7 +340,9 @@ def test_the_dial_is_turned_on_one_half_and_judged_on_the_other(case: Case, tmp_
     assert [row["alpha_scale"] for row in dial["rows"]] == [0.25, 0.5, 0.75, 1.0]
     assert dial["development_items"] == dial["sealed_items"] == 90
     assert figures["alpha_scale"] == dial["chosen"] == 0.25
-    assert figures["models"]["base"]["general"]["n"] + figures["models"]["base"]["domain"]["n"] == 90
+    assert (
+        figures["models"]["base"]["general"]["n"] + figures["models"]["base"]["domain"]["n"] == 90
+    )
     losses = [row["general"]["difference"] for row in dial["rows"]]
     assert losses[0] > losses[-1]
 
@@ -283,8 +355,16 @@ def test_tasks_of_the_harness_join_the_general_items(
     task = make_task(tmp_path, questions=30)
     figures = json.loads(case.run(tmp_path, lm_eval_tasks=[task])["metrics"])
     assert figures["models"]["base"]["categories"]["general"]["capitals_task"]["n"] == 30
-    assert figures["models"]["base"]["general"]["n"] == figure(zeros, ("models", "base", "general", "n")) + 30
-    assert figures["changes"]["adapted_vs_base"]["categories"]["general"]["capitals_task"]["difference"] == 0
+    assert (
+        figures["models"]["base"]["general"]["n"]
+        == figure(zeros, ("models", "base", "general", "n")) + 30
+    )
+    assert (
+        figures["changes"]["adapted_vs_base"]["categories"]["general"]["capitals_task"][
+            "difference"
+        ]
+        == 0
+    )
 
 
 def test_a_stated_scale_is_applied(case: Case, noise: dict[str, bytes], tmp_path: Path) -> None:
@@ -315,7 +395,9 @@ def test_divergence_from_the_base_is_nothing_for_zeros_and_large_for_noise(
     assert 0 < low < high
 
 
-def test_the_fairness_gap_and_its_change_are_measured(zeros: dict[str, bytes], noise: dict[str, bytes]) -> None:
+def test_the_fairness_gap_and_its_change_are_measured(
+    zeros: dict[str, bytes], noise: dict[str, bytes]
+) -> None:
     same, moved = figure(zeros, ("fairness", "gender")), figure(noise, ("fairness", "gender"))
     assert same["n"] == 4
     assert (same["change"], same["interval"]) == (0, [0, 0])
@@ -350,14 +432,22 @@ def test_heldout_text_is_capped_by_whole_documents(case: Case) -> None:
     exam = set_exam([], make_heldout(), tokenizer, heldout_tokens=200, seed=0)
     for group in ("domain", "general"):
         pairs = zip(exam.documents, exam.windows, strict=True)
-        tokens = [sum(len(w.continuations[0]) for w in windows) for d, windows in pairs if d["group"] == group]
+        tokens = [
+            sum(len(w.continuations[0]) for w in windows)
+            for d, windows in pairs
+            if d["group"] == group
+        ]
         assert 0 < sum(tokens) <= 200
 
 
-def test_an_item_whose_answer_is_none_of_its_choices_is_an_error(case: Case, tmp_path: Path) -> None:
+def test_an_item_whose_answer_is_none_of_its_choices_is_an_error(
+    case: Case, tmp_path: Path
+) -> None:
     items = make_items()
     write_table([items[0] | {"answer": 4}, *items[1:]], ITEM, tmp_path / "items.parquet")
     broken = Case(case.inputs | {"items": tmp_path / "items.parquet"}, case.zeros, case.noise)
-    with pytest.raises(evaluation.UserError, match="'weaknesses/000': answer 4 is not among its 4 choices"):
+    with pytest.raises(
+        evaluation.UserError, match="'weaknesses/000': answer 4 is not among its 4 choices"
+    ):
         broken.run(tmp_path)
     assert not (tmp_path / "metrics").exists()

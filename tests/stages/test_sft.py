@@ -62,7 +62,12 @@ PARAMS: dict[str, Any] = {
     "retention_budget_bits_per_byte": None,
 }
 # Alone they change nothing:
-NEUTRAL = {"checkpoint_minutes", "accelerate_config", "activation_checkpointing", *HeldoutParams.model_fields}
+NEUTRAL = {
+    "checkpoint_minutes",
+    "accelerate_config",
+    "activation_checkpointing",
+    *HeldoutParams.model_fields,
+}
 FULL_ONLY = {"embedding_learning_rate_factor"}
 CHANGED: dict[str, Any] = {
     "seed": 1,
@@ -149,10 +154,15 @@ def test_the_stage_writes_an_adapter_that_changes_the_model(tiny_model: Path, pl
         before = base(ids).logits
         after = PeftModel.from_pretrained(base, plain / "adapter").eval()(ids).logits
     assert (after - before).abs().mean() > 1e-4
-    assert all(tensor.any() for tensor in load_file(plain / "adapter" / "adapter_model.safetensors").values())
+    assert all(
+        tensor.any()
+        for tensor in load_file(plain / "adapter" / "adapter_model.safetensors").values()
+    )
     tokenizer = AutoTokenizer.from_pretrained(plain / "adapter")
     assert tokenizer.chat_template == AutoTokenizer.from_pretrained(tiny_model).chat_template
-    texts = [file.read_text() for file in (plain / "adapter").glob("*.json")] + [(plain / "sft.json").read_text()]
+    texts = [file.read_text() for file in (plain / "adapter").glob("*.json")] + [
+        (plain / "sft.json").read_text()
+    ]
     assert not any(str(tiny_model) in text or str(plain) in text for text in texts)
 
 
@@ -179,7 +189,9 @@ def test_every_key_changes_the_adapter(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     changed = run_sft(tiny_model, tmp_path / "changed", **{key: CHANGED[key]})
-    hashes = [file_sha256(folder / "adapter" / "adapter_model.safetensors") for folder in (plain, changed)]
+    hashes = [
+        file_sha256(folder / "adapter" / "adapter_model.safetensors") for folder in (plain, changed)
+    ]
     assert hashes[0] != hashes[1]
 
 
@@ -189,14 +201,24 @@ def test_full_fine_tuning_writes_a_model_that_is_evaluated_in_place_of_the_base(
     monkeypatch.chdir(tmp_path)
     options = {"method": "full", "kl_weight": 0.0}
     folders = [
-        run_sft(tiny_model, tmp_path / str(factor), **options, embedding_learning_rate_factor=factor) / "adapter"
+        run_sft(
+            tiny_model, tmp_path / str(factor), **options, embedding_learning_rate_factor=factor
+        )
+        / "adapter"
         for factor in (1.0, 0.1)
     ]
-    models = [load_for_inference(tiny_model, precision="bf16", adapter=folder) for folder in folders]
+    models = [
+        load_for_inference(tiny_model, precision="bf16", adapter=folder) for folder in folders
+    ]
     base = load_for_inference(tiny_model, precision="bf16")
-    moved = [(model.get_input_embeddings().weight - base.get_input_embeddings().weight).norm() for model in models]
+    moved = [
+        (model.get_input_embeddings().weight - base.get_input_embeddings().weight).norm()
+        for model in models
+    ]
     assert moved[0] > 5 * moved[1] > 0
-    assert not torch.equal(models[1].model.layers[0].mlp.up_proj.weight, base.model.layers[0].mlp.up_proj.weight)
+    assert not torch.equal(
+        models[1].model.layers[0].mlp.up_proj.weight, base.model.layers[0].mlp.up_proj.weight
+    )
     with pytest.raises(UserError, match=r"alpha_scale is 0.5, but .* is no adapter"):
         load_for_inference(tiny_model, precision="bf16", adapter=folders[0], alpha_scale=0.5)
     (tmp_path / "shipped").mkdir()
@@ -221,12 +243,20 @@ def test_an_adapter_of_another_base_and_a_scaled_dora_adapter_are_refused(
 
 
 @pytest.mark.parametrize("key", SftParams.model_fields)
-def test_every_key_changes_the_fingerprint_by_which_checkpoints_are_found(key: str, tiny_model: Path) -> None:
+def test_every_key_changes_the_fingerprint_by_which_checkpoints_are_found(
+    key: str, tiny_model: Path
+) -> None:
     watched = {"heldout_every_steps": 2, "heldout_tokens": 60, "keep": "best", "patience": 3}
-    watched |= {"retention_budget_bits_per_byte": 0.5, "checkpoint_minutes": 1.0, "activation_checkpointing": True}
+    watched |= {
+        "retention_budget_bits_per_byte": 0.5,
+        "checkpoint_minutes": 1.0,
+        "activation_checkpointing": True,
+    }
     watched |= {"accelerate_config": "two.yaml", "embedding_learning_rate_factor": 0.1}
     scored = PARAMS | {"heldout_every_steps": 1}
-    before, after = (SftParams(**scored | changed) for changed in ({}, {key: (CHANGED | watched)[key]}))
+    before, after = (
+        SftParams(**scored | changed) for changed in ({}, {key: (CHANGED | watched)[key]})
+    )
     assert fingerprint(before, tiny_model, []) != fingerprint(after, tiny_model, [])
 
 
@@ -239,10 +269,18 @@ def test_scoring_held_out_text_changes_no_adapter_and_is_written_beside_the_curv
     assert (watched / "curve/loss.tsv").read_text() == (plain / "curve/loss.tsv").read_text()
     metrics = json.loads((watched / "sft.json").read_text())
     evaluated = (watched / "curve/heldout.tsv").read_text().splitlines()[1:]
-    assert len(evaluated) == len(metrics["heldout_bits_per_byte"]) == 1 + math.ceil(metrics["steps"] / 2)
+    assert (
+        len(evaluated)
+        == len(metrics["heldout_bits_per_byte"])
+        == 1 + math.ceil(metrics["steps"] / 2)
+    )
     assert metrics["kept_step"] == metrics["steps"]
     ended = run_sft(
-        tiny_model, tmp_path / "ended", heldout_every_steps=1, retention_budget_bits_per_byte=0.0, patience=1
+        tiny_model,
+        tmp_path / "ended",
+        heldout_every_steps=1,
+        retention_budget_bits_per_byte=0.0,
+        patience=1,
     )
     assert json.loads((ended / "sft.json").read_text())["steps"] < metrics["steps"]
     assert folder_sha256(ended / "adapter") != folder_sha256(plain / "adapter")
@@ -255,7 +293,9 @@ def test_a_killed_run_continues_to_the_same_adapter(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(project))
     whole = run_sft(tiny_model, tmp_path / "whole", lora_dropout=0.5, checkpoint_minutes=0.0)
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tiny_model)], check=False, capture_output=True)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tiny_model)], check=False, capture_output=True
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert len(list((tmp_path / ".lmadapt" / "checkpoints").glob("sft-*/checkpoint-3"))) == 1
     begun: list[int] = []
@@ -279,8 +319,14 @@ def test_a_long_instruction_is_counted_and_an_unusable_one_is_named(
     instructions, replay = write_instructions(tmp_path)
     rows = [instruction(n, f"What is weakness {n}?", "SQL injection") for n in range(9)]
     write_table([*rows, instruction(9, "What is long? " * 99, "This")], INSTRUCTION, instructions)
-    metrics = json.loads((_sft(tiny_model, tmp_path, instructions, replay) / "sft.json").read_text())
+    metrics = json.loads(
+        (_sft(tiny_model, tmp_path, instructions, replay) / "sft.json").read_text()
+    )
     assert metrics["skipped_too_long"]["domain"] == 1
-    write_table([*rows, {**rows[0], "id": "odd", "messages": rows[0]["messages"][:1]}], INSTRUCTION, instructions)
+    write_table(
+        [*rows, {**rows[0], "id": "odd", "messages": rows[0]["messages"][:1]}],
+        INSTRUCTION,
+        instructions,
+    )
     with pytest.raises(UserError, match=r"instruction odd \(made, 0\): zero supervised tokens"):
         _sft(tiny_model, tmp_path, instructions, replay)

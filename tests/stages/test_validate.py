@@ -39,9 +39,9 @@ SETTINGS = {
 
 
 def test_the_demo_has_every_setting() -> None:
-    assert set(load_section(ValidateParams, "validate", PROJECT / "recipes/demo-cpu.yaml").model_dump()) == set(
-        SETTINGS
-    )
+    assert set(
+        load_section(ValidateParams, "validate", PROJECT / "recipes/demo-cpu.yaml").model_dump()
+    ) == set(SETTINGS)
 
 
 @pytest.fixture
@@ -56,12 +56,22 @@ def run(tables: Records, folder: Path, model: Path, **settings: Any) -> dict[str
     for file in (own, baseline):
         if not file.exists():
             file.write_text("{}")
-    validate(params, curated, model, own, baseline, folder / "data_docs", folder / "metrics" / "validate.json")
+    validate(
+        params,
+        curated,
+        model,
+        own,
+        baseline,
+        folder / "data_docs",
+        folder / "metrics" / "validate.json",
+    )
     report: dict[str, Any] = json.loads((folder / "metrics" / "validate.json").read_text())
     return report
 
 
-def test_sound_data_pass_and_are_reported(tables: Records, tiny_model: Path, tmp_path: Path) -> None:
+def test_sound_data_pass_and_are_reported(
+    tables: Records, tiny_model: Path, tmp_path: Path
+) -> None:
     report = run(tables, tmp_path, tiny_model)
     assert report["warnings"] == 0
     assert report["totals"]["corpus_rows"] == len(tables["corpus"])
@@ -84,10 +94,16 @@ def test_a_failure_names_expectation_count_rows_and_data_docs_and_leaves_no_metr
     with pytest.raises(UserError) as caught:
         run(tables, tmp_path, tiny_model)
     message = str(caught.value)
-    assert f"corpus.characters: 5 of {len(tables['corpus'])} rows fail; expected: a text is not empty" in message
+    assert (
+        f"corpus.characters: 5 of {len(tables['corpus'])} rows fail; expected: a text is not empty"
+        in message
+    )
     assert message.count("tests at corpus/") == 3
     assert message.endswith(f"See {tmp_path / 'data_docs' / 'index.html'}")
-    assert "Failed" in next((tmp_path / "data_docs" / "validations" / "corpus").rglob("*.html")).read_text()
+    assert (
+        "Failed"
+        in next((tmp_path / "data_docs" / "validations" / "corpus").rglob("*.html")).read_text()
+    )
     assert not (tmp_path / "metrics" / "validate.json").exists(), "training depends on it"
 
 
@@ -111,11 +127,15 @@ def test_drift_from_the_baseline_is_a_warning_that_names_the_table(
     assert "corpus.parquet  corpus (-0.5" in told
 
 
-def test_an_expectation_of_the_project_stops_the_pipeline(tables: Records, tiny_model: Path, tmp_path: Path) -> None:
+def test_an_expectation_of_the_project_stops_the_pipeline(
+    tables: Records, tiny_model: Path, tmp_path: Path
+) -> None:
     (tmp_path / "expectations.yaml").write_text(
         "corpus.sources: {type: expect_column_values_to_be_in_set, arguments: {column: source, value_set: [wiki]}}"
     )
-    with pytest.raises(UserError, match=r"1 expectations fail:\n- corpus\.sources: 27 of 27 rows fail"):
+    with pytest.raises(
+        UserError, match=r"1 expectations fail:\n- corpus\.sources: 27 of 27 rows fail"
+    ):
         run(tables, tmp_path, tiny_model)
 
 
@@ -124,16 +144,23 @@ def test_an_expectation_that_cannot_be_checked_stops_the_pipeline_whatever_its_s
 ) -> None:
     def with_a_broken_one(*args: Any, **options: Any) -> Any:
         suites = make_suites(*args, **options)
-        broken = next(e for e in suites["totals"] if e.meta["name"] == "totals.replay_text_fraction")
+        broken = next(
+            e for e in suites["totals"] if e.meta["name"] == "totals.replay_text_fraction"
+        )
         broken.column = "absent"
         return suites
 
     monkeypatch.setattr(stages.validate, "make_suites", with_a_broken_one)
-    with pytest.raises(UserError, match=r"1 expectations fail:\n- totals.replay_text_fraction: could not be checked: "):
+    with pytest.raises(
+        UserError,
+        match=r"1 expectations fail:\n- totals.replay_text_fraction: could not be checked: ",
+    ):
         run(tables, tmp_path, tiny_model)
 
 
-def test_data_docs_of_a_failed_run_stay_readable_under_dvc(tables: Records, tiny_model: Path, tmp_path: Path) -> None:
+def test_data_docs_of_a_failed_run_stay_readable_under_dvc(
+    tables: Records, tiny_model: Path, tmp_path: Path
+) -> None:
     write_curated(tables, tmp_path / "data" / "curated")
     shutil.copytree(tiny_model, tmp_path / "models" / "base")
     YAML().dump({"validate": SETTINGS | {"min_instructions": 1000}}, tmp_path / "params.yaml")
@@ -143,11 +170,16 @@ def test_data_docs_of_a_failed_run_stay_readable_under_dvc(tables: Records, tiny
         shutil.copy(PROJECT / name, tmp_path / name)
     YAML().dump({"stages": {"validate": graph}}, tmp_path / "dvc.yaml")
     programs = Path(sys.executable).parent
-    environment = os.environ | {"PYTHONPATH": str(PROJECT), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    environment = os.environ | {
+        "PYTHONPATH": str(PROJECT),
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+    }
 
     def dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(programs / "dvc"), *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
 
     assert dvc("init", "--no-scm", "--quiet").returncode == 0
     failed = dvc("repro")

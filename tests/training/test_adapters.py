@@ -26,7 +26,9 @@ def _perturbed(model: Any, scale: float = 0.02) -> Any:
 
 
 def _targets(model: Any) -> set[str]:
-    return {name.split(".")[-4] for name, tensor in model.named_parameters() if tensor.requires_grad}
+    return {
+        name.split(".")[-4] for name, tensor in model.named_parameters() if tensor.requires_grad
+    }
 
 
 @pytest.mark.parametrize("load", [load_bf16, load_nf4])
@@ -39,10 +41,14 @@ def test_retain_adapts_the_mlp_only(tiny_model: Path, load: Any) -> None:
 
 def test_retain_says_so_where_a_model_has_no_mlp() -> None:
     with pytest.raises(UserError, match=r"retain finds no linear layers.*allowed: all-linear"):
-        add_lora(torch.nn.Sequential(torch.nn.Linear(2, 2)), rank=2, alpha=4, seed=0, targets="retain")
+        add_lora(
+            torch.nn.Sequential(torch.nn.Linear(2, 2)), rank=2, alpha=4, seed=0, targets="retain"
+        )
 
 
-def test_a_saved_adapter_loads_to_equal_logits_and_names_no_path(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_saved_adapter_loads_to_equal_logits_and_names_no_path(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     model = _perturbed(add_lora(load_nf4(tiny_model), rank=2, alpha=4, seed=0))
     tmp_path.joinpath("adapter").mkdir()
     save_adapter(model, tmp_path / "adapter", base_name="pretrained")
@@ -63,9 +69,17 @@ def test_adapter_files_do_not_depend_on_the_hash_seed(tiny_model: Path, tmp_path
         "save_adapter(add_lora(load_bf16(Path(sys.argv[1])), rank=2, alpha=4, seed=0), out, base_name='pretrained')"
     )
     arguments = [sys.executable, "-c", code, str(tiny_model), str(tmp_path / "other")]
-    subprocess.run(arguments, check=True, env={**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(Path.cwd())})
+    subprocess.run(
+        arguments,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(Path.cwd())},
+    )
     tmp_path.joinpath("ours").mkdir()
-    save_adapter(add_lora(load_bf16(tiny_model), rank=2, alpha=4, seed=0), tmp_path / "ours", base_name="pretrained")
+    save_adapter(
+        add_lora(load_bf16(tiny_model), rank=2, alpha=4, seed=0),
+        tmp_path / "ours",
+        base_name="pretrained",
+    )
     assert folder_sha256(tmp_path / "ours") == folder_sha256(tmp_path / "other")
     targets = json.loads((tmp_path / "ours" / "adapter_config.json").read_text())["target_modules"]
     assert targets == sorted(targets)
@@ -79,14 +93,20 @@ def test_merging_keeps_the_predictions_within_bf16_rounding(tiny_model: Path) ->
     assert not any("lora" in name for name, _ in merged.named_parameters())
 
 
-def test_a_merge_that_changes_the_model_is_refused(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_merge_that_changes_the_model_is_refused(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = _perturbed(add_lora(load_bf16(tiny_model), rank=2, alpha=4, seed=0), scale=1.0)
-    monkeypatch.setattr(type(model.base_model), "merge_and_unload", lambda self: load_bf16(tiny_model))
+    monkeypatch.setattr(
+        type(model.base_model), "merge_and_unload", lambda self: load_bf16(tiny_model)
+    )
     with pytest.raises(UserError, match="merging the adapter changed the model: KL"):
         merge(model, SAMPLE)
 
 
-def test_rslora_scales_by_the_root_of_the_rank_and_dora_adds_a_length_for_each_row(tiny_model: Path) -> None:
+def test_rslora_scales_by_the_root_of_the_rank_and_dora_adds_a_length_for_each_row(
+    tiny_model: Path,
+) -> None:
     for variant, scale, lengths in (("lora", 2.0, 0), ("rslora", 4.0, 0), ("dora", 2.0, 64)):
         model = add_lora(load_bf16(tiny_model), rank=4, alpha=8, seed=0, variant=variant)
         layer = model.base_model.model.model.layers[0].self_attn.q_proj

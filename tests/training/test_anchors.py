@@ -77,7 +77,14 @@ def _adapted(base: Path, *, moved: bool = False) -> PeftModel:
 def _train(base: Path, folder: Path, anchors: Any = lambda model: []) -> PeftModel:
     model = _adapted(base)
     penalties: list[Penalty] = anchors(model)
-    train(model, _rows() * 4, rows_per_step=2, learning_rate=1e-2, checkpoints=folder, penalties=penalties)
+    train(
+        model,
+        _rows() * 4,
+        rows_per_step=2,
+        learning_rate=1e-2,
+        checkpoints=folder,
+        penalties=penalties,
+    )
     return model.eval()
 
 
@@ -122,7 +129,9 @@ def test_kl_in_chunks_equals_kl_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert results[0] == pytest.approx(results[1], rel=1e-5)
 
 
-@pytest.mark.parametrize(("tokens", "source"), [("all", None), ("replay", REPLAY), ("domain", DOMAIN)])
+@pytest.mark.parametrize(
+    ("tokens", "source"), [("all", None), ("replay", REPLAY), ("domain", DOMAIN)]
+)
 def test_the_kl_anchor_counts_the_labelled_tokens_of_its_source(
     tokens: KlTokens, source: int | None, tiny_model: Path
 ) -> None:
@@ -132,7 +141,9 @@ def test_the_kl_anchor_counts_the_labelled_tokens_of_its_source(
     with torch.no_grad():
         hidden = (
             model.get_base_model()
-            .base_model(input_ids=inputs["input_ids"], position_ids=inputs["position_ids"], use_cache=False)
+            .base_model(
+                input_ids=inputs["input_ids"], position_ids=inputs["position_ids"], use_cache=False
+            )
             .last_hidden_state
         )
     found = KlToBase(model, 0.5, tokens)(inputs | {"hidden": hidden}, torch.tensor(40))
@@ -142,7 +153,9 @@ def test_the_kl_anchor_counts_the_labelled_tokens_of_its_source(
     assert all(tensor.requires_grad for name, tensor in model.named_parameters() if "lora_" in name)
 
 
-def test_trained_with_the_kl_anchor_a_model_predicts_more_like_its_base(tiny_model: Path, tmp_path: Path) -> None:
+def test_trained_with_the_kl_anchor_a_model_predicts_more_like_its_base(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     free = _train(tiny_model, tmp_path)
     held = _train(tiny_model, tmp_path, lambda model: [KlToBase(model, 10.0, "all")])
     on_replay = _train(tiny_model, tmp_path, lambda model: [KlToBase(model, 10.0, "replay")])
@@ -152,7 +165,9 @@ def test_trained_with_the_kl_anchor_a_model_predicts_more_like_its_base(tiny_mod
 
 
 def test_without_an_adapter_the_kl_anchor_is_refused(tiny_model: Path) -> None:
-    with pytest.raises(UserError, match=r"kl_weight is 0\.5.*no adapter.*l2_sp_weight or ewc_weight"):
+    with pytest.raises(
+        UserError, match=r"kl_weight is 0\.5.*no adapter.*l2_sp_weight or ewc_weight"
+    ):
         KlToBase(load_bf16(tiny_model), 0.5, "all")
 
 
@@ -162,7 +177,9 @@ def test_l2_sp_and_ewc_are_those_of_their_formulas_over_the_micro_batches_of_a_s
     l2_sp = Quadratic(model, 0.5)
     ewc = Quadratic(model, 0.5, {"weight": torch.tensor([[3.0, 0.25]])})
     model.weight.data = torch.tensor([[2.0, 4.0]])
-    thirds = [{"labels": torch.tensor([[IGNORED, *[7] * n]])} for n in (1, 2)]  # of 3 labelled tokens
+    thirds = [
+        {"labels": torch.tensor([[IGNORED, *[7] * n]])} for n in (1, 2)
+    ]  # of 3 labelled tokens
 
     def term(anchor: Quadratic) -> torch.Tensor:
         return torch.stack([anchor(part, torch.tensor(3)) for part in thirds]).sum()
@@ -185,7 +202,9 @@ def test_the_fisher_information_is_the_variance_of_the_score() -> None:
 
 def test_fisher_information_is_per_labelled_token() -> None:
     lone, pairs = [Encoded([0, 1], [IGNORED, 1])] * 600, [Encoded([0, 1, 1], [IGNORED, 1, 1])] * 600
-    values = [diagonal_fisher(TwoWords(0.0), examples, seed=0)["h"].item() for examples in (lone, pairs)]
+    values = [
+        diagonal_fisher(TwoWords(0.0), examples, seed=0)["h"].item() for examples in (lone, pairs)
+    ]
     assert values == pytest.approx([0.25, 0.25], rel=0.12)
 
 
@@ -194,7 +213,9 @@ def test_at_its_start_an_adapter_has_fisher_information_in_b_only(tiny_model: Pa
     before = [tensor.clone() for tensor in model.parameters()]
     fisher = diagonal_fisher(model, [Encoded([5, 6, 7, 8], [IGNORED, 6, 7, 8])] * 4, seed=0)
     assert all(tensor.any() == ("lora_B" in name) for name, tensor in fisher.items())
-    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
+    assert all(
+        torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True)
+    )
     assert all(tensor.grad is None for tensor in model.parameters())
 
 
@@ -212,21 +233,29 @@ def test_the_path_integral_is_that_of_the_formula() -> None:
     assert path.importance()["weight"].item() == pytest.approx(work / (1.5**2 + 1e-3))
 
 
-def test_the_path_of_a_training_gives_importance_to_what_it_moved(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_path_of_a_training_gives_importance_to_what_it_moved(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     model = _adapted(tiny_model)
     path = PathIntegral(model)
-    train(model, _rows(), rows_per_step=2, learning_rate=1e-2, checkpoints=tmp_path, callbacks=[path])
+    train(
+        model, _rows(), rows_per_step=2, learning_rate=1e-2, checkpoints=tmp_path, callbacks=[path]
+    )
     importance = path.importance()
     assert all((tensor >= 0).all() and tensor.any() for tensor in importance.values())
     worked = sum(work.sum().item() for work in path.work.values())
     assert worked > 0  # in all, the steps went down the loss
 
 
-def test_trained_with_an_anchor_on_its_parameters_an_adapter_drifts_less(tiny_model: Path, tmp_path: Path) -> None:
+def test_trained_with_an_anchor_on_its_parameters_an_adapter_drifts_less(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     def drift(model: PeftModel, weights: dict[str, torch.Tensor] | None = None) -> float:
         pairs = zip(trainable(model), trainable(_adapted(tiny_model)), strict=True)
         squares = ((name, (now - start).square()) for (name, now), (_, start) in pairs)
-        return sum((square * (weights[name] if weights else 1)).sum().item() for name, square in squares)
+        return sum(
+            (square * (weights[name] if weights else 1)).sum().item() for name, square in squares
+        )
 
     general = [Encoded([5, 6, 7, 8], [IGNORED, 6, 7, 8])] * 4
     fisher = diagonal_fisher(_adapted(tiny_model), general, seed=0)

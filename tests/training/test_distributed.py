@@ -30,30 +30,50 @@ TWO: dict[str, Any] = {
     "mixed_precision": "bf16",
     "use_cpu": False,
 }
-IN_PARTS = yaml.safe_load((Path(__file__).parents[2] / "infra/accelerate/fsdp.yaml").read_text()) | {"num_processes": 2}
+IN_PARTS = yaml.safe_load(
+    (Path(__file__).parents[2] / "infra/accelerate/fsdp.yaml").read_text()
+) | {"num_processes": 2}
 ROOT = Path(__file__).parents[2]
 PARAMS = {"pretrain": test_pretrain.PARAMS, "sft": test_sft.PARAMS}
 
 
-def command(folder: Path, stage: str, base: Path, config: dict[str, Any] | None, **changed: Any) -> list[str]:
+def command(
+    folder: Path, stage: str, base: Path, config: dict[str, Any] | None, **changed: Any
+) -> list[str]:
     """The stage's command in `folder`, once its data and settings are there."""
     folder.mkdir(exist_ok=True)
     (folder / "devices.yaml").write_text(yaml.safe_dump(config))
     devices = {"accelerate_config": "devices.yaml" if config else None}
-    (folder / "params.yaml").write_text(yaml.safe_dump({stage: {**PARAMS[stage], **devices, **changed}}))
-    outputs = ["--curve", "curve", "--metrics", "metrics.json", "--heldout", str(write_heldout(folder))]
+    (folder / "params.yaml").write_text(
+        yaml.safe_dump({stage: {**PARAMS[stage], **devices, **changed}})
+    )
+    outputs = [
+        "--curve",
+        "curve",
+        "--metrics",
+        "metrics.json",
+        "--heldout",
+        str(write_heldout(folder)),
+    ]
     if stage == "sft":
         data = [*zip(("--instructions", "--replay"), write_instructions(folder), strict=True)]
         own = ["--pristine", str(base), "--adapter", "out"]
     else:
-        data, own = [*zip(("--corpus", "--replay"), write_texts(folder), strict=True)], ["--pretrained", "out"]
+        data, own = (
+            [*zip(("--corpus", "--replay"), write_texts(folder), strict=True)],
+            ["--pretrained", "out"],
+        )
     paths = [str(word) for pair in data for word in pair]
     return [sys.executable, "-m", f"stages.{stage}", "--base", str(base), *paths, *own, *outputs]
 
 
-def run(folder: Path, stage: str, base: Path, config: dict[str, Any] | None, **changed: Any) -> Path:
+def run(
+    folder: Path, stage: str, base: Path, config: dict[str, Any] | None, **changed: Any
+) -> Path:
     words = command(folder, stage, base, config, **changed)
-    done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -64,27 +84,37 @@ def environment() -> dict[str, str]:
 
 def curve(folder: Path, *columns: str) -> list[float]:
     with (folder / "curve/loss.tsv").open() as file:
-        return [float(row[name] or "nan") for row in csv.DictReader(file, delimiter="\t") for name in columns]
+        return [
+            float(row[name] or "nan")
+            for row in csv.DictReader(file, delimiter="\t")
+            for name in columns
+        ]
 
 
 @pytest.mark.parametrize(  # 19 rows, 4 a step
-    ("stage", "max_tokens"), [pytest.param("pretrain", 2300, marks=pytest.mark.faults), ("sft", 2100)]
+    ("stage", "max_tokens"),
+    [pytest.param("pretrain", 2300, marks=pytest.mark.faults), ("sft", 2100)],
 )
 def test_two_processes_have_the_loss_curve_of_one(
     stage: str, max_tokens: int, tiny_model: Path, tmp_path: Path
 ) -> None:
     options = {"batch_tokens": 512, "max_tokens": max_tokens, "heldout_every_steps": 2}
     one, two = (
-        run(tmp_path / str(name), stage, tiny_model, config, **options) for name, config in ((1, None), (2, TWO))
+        run(tmp_path / str(name), stage, tiny_model, config, **options)
+        for name, config in ((1, None), (2, TWO))
     )
     assert len(curve(one, "loss")) == 5
     assert curve(two, "learning_rate") == curve(one, "learning_rate")
     for column in ("loss", "domain", "replay", "gradient_norm"):
-        assert curve(two, column) == pytest.approx(curve(one, column), abs=1e-3, nan_ok=True), column
+        assert curve(two, column) == pytest.approx(curve(one, column), abs=1e-3, nan_ok=True), (
+            column
+        )
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (one, two)]
     assert metrics[0]["tokens"] == metrics[1]["tokens"]
     assert metrics[0]["loss_tokens"] == metrics[1]["loss_tokens"]
-    scores = [[entry["heldout_domain"] for entry in each["heldout_bits_per_byte"]] for each in metrics]
+    scores = [
+        [entry["heldout_domain"] for entry in each["heldout_bits_per_byte"]] for each in metrics
+    ]
     assert scores[1] == pytest.approx(scores[0], abs=1e-3)
 
 
@@ -112,10 +142,13 @@ def test_a_model_in_parts_is_trained_as_a_whole_one_and_written_whole(
 
 
 @pytest.mark.faults
-def test_an_adapter_over_a_model_in_parts_is_written_whole(tiny_model: Path, tmp_path: Path) -> None:
+def test_an_adapter_over_a_model_in_parts_is_written_whole(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     options = {"kl_weight": 0.0, "ewc_weight": 0.0}
     one, two = (
-        run(tmp_path / str(name), "sft", tiny_model, config, **options) for name, config in ((1, None), (2, IN_PARTS))
+        run(tmp_path / str(name), "sft", tiny_model, config, **options)
+        for name, config in ((1, None), (2, IN_PARTS))
     )
     assert curve(two, "loss") == pytest.approx(curve(one, "loss"), abs=1e-3)
     first, second = (load_file(folder / "out/adapter_model.safetensors") for folder in (one, two))
@@ -123,25 +156,40 @@ def test_an_adapter_over_a_model_in_parts_is_written_whole(tiny_model: Path, tmp
     assert all((first[name] - second[name]).abs().max() < 5e-3 for name in first)
 
 
-def test_what_needs_the_whole_model_is_refused_where_it_is_in_parts(tiny_model: Path, tmp_path: Path) -> None:
+def test_what_needs_the_whole_model_is_refused_where_it_is_in_parts(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     words = command(tmp_path, "pretrain", tiny_model, IN_PARTS)
-    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert "pretrain.kl_weight needs the whole model on each device" in done.stderr
 
 
-def test_rows_that_processes_cannot_share_evenly_are_refused(tiny_model: Path, tmp_path: Path) -> None:
-    words = command(tmp_path, "pretrain", tiny_model, TWO, batch_tokens=384, max_sequence_tokens=128)
-    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+def test_rows_that_processes_cannot_share_evenly_are_refused(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    words = command(
+        tmp_path, "pretrain", tiny_model, TWO, batch_tokens=384, max_sequence_tokens=128
+    )
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
-    assert "batch_tokens: 3 rows of max_sequence_tokens a step cannot be shared by 2 processes" in done.stderr
+    assert (
+        "batch_tokens: 3 rows of max_sequence_tokens a step cannot be shared by 2 processes"
+        in done.stderr
+    )
     assert not (tmp_path / "out").exists()
 
 
 def test_a_config_that_is_not_there_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     words = command(tmp_path, "pretrain", tiny_model, TWO)
     (tmp_path / "devices.yaml").unlink()
-    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert "pretrain.accelerate_config: no such file: devices.yaml" in done.stderr
 
@@ -156,7 +204,9 @@ def test_told_to_end_all_processes_keep_a_checkpoint_and_go_on_from_it(
     whole = run(tmp_path / "whole", "sft", tiny_model, config, **options)
     words = command(tmp_path / "told", "sft", tiny_model, config, **options, checkpoint_minutes=0.0)
     checkpoints = tmp_path / "told/.lmadapt/checkpoints"
-    with subprocess.Popen(words, cwd=tmp_path / "told", env=environment(), stderr=subprocess.PIPE, text=True) as told:
+    with subprocess.Popen(
+        words, cwd=tmp_path / "told", env=environment(), stderr=subprocess.PIPE, text=True
+    ) as told:
         while told.poll() is None and not [*checkpoints.glob("sft-*/checkpoint-*")]:
             time.sleep(0.05)
         told.send_signal(signal.SIGTERM)
@@ -164,7 +214,10 @@ def test_told_to_end_all_processes_keep_a_checkpoint_and_go_on_from_it(
     assert told.returncode == 75, said
     assert "told to end after step" in said
     (kept,) = checkpoints.glob("sft-*/checkpoint-*")
-    assert {file.name for file in kept.glob("rng_state_*.pth")} == {"rng_state_0.pth", "rng_state_1.pth"}
+    assert {file.name for file in kept.glob("rng_state_*.pth")} == {
+        "rng_state_0.pth",
+        "rng_state_1.pth",
+    }
     assert not (tmp_path / "told/out").exists()
     again = run(tmp_path / "told", "sft", tiny_model, config, **options, checkpoint_minutes=0.0)
     assert folder_sha256(again / "out") == folder_sha256(whole / "out")
@@ -172,7 +225,9 @@ def test_told_to_end_all_processes_keep_a_checkpoint_and_go_on_from_it(
     assert not [*checkpoints.glob("*")]
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "infra/accelerate").glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "infra/accelerate").glob("*.yaml")), ids=lambda file: file.stem
+)
 def test_each_config_is_one_that_accelerate_reads_and_launches_with(file: Path) -> None:
     from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
@@ -196,7 +251,9 @@ def test_recipes_name_configs_that_are_there_with_processes_that_can_share_a_ste
         for stage in PARAMS:
             params = yaml.safe_load(recipe.read_text())[stage]
             if params["accelerate_config"]:
-                count = yaml.safe_load((ROOT / params["accelerate_config"]).read_text())["num_processes"]
+                count = yaml.safe_load((ROOT / params["accelerate_config"]).read_text())[
+                    "num_processes"
+                ]
                 assert params["batch_tokens"] // params["max_sequence_tokens"] % count == 0, recipe
                 named += 1
     assert named == 2

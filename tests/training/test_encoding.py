@@ -45,6 +45,9 @@ def test_when_all_are_too_long_the_error_says_what_would_do() -> None:
 
 
 def test_an_instruction_that_cannot_be_encoded_is_named() -> None:
-    unanswered = {**instruction(7, "What?", "This"), "messages": [{"role": "user", "content": "What?"}]}
+    unanswered = {
+        **instruction(7, "What?", "This"),
+        "messages": [{"role": "user", "content": "What?"}],
+    }
     with pytest.raises(UserError, match=r"instruction made/7 \(made, 7\): zero supervised tokens"):
         encode_instructions(TOKENIZER, [unanswered], max_tokens=40)

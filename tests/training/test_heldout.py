@@ -34,10 +34,15 @@ def heldout(model: Path, folder: Path, **changed: Any) -> Heldout:
 
 
 def scored(*values: tuple[float, float]) -> list[dict[str, float]]:
-    return [{"step": 2 * n, "heldout_domain": d, "heldout_general": g} for n, (d, g) in enumerate(values)]
+    return [
+        {"step": 2 * n, "heldout_domain": d, "heldout_general": g}
+        for n, (d, g) in enumerate(values)
+    ]
 
 
-def run(model: Any, folder: Path, watched: Heldout | None, rows: list[Row] | None = None, **options: Any) -> Outcome:
+def run(
+    model: Any, folder: Path, watched: Heldout | None, rows: list[Row] | None = None, **options: Any
+) -> Outcome:
     return train(model, rows or _rows(), **SETTINGS | options, checkpoints=folder, heldout=watched)
 
 
@@ -52,22 +57,30 @@ class Kept(TrainerCallback):
     def __init__(self) -> None:
         self.weights: dict[int, dict[str, torch.Tensor]] = {}
 
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
+    def on_step_end(
+        self, args: Any, state: Any, control: Any, model: Any = None, **others: Any
+    ) -> None:
         self.weights[state.global_step] = _trainable(model)
 
 
 @pytest.mark.parametrize("load", [load_nf4, load_bf16])
-def test_scoring_during_training_leaves_the_adapter_bit_identical(load: Any, tiny_model: Path, tmp_path: Path) -> None:
+def test_scoring_during_training_leaves_the_adapter_bit_identical(
+    load: Any, tiny_model: Path, tmp_path: Path
+) -> None:
     models = [add_lora(load(tiny_model), rank=2, alpha=4, dropout=0.1, seed=0) for _ in range(2)]
     plain = run(models[0], tmp_path / "plain", None)
-    watched = run(models[1], tmp_path / "watched", heldout(tiny_model, tmp_path, heldout_every_steps=1))
+    watched = run(
+        models[1], tmp_path / "watched", heldout(tiny_model, tmp_path, heldout_every_steps=1)
+    )
     assert _equal(*map(_trainable, models))
     assert plain.steps == watched.steps
     assert [one["step"] for one in watched.heldout] == list(range(len(plain.steps) + 1))
     assert watched.heldout[0]["heldout_domain"] != watched.heldout[-1]["heldout_domain"]
 
 
-def test_bits_per_byte_are_those_of_the_model_s_own_logits(tiny_model: Path, tmp_path: Path) -> None:
+def test_bits_per_byte_are_those_of_the_model_s_own_logits(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     found = run(_lora(tiny_model), tmp_path / "run", heldout(tiny_model, tmp_path)).heldout[0]
     model, tokenizer = load_bf16(tiny_model), load_tokenizer(tiny_model)
     for group in ("domain", "general"):
@@ -77,7 +90,9 @@ def test_bits_per_byte_are_those_of_the_model_s_own_logits(tiny_model: Path, tmp
                 ids = tokenizer(text["text"], add_special_tokens=False)["input_ids"]
                 output = model(input_ids=torch.tensor([[tokenizer.bos_token_id, *ids]]))
                 logits = output.logits[0, :-1].float()
-                nats += float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids), reduction="sum"))
+                nats += float(
+                    torch.nn.functional.cross_entropy(logits, torch.tensor(ids), reduction="sum")
+                )
                 size += len(text["text"].encode())
         assert found[f"heldout_{group}"] == pytest.approx(nats / math.log(2) / size, rel=2e-3)
 
@@ -93,13 +108,33 @@ def test_the_tokens_scored_are_at_most_those_asked_for(tiny_model: Path, tmp_pat
     [
         ({}, [(3, 1), (2, 1), (4, 9)], ("", None)),
         ({"keep": "best"}, [(3, 1), (2, 1), (1, 1), (4, 1)], ("", 4)),
-        ({"keep": "best"}, [(1, 1), (3, 1), (2, 1)], ("", 4)),  # the start is no result of a training
+        (
+            {"keep": "best"},
+            [(1, 1), (3, 1), (2, 1)],
+            ("", 4),
+        ),  # the start is no result of a training
         ({"patience": 2}, [(3, 1), (2, 1), (2.5, 1)], ("", None)),
-        ({"patience": 2}, [(3, 1), (2, 1), (2.5, 1), (2, 1)], ("not got better in 2 evaluations", None)),
-        ({"patience": 2, "keep": "best"}, [(3, 1), (2, 1), (2.5, 1), (2.5, 1)], ("not got better in 2", 2)),
+        (
+            {"patience": 2},
+            [(3, 1), (2, 1), (2.5, 1), (2, 1)],
+            ("not got better in 2 evaluations", None),
+        ),
+        (
+            {"patience": 2, "keep": "best"},
+            [(3, 1), (2, 1), (2.5, 1), (2.5, 1)],
+            ("not got better in 2", 2),
+        ),
         ({"retention_budget_bits_per_byte": 0.5}, [(3, 1), (2, 1.5), (1, 0.9)], ("", None)),
-        ({"retention_budget_bits_per_byte": 0.5}, [(3, 1), (4, 1.2), (2, 1.6)], ("0.6000 bits per byte more", 2)),
-        ({"retention_budget_bits_per_byte": 0.5}, [(3, 1), (2, 1.6)], ("0.6000 bits per byte more", 0)),
+        (
+            {"retention_budget_bits_per_byte": 0.5},
+            [(3, 1), (4, 1.2), (2, 1.6)],
+            ("0.6000 bits per byte more", 2),
+        ),
+        (
+            {"retention_budget_bits_per_byte": 0.5},
+            [(3, 1), (2, 1.6)],
+            ("0.6000 bits per byte more", 0),
+        ),
         (
             {"retention_budget_bits_per_byte": 0.5, "keep": "best"},
             [(9, 1), (2, 1.2), (3, 1.3), (1, 1.6)],
@@ -108,7 +143,9 @@ def test_the_tokens_scored_are_at_most_those_asked_for(tiny_model: Path, tmp_pat
     ],
 )
 def test_when_to_stop_and_what_to_keep_follow_from_the_evaluations(
-    changed: dict[str, Any], evaluations: list[tuple[float, float]], expected: tuple[str, int | None]
+    changed: dict[str, Any],
+    evaluations: list[tuple[float, float]],
+    expected: tuple[str, int | None],
 ) -> None:
     reason, kept = HeldoutParams(**PARAMS | changed).decide(scored(*evaluations))
     assert kept == expected[1]
@@ -127,7 +164,9 @@ def test_best_keeps_the_weights_of_the_best_evaluation(tiny_model: Path, tmp_pat
     kept = Kept()
     model = _lora(tiny_model)
     watched = heldout(tiny_model, tmp_path, heldout_every_steps=1, keep="best")
-    outcome = run(model, tmp_path / "run", watched, by_heart(), learning_rate=0.03, callbacks=[kept])
+    outcome = run(
+        model, tmp_path / "run", watched, by_heart(), learning_rate=0.03, callbacks=[kept]
+    )
     best = min(outcome.heldout[1:], key=lambda one: one["heldout_domain"])["step"]
     assert outcome.kept_step == best < len(outcome.steps)
     assert _equal(_trainable(model), kept.weights[best])
@@ -137,7 +176,9 @@ def test_the_budget_ends_training_and_keeps_what_was_inside(
     tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept, model = Kept(), _lora(tiny_model)
-    free = run(_lora(tiny_model), tmp_path / "free", heldout(tiny_model, tmp_path), learning_rate=0.1)
+    free = run(
+        _lora(tiny_model), tmp_path / "free", heldout(tiny_model, tmp_path), learning_rate=0.1
+    )
     rises = [one["heldout_general"] - free.heldout[0]["heldout_general"] for one in free.heldout]
     place = next(n for n, rise in enumerate(rises) if n > 1 and rise > max(rises[:n]))
     budget = max(rises[:place]) + 1e-9
@@ -151,7 +192,9 @@ def test_the_budget_ends_training_and_keeps_what_was_inside(
     assert outcome.tokens == sum(len(row["input_ids"]) for row in rows)
 
 
-@pytest.mark.parametrize("changed", [{"keep": "best"}, {"patience": 2}, {"retention_budget_bits_per_byte": 0.0}])
+@pytest.mark.parametrize(
+    "changed", [{"keep": "best"}, {"patience": 2}, {"retention_budget_bits_per_byte": 0.0}]
+)
 def test_interrupted_at_any_step_it_ends_with_the_same_weights(
     changed: dict[str, Any], tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -166,17 +209,31 @@ def test_interrupted_at_any_step_it_ends_with_the_same_weights(
     whole = _lora(tiny_model)
     options: dict[str, Any] = {"learning_rate": 0.03, "checkpoint_minutes": 0.0}
     watched: dict[str, Any] = {"heldout_every_steps": 1, **changed}
-    expected = run(whole, tmp_path / "whole", heldout(tiny_model, tmp_path, **watched), by_heart(), **options)
+    expected = run(
+        whole, tmp_path / "whole", heldout(tiny_model, tmp_path, **watched), by_heart(), **options
+    )
     for step in range(1, len(expected.steps) - 1, 3):
         model, folder = _lora(tiny_model), tmp_path / f"cut-{step}"
         with pytest.raises(Interrupted):
-            run(model, folder, heldout(tiny_model, tmp_path, **watched), by_heart(), **options, callbacks=[Told(step)])
+            run(
+                model,
+                folder,
+                heldout(tiny_model, tmp_path, **watched),
+                by_heart(),
+                **options,
+                callbacks=[Told(step)],
+            )
         model = _lora(tiny_model)
-        assert run(model, folder, heldout(tiny_model, tmp_path, **watched), by_heart(), **options) == expected
+        assert (
+            run(model, folder, heldout(tiny_model, tmp_path, **watched), by_heart(), **options)
+            == expected
+        )
         assert _equal(_trainable(model), _trainable(whole))
 
 
-def test_the_weights_on_disk_are_only_those_a_decision_can_return_to(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_weights_on_disk_are_only_those_a_decision_can_return_to(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     class Count(TrainerCallback):
         most = 0
 
@@ -195,12 +252,20 @@ def test_weights_that_cannot_be_written_end_the_training_with_its_remedy(
         raise OSError("no space left on device")
 
     monkeypatch.setattr("lmadapt.training.heldout.save_file", full)
-    with pytest.raises(UserError, match=r"kept-2\.safetensors.*no space left.*make room and run it again"):
+    with pytest.raises(
+        UserError, match=r"kept-2\.safetensors.*no space left.*make room and run it again"
+    ):
         run(_lora(tiny_model), tmp_path / "run", heldout(tiny_model, tmp_path, keep="best"))
 
 
-def test_held_out_text_that_is_needed_and_not_there_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
-    documents = [row for row in read_table(write_heldout(tmp_path), HELDOUT).to_pylist() if row["group"] == "domain"]
+def test_held_out_text_that_is_needed_and_not_there_is_an_error(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    documents = [
+        row
+        for row in read_table(write_heldout(tmp_path), HELDOUT).to_pylist()
+        if row["group"] == "domain"
+    ]
     tokenizer = load_tokenizer(tiny_model)
     assert Heldout(HeldoutParams(**PARAMS), documents, tokenizer, seed=0).windows["general"] == []
     budget = HeldoutParams(**PARAMS | {"retention_budget_bits_per_byte": 0.1})
@@ -212,16 +277,23 @@ def test_a_loss_that_falls_while_held_out_text_gets_worse_is_overfitting() -> No
     def history(heldout: list[float], losses: list[float]) -> list[dict[str, float]]:
         entries: list[dict[str, float]] = [{"step": 0, "heldout_domain": heldout[0]}]
         for step, loss in enumerate(losses, 1):
-            entries += [{"step": step, "loss": 9.0, "domain": loss}, {"step": step, "heldout_domain": heldout[step]}]
+            entries += [
+                {"step": step, "loss": 9.0, "domain": loss},
+                {"step": step, "heldout_domain": heldout[step]},
+            ]
         return entries
 
     assert overfits(history([3, 1, 2, 2.5], [3, 2, 1]))
     assert not overfits(history([3, 1, 2, 1.5], [3, 2, 1]))  # got better again
-    assert not overfits(history([3, 1, 2, 2.5], [3, 1, 2]))  # the loss got worse as well: no overfitting
+    assert not overfits(
+        history([3, 1, 2, 2.5], [3, 1, 2])
+    )  # the loss got worse as well: no overfitting
     assert not overfits(history([1, 2], [3]))  # one evaluation says little
 
 
-def test_overfitting_is_warned_of(tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_overfitting_is_warned_of(
+    tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     watched = heldout(tiny_model, tmp_path, heldout_every_steps=2)
     run(_lora(tiny_model), tmp_path / "run", watched, by_heart(), learning_rate=0.03)
     assert "the model learns its texts by heart" in caplog.text

@@ -27,8 +27,19 @@ def killed_after(project: Path, stage: str, seconds: float) -> bool:
     """Whether `dvc repro` of the stage was still running then; dvc and the stage are killed together."""
     environment = {**os.environ, "PYTHONPATH": str(project), "HF_HUB_OFFLINE": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--no-run-cache", "--force", stage]
-    with subprocess.Popen(command, cwd=project, env=environment, start_new_session=True, stdout=-3, stderr=-3) as run:
+    command = [
+        sys.executable,
+        "-m",
+        "dvc",
+        "repro",
+        "--single-item",
+        "--no-run-cache",
+        "--force",
+        stage,
+    ]
+    with subprocess.Popen(
+        command, cwd=project, env=environment, start_new_session=True, stdout=-3, stderr=-3
+    ) as run:
         try:
             run.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -40,7 +51,9 @@ def killed_after(project: Path, stage: str, seconds: float) -> bool:
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("stage", OUTPUT)
-def test_twenty_kills_at_random_instants_never_change_the_result(stage: str, tmp_path: Path, tiny_model: Path) -> None:
+def test_twenty_kills_at_random_instants_never_change_the_result(
+    stage: str, tmp_path: Path, tiny_model: Path
+) -> None:
     project = make_project(tmp_path, tiny_model)
     set_params(project, {name: {"checkpoint_minutes": 0.0, "max_tokens": 4000} for name in OUTPUT})
     assert dvc(project, "repro", stage).returncode == 0

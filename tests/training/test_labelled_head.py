@@ -23,7 +23,9 @@ def _inputs(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Ten
 
 def _full_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     logits = (hidden @ weight.t())[:, :-1].reshape(-1, V)
-    return torch.nn.functional.cross_entropy(logits, labels[:, 1:].reshape(-1), ignore_index=IGNORED, reduction="sum")
+    return torch.nn.functional.cross_entropy(
+        logits, labels[:, 1:].reshape(-1), ignore_index=IGNORED, reduction="sum"
+    )
 
 
 def _likelihoods(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -60,7 +62,9 @@ def test_bf16_gradients_stay_within_bf16_rounding_of_the_exact_ones() -> None:
 def test_a_certain_prediction_has_a_tiny_gradient_also_in_bf16() -> None:
     hidden = torch.eye(H)[None, :2].mul(20).bfloat16().requires_grad_()
     labels = torch.tensor([[IGNORED, 0]])
-    (gradient,) = torch.autograd.grad(labelled_loss(hidden, torch.eye(H).bfloat16(), labels)[0], hidden)
+    (gradient,) = torch.autograd.grad(
+        labelled_loss(hidden, torch.eye(H).bfloat16(), labels)[0], hidden
+    )
     assert gradient.abs().max() < 1e-6  # subtracting the target after rounding would leave 1e-3
 
 
@@ -73,7 +77,9 @@ def test_positions_without_labels_get_no_gradient() -> None:
     assert (gradient[~unlabelled] != 0).any(-1).all()
 
 
-def test_within_the_block_a_model_computes_its_own_loss_and_after_it_is_as_before(tiny_model: Path) -> None:
+def test_within_the_block_a_model_computes_its_own_loss_and_after_it_is_as_before(
+    tiny_model: Path,
+) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     ids = torch.arange(10, 40)[None]
     labels = ids.clone()
@@ -89,12 +95,16 @@ def test_within_the_block_a_model_computes_its_own_loss_and_after_it_is_as_befor
     assert used
     assert inside.logits is None
     torch.testing.assert_close(inside.loss, before.loss)
-    torch.testing.assert_close(model.get_output_embeddings().weight.grad, gradient, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        model.get_output_embeddings().weight.grad, gradient, rtol=1e-4, atol=1e-6
+    )
     assert model(input_ids=ids, labels=labels).logits is not None
 
 
 def test_a_model_with_softcapped_logits_keeps_its_own_loss(tiny_model: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32, final_logit_softcapping=0.5)
+    model = AutoModelForCausalLM.from_pretrained(
+        tiny_model, dtype=torch.float32, final_logit_softcapping=0.5
+    )
     ids = torch.arange(10, 40)[None]
     expected = model(input_ids=ids, labels=ids).loss
     with labelled_head(model, ids[0]) as used:

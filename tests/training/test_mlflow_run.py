@@ -16,27 +16,43 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     monkeypatch.chdir(tmp_path)
     address = f"sqlite:///{tmp_path}/live.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    return MlflowClient(address)  # by name: another test of this process may have set an address for all
+    return MlflowClient(
+        address
+    )  # by name: another test of this process may have set an address for all
 
 
 def runs(client: MlflowClient) -> list[Any]:
     return list(client.search_runs([client.get_experiment_by_name("lmadapt").experiment_id]))
 
 
-def test_each_step_and_each_scoring_of_held_out_text_is_in_the_run(tiny_model: Path, server: MlflowClient) -> None:
+def test_each_step_and_each_scoring_of_held_out_text_is_in_the_run(
+    tiny_model: Path, server: MlflowClient
+) -> None:
     folder = run_sft(tiny_model, Path("sft"), heldout_every_steps=3)
     (run,) = runs(server)
-    assert (run.info.status, run.info.run_name, run.data.params["lora_rank"]) == ("FINISHED", "sft", "2")
+    assert (run.info.status, run.info.run_name, run.data.params["lora_rank"]) == (
+        "FINISHED",
+        "sft",
+        "2",
+    )
     lines = [line.split("\t") for line in (folder / "curve/loss.tsv").read_text().splitlines()]
     logged = server.get_metric_history(run.info.run_id, "loss")
     column = lines[0].index("loss")
     assert [metric.step for metric in logged] == list(range(1, len(lines)))
-    assert [metric.value for metric in logged] == pytest.approx([float(line[column]) for line in lines[1:]], rel=1e-4)
+    assert [metric.value for metric in logged] == pytest.approx(
+        [float(line[column]) for line in lines[1:]], rel=1e-4
+    )
     heldout = (folder / "curve/heldout.tsv").read_text().splitlines()[1:]
     scored = server.get_metric_history(run.info.run_id, "heldout_domain")
     assert [metric.step for metric in scored] == [int(line.split("\t")[0]) for line in heldout]
     assert run.data.metrics["tokens_per_second"] > 0
-    assert {"grad_norm", "learning_rate", "domain", "replay", "peak_memory_gb"} <= run.data.metrics.keys()
+    assert {
+        "grad_norm",
+        "learning_rate",
+        "domain",
+        "replay",
+        "peak_memory_gb",
+    } <= run.data.metrics.keys()
 
 
 def test_a_resumed_training_goes_on_in_its_run(
@@ -63,16 +79,23 @@ def test_a_resumed_training_goes_on_in_its_run(
 
 
 def test_a_server_that_does_not_answer_costs_a_warning_and_no_adapter(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     alone = run_sft(tiny_model, tmp_path / "alone")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:hunter2@127.0.0.1:{closed.getsockname()[1]}")
+        monkeypatch.setenv(
+            "MLFLOW_TRACKING_URI", f"http://user:hunter2@127.0.0.1:{closed.getsockname()[1]}"
+        )
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         watched = run_sft(tiny_model, tmp_path / "watched")
     assert "the training goes on without it" in caplog.text
     assert "hunter2" not in caplog.text
-    weights = [(folder / "adapter/adapter_model.safetensors").read_bytes() for folder in (alone, watched)]
+    weights = [
+        (folder / "adapter/adapter_model.safetensors").read_bytes() for folder in (alone, watched)
+    ]
     assert weights[0] == weights[1]

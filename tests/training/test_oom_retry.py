@@ -16,7 +16,10 @@ from lmadapt.training.oom_retry import split
 from lmadapt.training.packing import pack
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-EXAMPLES = [Encoded(list(range(5, 5 + n)), [IGNORED] * 3 + list(range(8, 5 + n))) for n in [12, 20, 7, 25] * 12]
+EXAMPLES = [
+    Encoded(list(range(5, 5 + n)), [IGNORED] * 3 + list(range(8, 5 + n)))
+    for n in [12, 20, 7, 25] * 12
+]
 ROWS = pack(EXAMPLES, max_tokens=64, rows_per_step=3)
 
 
@@ -24,11 +27,19 @@ class FullFrom(TrainerCallback):
     """From a step on, passes of more than `room` tokens find no memory; in the backward pass, half of it is done."""
 
     def __init__(
-        self, model: Any, *, room: int, backward: bool = False, error: Exception = FULL, step: int = 2
+        self,
+        model: Any,
+        *,
+        room: int,
+        backward: bool = False,
+        error: Exception = FULL,
+        step: int = 2,
     ) -> None:
         self.room, self.error, self.step, self.full, self.failed = room, error, step, False, 0
         layer = model.get_base_model().model.layers[0]
-        register = layer.register_full_backward_hook if backward else layer.register_forward_pre_hook
+        register = (
+            layer.register_full_backward_hook if backward else layer.register_forward_pre_hook
+        )
         register(lambda module, *tensors: self.refuse(tensors[-1] if backward else tensors[0]))
 
     def refuse(self, tensors: tuple[torch.Tensor, ...]) -> None:
@@ -44,26 +55,41 @@ def _trained(
     base: Path, folder: Path, full: Callable[[Any], list[Any]], *, dropout: float = 0.0
 ) -> tuple[Any, Outcome]:
     model = add_lora(load_bf16(base), rank=2, alpha=4, seed=0, dropout=dropout)
-    options: dict[str, Any] = {"rows_per_step": 3, "learning_rate": 1e-3, "penalties": [KlToBase(model, 0.1, "all")]}
+    options: dict[str, Any] = {
+        "rows_per_step": 3,
+        "learning_rate": 1e-3,
+        "penalties": [KlToBase(model, 0.1, "all")],
+    }
     outcome = train(model, ROWS, **options, checkpoints=folder, callbacks=full(model))
-    return {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}, outcome
+    return {
+        name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad
+    }, outcome
 
 
 @pytest.mark.parametrize("max_tokens", [1, 20, 32, 64])
-def test_parts_of_a_row_are_whole_examples_in_order_within_the_limit_or_single(max_tokens: int) -> None:
+def test_parts_of_a_row_are_whole_examples_in_order_within_the_limit_or_single(
+    max_tokens: int,
+) -> None:
     row = {name: torch.tensor([values]) for name, values in ROWS[0].items()}
     parts = split(row, max_tokens)
     for name, tensor in row.items():
         assert torch.equal(torch.cat([part[name] for part in parts], 1), tensor)
     assert all(part["position_ids"][0, 0] == 0 for part in parts)
-    assert all(part["input_ids"].shape[1] <= max_tokens or (part["position_ids"] == 0).sum() == 1 for part in parts)
+    assert all(
+        part["input_ids"].shape[1] <= max_tokens or (part["position_ids"] == 0).sum() == 1
+        for part in parts
+    )
 
 
 @pytest.mark.parametrize(
     ("backward", "error"), [(False, FULL), (True, FULL), (False, MemoryError("not enough memory"))]
 )
 def test_a_step_without_memory_is_begun_anew_in_halves_and_the_training_ends_where_it_would_have(
-    backward: bool, error: Exception, tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    backward: bool,
+    error: Exception,
+    tiny_model: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     full: list[FullFrom] = []
 
@@ -83,22 +109,38 @@ def test_a_step_without_memory_is_begun_anew_in_halves_and_the_training_ends_whe
         assert one["gradient_norm"] == pytest.approx(other["gradient_norm"], rel=2e-2)
         assert one["learning_rate"] == other["learning_rate"]
     moved = max((adapter[name] - tensor).abs().max() for name, tensor in undisturbed.items())
-    assert moved < 1e-3 * len(plain.steps)  # Adam's steps are of the learning rate, also where a gradient is rounding
+    assert moved < 1e-3 * len(
+        plain.steps
+    )  # Adam's steps are of the learning rate, also where a gradient is rounding
 
 
 def test_a_step_begun_anew_draws_the_same_dropout(tiny_model: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"base": tiny_model, "dropout": 0.5}
-    first = _trained(folder=tmp_path / "1", full=lambda model: [FullFrom(model, room=40)], **options)
-    second = _trained(folder=tmp_path / "2", full=lambda model: [FullFrom(model, room=40, backward=True)], **options)
+    first = _trained(
+        folder=tmp_path / "1", full=lambda model: [FullFrom(model, room=40)], **options
+    )
+    second = _trained(
+        folder=tmp_path / "2",
+        full=lambda model: [FullFrom(model, room=40, backward=True)],
+        **options,
+    )
     assert first[1] == second[1]  # though one drew more numbers before it failed
     assert all(torch.equal(second[0][name], tensor) for name, tensor in first[0].items())
 
 
-def test_an_example_without_memory_ends_the_training_and_says_what_to_change(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"step 3: not enough memory for 25 tokens .* lower max_sequence_tokens"):
+def test_an_example_without_memory_ends_the_training_and_says_what_to_change(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        UserError, match=r"step 3: not enough memory for 25 tokens .* lower max_sequence_tokens"
+    ):
         _trained(tiny_model, tmp_path, lambda model: [FullFrom(model, room=20)])
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="shapes"):
-        _trained(tiny_model, tmp_path, lambda model: [FullFrom(model, room=40, error=RuntimeError("shapes"))])
+        _trained(
+            tiny_model,
+            tmp_path,
+            lambda model: [FullFrom(model, room=40, error=RuntimeError("shapes"))],
+        )

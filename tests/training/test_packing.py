@@ -27,7 +27,9 @@ def _unpack(rows: list[Row]) -> list[list[int]]:
 
 
 @given(st.lists(st.integers(1, 20), max_size=60), st.integers(1, 4))
-def test_every_example_stands_whole_in_exactly_one_row(lengths: list[int], rows_per_step: int) -> None:
+def test_every_example_stands_whole_in_exactly_one_row(
+    lengths: list[int], rows_per_step: int
+) -> None:
     examples = [_example(*range(100 * i, 100 * i + n)) for i, n in enumerate(lengths)]
     rows = pack(examples, max_tokens=20, rows_per_step=rows_per_step)
     assert sorted(_unpack(rows)) == sorted(example.input_ids for example in examples)
@@ -47,7 +49,9 @@ def test_an_example_is_trained_on_at_most_a_look_ahead_before_its_turn() -> None
     examples = [_example(*[i] * n) for i, n in enumerate(lengths)]
     order = [tokens[0] for tokens in _unpack(pack(examples, max_tokens=64, rows_per_step=2))]
     step_examples = 2 * 64 // 2
-    assert max(abs(place - number) for place, number in enumerate(order)) <= LOOK_AHEAD + step_examples
+    assert (
+        max(abs(place - number) for place, number in enumerate(order)) <= LOOK_AHEAD + step_examples
+    )
     assert sum(abs(place - number) for place, number in enumerate(order)) / len(order) < LOOK_AHEAD
 
 
@@ -58,7 +62,9 @@ def test_the_first_token_of_each_example_carries_no_loss() -> None:
 
 
 def test_a_row_says_of_every_token_whether_it_is_replayed() -> None:
-    (row,) = pack([_example(5, 6, 7), Encoded([8, 9], [8, 9], replayed=True)], max_tokens=8, rows_per_step=1)
+    (row,) = pack(
+        [_example(5, 6, 7), Encoded([8, 9], [8, 9], replayed=True)], max_tokens=8, rows_per_step=1
+    )
     assert row["sources"] == [DOMAIN, DOMAIN, DOMAIN, REPLAY, REPLAY]
 
 
@@ -68,7 +74,9 @@ def test_an_example_longer_than_a_row_is_refused() -> None:
 
 
 @given(st.integers(1, 50), st.integers(2, 12))
-def test_a_split_document_predicts_every_token_but_its_first_exactly_once(length: int, max_tokens: int) -> None:
+def test_a_split_document_predicts_every_token_but_its_first_exactly_once(
+    length: int, max_tokens: int
+) -> None:
     pieces = split_document(_example(*range(length)), max_tokens=max_tokens)
     assert all(len(piece.input_ids) <= max_tokens for piece in pieces)
     assert [token for piece in pieces for token in piece.labels[1:]] == list(range(1, length))
@@ -76,15 +84,27 @@ def test_a_split_document_predicts_every_token_but_its_first_exactly_once(length
 
 
 @pytest.mark.parametrize("family", ["gemma3", "llama"])
-def test_logits_in_a_packed_row_equal_those_of_each_example_alone(family: str, tmp_path: Path) -> None:
+def test_logits_in_a_packed_row_equal_those_of_each_example_alone(
+    family: str, tmp_path: Path
+) -> None:
     folder = make_tiny_model(tmp_path / family, family=family)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="sdpa"
+    ).eval()
     generator = torch.Generator().manual_seed(0)
-    examples = [_example(*torch.randint(5, 500, (n,), generator=generator).tolist()) for n in (100, 7, 80, 30)]
+    examples = [
+        _example(*torch.randint(5, 500, (n,), generator=generator).tolist())
+        for n in (100, 7, 80, 30)
+    ]
     (row,) = pack(examples, max_tokens=256, rows_per_step=1)
     with torch.no_grad():
         packed = model(
-            **{k: torch.tensor([v]) for k, v in row.items() if k not in ("labels", "sources")}, use_cache=False
+            **{k: torch.tensor([v]) for k, v in row.items() if k not in ("labels", "sources")},
+            use_cache=False,
         ).logits[0]
-        alone = torch.cat([model(torch.tensor([example.input_ids])).logits[0] for example in examples])
-    torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-4)  # beyond the sliding window of 64 as well
+        alone = torch.cat(
+            [model(torch.tensor([example.input_ids])).logits[0] for example in examples]
+        )
+    torch.testing.assert_close(
+        packed, alone, rtol=1e-4, atol=1e-4
+    )  # beyond the sliding window of 64 as well

@@ -14,10 +14,15 @@ from lmadapt.training.replay import Document, Mixture, mix_replay
 DOMAIN, REPLAY = 10, 99
 
 
-def _documents(count: int, token: int, *, seed: int = 0, low: int = 4, high: int = 30) -> list[Document]:
+def _documents(
+    count: int, token: int, *, seed: int = 0, low: int = 4, high: int = 30
+) -> list[Document]:
     """Documents whose tokens all are `token`; the first half of each carries no loss."""
     lengths = np.random.default_rng(seed).integers(low, high, count)
-    return [[Encoded([token] * n, [IGNORED] * (n // 2) + [token] * (n - n // 2))] for n in lengths.tolist()]
+    return [
+        [Encoded([token] * n, [IGNORED] * (n // 2) + [token] * (n - n // 2))]
+        for n in lengths.tolist()
+    ]
 
 
 def _share(examples: list[Encoded]) -> float:
@@ -26,7 +31,13 @@ def _share(examples: list[Encoded]) -> float:
     return sum(replayed) / sum(loss_tokens)
 
 
-def _mix(fraction: float = 0.1, max_tokens: int = 4000, seed: int = 0, replay: int = 200, domain: int = 100) -> Mixture:
+def _mix(
+    fraction: float = 0.1,
+    max_tokens: int = 4000,
+    seed: int = 0,
+    replay: int = 200,
+    domain: int = 100,
+) -> Mixture:
     return mix_replay(
         _documents(domain, DOMAIN),
         _documents(replay, REPLAY, seed=1),
@@ -38,7 +49,9 @@ def _mix(fraction: float = 0.1, max_tokens: int = 4000, seed: int = 0, replay: i
 
 @settings(max_examples=25, deadline=None)
 @given(st.floats(0, 0.6), st.integers(3000, 8000), st.integers(0, 5))
-def test_the_share_of_loss_bearing_tokens_is_met_within_one_percent(fraction: float, budget: int, seed: int) -> None:
+def test_the_share_of_loss_bearing_tokens_is_met_within_one_percent(
+    fraction: float, budget: int, seed: int
+) -> None:
     mixture = _mix(fraction, budget, seed, replay=600)
     assert abs(_share(mixture.examples) - fraction) < 0.01
     assert mixture.fraction_met == _share(mixture.examples)
@@ -51,7 +64,9 @@ def test_replay_is_spread_evenly() -> None:
     assert all(abs(_share(quarter) - 0.2) < 0.02 for quarter in quarters)
 
 
-def test_a_shortfall_is_reported_warned_of_and_spread_evenly(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_shortfall_is_reported_warned_of_and_spread_evenly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with caplog.at_level(logging.WARNING):
         mixture = _mix(0.5, 6000, replay=40)
     replay = mixture.metrics()["replay"]
@@ -87,23 +102,31 @@ def test_sources_share_replay_by_their_weights() -> None:
         for document in _documents(200, REPLAY, seed=seed)
     ]
     weights = {"facts": 3.0, "talk": 1.0}
-    mixture = mix_replay(_documents(100, DOMAIN), replay, fraction=0.3, max_tokens=6000, seed=0, weights=weights)
+    mixture = mix_replay(
+        _documents(100, DOMAIN), replay, fraction=0.3, max_tokens=6000, seed=0, weights=weights
+    )
     drawn = mixture.metrics()["replay"]["loss_tokens_by_source"]
     assert mixture.fraction_met == pytest.approx(0.3, abs=0.01)
     assert drawn.keys() == weights.keys()
     assert drawn["facts"] / sum(drawn.values()) == pytest.approx(0.75, abs=0.02)
 
 
-def test_a_source_that_runs_out_leaves_its_share_to_the_others_and_an_unknown_one_is_an_error() -> None:
+def test_a_source_that_runs_out_leaves_its_share_to_the_others_and_an_unknown_one_is_an_error() -> (
+    None
+):
     replay = [
         [replace(example, source=name) for example in document]
         for name, count in (("few", 5), ("many", 200))
         for document in _documents(count, REPLAY, seed=count)
     ]
     options: dict[str, Any] = {"fraction": 0.3, "max_tokens": 6000, "seed": 0}
-    mixture = mix_replay(_documents(100, DOMAIN), replay, weights={"few": 1.0, "many": 1.0}, **options)
+    mixture = mix_replay(
+        _documents(100, DOMAIN), replay, weights={"few": 1.0, "many": 1.0}, **options
+    )
     drawn = mixture.metrics()["replay"]["loss_tokens_by_source"]
-    assert drawn["few"] == sum(example.loss_tokens for document in replay[:5] for example in document)
+    assert drawn["few"] == sum(
+        example.loss_tokens for document in replay[:5] for example in document
+    )
     assert mixture.fraction_met == pytest.approx(0.3, abs=0.01)
     with pytest.raises(UserError, match=r"replay_weights names fewer; the sources are few, many"):
         mix_replay(_documents(9, DOMAIN), replay, weights={"fewer": 1.0}, **options)
@@ -122,7 +145,9 @@ def test_fraction_zero_uses_no_replay() -> None:
 
 
 def test_asking_for_replay_without_general_data_names_the_key_and_the_choices() -> None:
-    with pytest.raises(UserError, match=r"replay_fraction is 0\.1.*fetch\.sources.*set replay_fraction to 0"):
+    with pytest.raises(
+        UserError, match=r"replay_fraction is 0\.1.*fetch\.sources.*set replay_fraction to 0"
+    ):
         _mix(0.1, replay=0)
 
 

@@ -36,11 +36,15 @@ def test_the_model_asks_and_answers_itself_in_the_form_of_its_template(tiny_mode
     assert sum(encode_conversation(tokenizer, row["messages"]).loss_tokens for row in rows) >= 300
     questions = [row["messages"][0]["content"] for row in rows]
     assert len(set(questions)) == len(questions)
-    assert all([message["role"] for message in row["messages"]] == ["user", "assistant"] for row in rows)
+    assert all(
+        [message["role"] for message in row["messages"]] == ["user", "assistant"] for row in rows
+    )
     assert not any("\n" in message["content"] for row in rows for message in row["messages"])
 
 
-def test_what_was_written_is_kept_by_base_seed_and_settings(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_written_is_kept_by_base_seed_and_settings(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = _texts(tiny_model)
     _texts(tiny_model, tokens=200)
     other = _texts(tiny_model, seed=1)
@@ -57,7 +61,9 @@ def test_the_same_seed_writes_the_same_text(tiny_model: Path) -> None:
     assert [_texts(tiny_model), _instructions(tiny_model)] == first
 
 
-def test_an_interrupted_run_keeps_nothing(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_keeps_nothing(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     draw, calls = self_replay.continuations, []
 
     def interrupted(*given: Any, **options: Any) -> Any:

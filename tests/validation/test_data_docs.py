@@ -18,14 +18,23 @@ FRAME = pd.DataFrame(
 
 def suites(column: str = "tokens") -> dict[str, list[object]]:
     expectation = gxe.ExpectColumnValuesToBeBetween(
-        column=column, max_value=10, severity="critical", description="few tokens", meta={"name": "notes.tokens"}
+        column=column,
+        max_value=10,
+        severity="critical",
+        description="few tokens",
+        meta={"name": "notes.tokens"},
     )
     return {"notes": [expectation]}
 
 
 def test_an_outcome_names_count_and_three_offending_rows(tmp_path: Path) -> None:
     (outcome,) = run_suites(suites(), {"notes": FRAME}, tmp_path)
-    assert (outcome.success, outcome.severity, outcome.rows, outcome.failing) == (False, "error", 5, 4)
+    assert (outcome.success, outcome.severity, outcome.rows, outcome.failing) == (
+        False,
+        "error",
+        5,
+        4,
+    )
     assert str(outcome) == (
         "notes.tokens: 4 of 5 rows fail; expected: few tokens; for example "
         "notes.md line 1 b (50); notes.md line 2 c (60); notes.md line 3 d (70)"

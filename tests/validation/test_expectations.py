@@ -16,7 +16,15 @@ from lmadapt.models.chat import PLAIN_TEMPLATE
 from lmadapt.validation.data_docs import Outcome, run_suites
 from lmadapt.validation.expectations import MIN_ITEMS, Suites, add_own, drift_frame, make_suites
 from lmadapt.validation.measured_tables import derive
-from tests.raw_tables import SHARING, Records, curate_records, derive_tables, judgeable_records, prose, write_curated
+from tests.raw_tables import (
+    SHARING,
+    Records,
+    curate_records,
+    derive_tables,
+    judgeable_records,
+    prose,
+    write_curated,
+)
 from tests.tiny import make_tiny_tokenizer
 
 DOCUMENTS = ("corpus", "replay_text", "heldout_text")
@@ -24,13 +32,16 @@ CONVERSATIONS = ("instructions", "replay_instructions")
 LIMITS = {"max_document_tokens": 1000, "max_failing_fraction": 0.0, "max_drift": 3.0}
 TOKENIZER = make_tiny_tokenizer()
 TOKENIZER.chat_template = (
-    "{% if 'unspeakable' in messages | string %}{{ raise_exception('no') }}{% endif %}" + PLAIN_TEMPLATE
+    "{% if 'unspeakable' in messages | string %}{{ raise_exception('no') }}{% endif %}"
+    + PLAIN_TEMPLATE
 )
 ENGLISH = (
     "This is an entry about the weakness of a program that reads more of the input than it has room for, which was "
     "found by the people who wrote it and who have since then told everybody else what should be done about it"
 )
-CHINESE = "\u8fd9\u662f\u4e00\u6bb5\u5173\u4e8e\u7a0b\u5e8f\u5f31\u70b9\u7684\u4e2d\u6587\u6587\u5b57" * 3
+CHINESE = (
+    "\u8fd9\u662f\u4e00\u6bb5\u5173\u4e8e\u7a0b\u5e8f\u5f31\u70b9\u7684\u4e2d\u6587\u6587\u5b57" * 3
+)
 
 
 def minimums(tables: Records) -> dict[str, float]:
@@ -120,15 +131,29 @@ def group_faults() -> Iterator[tuple[str, Callable[[Records], None]]]:
     for table in CONVERSATIONS:
         yield (
             f"{table}.role_order_problem",
-            lambda t, table=table: t[table][0]["messages"].insert(0, {"role": "user", "content": "hm"}),
+            lambda t, table=table: t[table][0]["messages"].insert(
+                0, {"role": "user", "content": "hm"}
+            ),
         )
         yield f"{table}.empty_message_problem", change_text(table, lambda _, text: "")
-        yield f"{table}.encoding_problem", answer(table, "It is unspeakable, and so nobody will ever say it aloud.")
+        yield (
+            f"{table}.encoding_problem",
+            answer(table, "It is unspeakable, and so nobody will ever say it aloud."),
+        )
     for table in (*DOCUMENTS[:2], *CONVERSATIONS):
-        yield f"{table}.heldout_overlap", change_text(table, lambda t, _: t["heldout_text"][0]["text"].upper())
+        yield (
+            f"{table}.heldout_overlap",
+            change_text(table, lambda t, _: t["heldout_text"][0]["text"].upper()),
+        )
         yield f"{table}.near_duplicate_of", near_copy(table)
-        yield f"{table}.leak", change_text(table, lambda t, text: f"{t['items'][-1]['prompt']} {text}")
-        yield f"{table}.personal_data", change_text(table, lambda t, text: f"{text} jane.roe@example.org")
+        yield (
+            f"{table}.leak",
+            change_text(table, lambda t, text: f"{t['items'][-1]['prompt']} {text}"),
+        )
+        yield (
+            f"{table}.personal_data",
+            change_text(table, lambda t, text: f"{text} jane.roe@example.org"),
+        )
 
 
 FAULTS: dict[str, Callable[[Records], Any]] = dict(group_faults()) | {
@@ -136,13 +161,18 @@ FAULTS: dict[str, Callable[[Records], Any]] = dict(group_faults()) | {
     "corpus.language_problem": change_text("corpus", lambda t, text: CHINESE),
     "heldout_text.group": lambda t: t["heldout_text"][0].update(group="other"),
     "items.item_problem": lambda t: t["items"][0].update(answer=9),
-    "items.question": lambda t: t["items"][0].update({key: t["items"][1][key] for key in ("prompt", "choices")}),
+    "items.question": lambda t: t["items"][0].update(
+        {key: t["items"][1][key] for key in ("prompt", "choices")}
+    ),
     "categories.general_items": lambda t: None,  # by its threshold, see below
     "categories.items": lambda t: t["items"].extend(
-        t["items"][0] | {"id": f"x{n}", "category": "small", "cluster": f"x{n}", "prompt": f"What is {n}?"}
+        t["items"][0]
+        | {"id": f"x{n}", "category": "small", "cluster": f"x{n}", "prompt": f"What is {n}?"}
         for n in (1, 2)
     ),
-    "categories.clusters": lambda t: [i.update(cluster="one") for i in t["items"] if i["group"] == "domain"],
+    "categories.clusters": lambda t: [
+        i.update(cluster="one") for i in t["items"] if i["group"] == "domain"
+    ],
     "totals.corpus_rows": lambda t: t["corpus"].pop(),
     "totals.instructions_rows": lambda t: t["instructions"].pop(),
     "totals.domain_items": lambda t: None,
@@ -151,8 +181,12 @@ FAULTS: dict[str, Callable[[Records], Any]] = dict(group_faults()) | {
     "totals.supervised_fraction": lambda t: None,
     "totals.replay_text_fraction": lambda t: None,
     "totals.replay_instructions_fraction": lambda t: None,
-    "totals.heldout_domain_documents": lambda t: [row.update(group="general") for row in t["heldout_text"]],
-    "totals.heldout_general_documents": lambda t: [row.update(group="domain") for row in t["heldout_text"]],
+    "totals.heldout_domain_documents": lambda t: [
+        row.update(group="general") for row in t["heldout_text"]
+    ],
+    "totals.heldout_general_documents": lambda t: [
+        row.update(group="domain") for row in t["heldout_text"]
+    ],
     "drift.rows": lambda t: None,
     "drift.tokens_per_row": lambda t: None,
     "drift.vocabulary": lambda t: None,
@@ -186,14 +220,20 @@ def test_a_planted_fault_is_caught_by_its_expectation_and_no_other(
             folder = write_curated(sound, tmp_path)
             pq.write_table(pa.table({"id": [1]}), folder / "decisions.parquet")
             frames = frames | {"tables": derive(folder, TOKENIZER, **SHARING)["tables"]}
-        for other, suite in make_suites(minimums(sound) | THRESHOLDS.get(name, {}), **LIMITS).items():
+        for other, suite in make_suites(
+            minimums(sound) | THRESHOLDS.get(name, {}), **LIMITS
+        ).items():
             if other == frame or not frames[other].equals(sound_frames[other]):
                 suites[f"{name}|{other}"], checked[f"{name}|{other}"] = suite, frames[other]
     outcomes = iter(run_suites(suites, checked, None))
     failed: dict[str, list[Outcome]] = {name: [] for name in FAULTS}
     for key, suite in suites.items():
-        failed[key.partition("|")[0]] += [outcome for outcome in (next(outcomes) for _ in suite) if not outcome.success]
-    assert {name: [outcome.name for outcome in found] for name, found in failed.items()} == {n: [n] for n in FAULTS}
+        failed[key.partition("|")[0]] += [
+            outcome for outcome in (next(outcomes) for _ in suite) if not outcome.success
+        ]
+    assert {name: [outcome.name for outcome in found] for name, found in failed.items()} == {
+        n: [n] for n in FAULTS
+    }
     for (outcome,) in failed.values():
         assert not outcome.exception
         assert outcome.failing >= 1
@@ -210,7 +250,9 @@ def test_sound_tables_meet_every_expectation_and_every_expectation_has_a_fault(
 
 
 @pytest.mark.parametrize("group", ["domain", "general"])
-def test_items_of_both_groups_are_needed_whatever_the_settings(group: str, sound: Records, tmp_path: Path) -> None:
+def test_items_of_both_groups_are_needed_whatever_the_settings(
+    group: str, sound: Records, tmp_path: Path
+) -> None:
     tables = sound | {"items": [item for item in sound["items"] if item["group"] != group]}
     suites = make_suites(dict.fromkeys(minimums(sound), 0), **LIMITS)
     assert failing(check(suites, frames_of(tables, {}), tmp_path)) == {f"totals.{group}_items"}
@@ -220,14 +262,18 @@ def test_a_category_needs_as_many_items_as_the_verdict_asks_for() -> None:
     assert MIN_ITEMS == verdict.MIN_ITEMS
 
 
-def test_a_failing_fraction_is_tolerated_in_rows_but_not_in_leaks(sound: Records, tmp_path: Path) -> None:
+def test_a_failing_fraction_is_tolerated_in_rows_but_not_in_leaks(
+    sound: Records, tmp_path: Path
+) -> None:
     tables = copy.deepcopy(sound)
     FAULTS["corpus.characters"](tables)
     tables["corpus"][1]["text"] += f" {tables['items'][-1]['prompt']}"
     frames = derive_tables(tables, TOKENIZER)
     for fraction, fails in ((0.0, {"corpus.characters", "corpus.leak"}), (0.1, {"corpus.leak"})):
         suites = make_suites(minimums(sound), **LIMITS | {"max_failing_fraction": fraction})
-        assert failing(check({"corpus": suites["corpus"]}, frames, tmp_path / str(fraction))) == fails
+        assert (
+            failing(check({"corpus": suites["corpus"]}, frames, tmp_path / str(fraction))) == fails
+        )
 
 
 @pytest.mark.parametrize(
@@ -262,29 +308,55 @@ items.no_tests:
 """
 
 
-def test_a_file_of_the_project_changes_expectations_and_adds_some(sound: Records, tmp_path: Path) -> None:
+def test_a_file_of_the_project_changes_expectations_and_adds_some(
+    sound: Records, tmp_path: Path
+) -> None:
     suites = make_suites(minimums(sound), **LIMITS)
     (tmp_path / "own.yaml").write_text(OWN)
     add_own(suites, tmp_path / "own.yaml")
     frames = derive_tables(sound, TOKENIZER)
-    outcomes = check({"items": suites["items"], "corpus": suites["corpus"][:2]}, frames, tmp_path / "site")
-    assert (outcomes["corpus.tokens"].severity, outcomes["corpus.tokens"].max_failing_fraction) == ("warning", 0.5)
+    outcomes = check(
+        {"items": suites["items"], "corpus": suites["corpus"][:2]}, frames, tmp_path / "site"
+    )
+    assert (outcomes["corpus.tokens"].severity, outcomes["corpus.tokens"].max_failing_fraction) == (
+        "warning",
+        0.5,
+    )
     added = outcomes["items.no_tests"]
-    assert (added.success, added.failing, added.severity, added.max_failing_fraction) == (False, 60, "error", 0.01)
-    assert "60 of 60 rows fail (1.0% may); expected: items come from elsewhere; for example tests at " in str(added)
+    assert (added.success, added.failing, added.severity, added.max_failing_fraction) == (
+        False,
+        60,
+        "error",
+        0.01,
+    )
+    assert (
+        "60 of 60 rows fail (1.0% may); expected: items come from elsewhere; for example tests at "
+        in str(added)
+    )
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("corpus.tokns: {severity: warning}", "corpus.tokns: no such expectation, and no type to make one; ours: "),
-        ("corpse.x: {type: expect_column_values_to_be_unique}", "corpse.x: begins with no table; allowed: tables, "),
+        (
+            "corpus.tokns: {severity: warning}",
+            "corpus.tokns: no such expectation, and no type to make one; ours: ",
+        ),
+        (
+            "corpse.x: {type: expect_column_values_to_be_unique}",
+            "corpse.x: begins with no table; allowed: tables, ",
+        ),
         ("corpus.x: {type: expect_magic}", "corpus.x: "),
-        ("corpus.tokens: {severity: fatal}", "corpus.tokens.severity: Input should be 'error' or 'warning'"),
+        (
+            "corpus.tokens: {severity: fatal}",
+            "corpus.tokens.severity: Input should be 'error' or 'warning'",
+        ),
         ("corpus.tokens: {severty: error}", "unknown key; did you mean `severity`?"),
     ],
 )
-def test_what_is_wrong_in_that_file_is_named(entry: str, message: str, sound: Records, tmp_path: Path) -> None:
+def test_what_is_wrong_in_that_file_is_named(
+    entry: str, message: str, sound: Records, tmp_path: Path
+) -> None:
     (tmp_path / "own.yaml").write_text(entry)
     with pytest.raises(UserError) as error:
         add_own(make_suites(minimums(sound), **LIMITS), tmp_path / "own.yaml")

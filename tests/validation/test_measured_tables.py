@@ -6,7 +6,15 @@ import pytest
 from lmadapt.core.errors import UserError
 from lmadapt.models.chat import encode_conversation
 from lmadapt.validation.measured_tables import derive, require_tokenizer
-from tests.raw_tables import SHARING, Records, curate_records, derive_tables, prose, raw_records, write_curated
+from tests.raw_tables import (
+    SHARING,
+    Records,
+    curate_records,
+    derive_tables,
+    prose,
+    raw_records,
+    write_curated,
+)
 from tests.tiny import make_tiny_tokenizer
 
 TOKENIZER = make_tiny_tokenizer()
@@ -19,7 +27,9 @@ def sound() -> Records:
 
 def test_tokens_are_those_of_the_tokenizer(sound: Records) -> None:
     frames = derive_tables(sound, TOKENIZER)
-    assert frames["corpus"]["tokens"].tolist() == [len(TOKENIZER.encode(row["text"])) for row in sound["corpus"]]
+    assert frames["corpus"]["tokens"].tolist() == [
+        len(TOKENIZER.encode(row["text"])) for row in sound["corpus"]
+    ]
     encoded = encode_conversation(TOKENIZER, sound["instructions"][2]["messages"])
     assert frames["instructions"]["tokens"][2] == len(encoded.input_ids)
     assert frames["instructions"]["supervised_tokens"][2] == encoded.loss_tokens
@@ -68,12 +78,16 @@ def test_personal_data_that_is_left_is_counted_by_kind_and_never_shown(sound: Re
     frame = derive_tables(tables, TOKENIZER)["corpus"]
     assert frame["personal_data"][0] == "personal data: 1 EMAIL"
     assert "".join(frame["personal_data"][1:]) == ""
-    assert not derive_tables(tables, TOKENIZER, personal_data=["phones"])["corpus"]["personal_data"].any()
+    assert not derive_tables(tables, TOKENIZER, personal_data=["phones"])["corpus"][
+        "personal_data"
+    ].any()
 
 
 def test_sizes_are_rows_length_and_vocabulary_of_each_table(sound: Records) -> None:
     frame = derive_tables(sound, TOKENIZER)["sizes"].set_index("id")
-    words = {word for row in sound["replay_text"] for word in row["text"].lower().strip(".").split()}
+    words = {
+        word for row in sound["replay_text"] for word in row["text"].lower().strip(".").split()
+    }
     assert frame.loc["replay_text", "rows"] == len(sound["replay_text"])
     assert frame.loc["replay_text", "vocabulary"] == len(words)
     assert frame.loc["replay_text", "tokens_per_row"] > 60
@@ -93,7 +107,9 @@ def test_a_file_that_is_no_table_is_named(sound: Records, tmp_path: Path) -> Non
         derive(folder, TOKENIZER, **SHARING)
 
 
-def test_categories_are_counted_by_group_and_an_item_without_a_cluster_is_its_own(sound: Records) -> None:
+def test_categories_are_counted_by_group_and_an_item_without_a_cluster_is_its_own(
+    sound: Records,
+) -> None:
     tables = copy.deepcopy(sound)
     for item in tables["items"]:
         item.update(category="facts", cluster="" if item["group"] == "general" else "one")

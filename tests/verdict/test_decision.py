@@ -11,25 +11,44 @@ DOMAIN = 450
 PER_CATEGORY = 290
 
 
-def right(share: float, seed: int = 0, *, per_category: int = PER_CATEGORY, cluster_size: int = 1) -> Scored:
+def right(
+    share: float, seed: int = 0, *, per_category: int = PER_CATEGORY, cluster_size: int = 1
+) -> Scored:
     """A model that answers that share of items right, whole clusters alike."""
     groups = np.array(["domain"] * DOMAIN + ["general"] * per_category * len(CATEGORIES))
-    categories = np.array(["weaknesses"] * DOMAIN + [name for name in CATEGORIES for _ in range(per_category)])
+    categories = np.array(
+        ["weaknesses"] * DOMAIN + [name for name in CATEGORIES for _ in range(per_category)]
+    )
     clusters = np.arange(len(groups)) // cluster_size
     luck = np.random.default_rng(seed).random(len(groups))[clusters]
-    return Scored(np.arange(len(groups)).astype(str), groups, categories, clusters, (luck < share).astype(float))
+    return Scored(
+        np.arange(len(groups)).astype(str),
+        groups,
+        categories,
+        clusters,
+        (luck < share).astype(float),
+    )
 
 
-def changed(before: Scored, chosen: np.ndarray, share: float, *, to: float, seed: int = 1) -> Scored:
+def changed(
+    before: Scored, chosen: np.ndarray, share: float, *, to: float, seed: int = 1
+) -> Scored:
     """The same model, but that share of the chosen items, drawn with `seed`, is now `to`."""
     hit = chosen & (np.random.default_rng(seed).random(len(chosen)) < share)
     return replace(before, scores=np.where(hit, to, before.scores))
 
 
 def verdict(
-    before: Scored, after: Scored, lost: list[str] | None = None, *, margin: float = 0.02, category_margin: float = 0.05
+    before: Scored,
+    after: Scored,
+    lost: list[str] | None = None,
+    *,
+    margin: float = 0.02,
+    category_margin: float = 0.05,
 ) -> Verdict:
-    comparison = compare(before, after, margin=margin, category_margin=category_margin, significance=0.05)
+    comparison = compare(
+        before, after, margin=margin, category_margin=category_margin, significance=0.05
+    )
     return judge(comparison, lost or [], significance=0.05)
 
 
@@ -78,7 +97,9 @@ def test_graded_scores_are_judged_like_right_and_wrong() -> None:
     before = replace(BASE, scores=draw.beta(6, 4, len(BASE.ids)))
     better = replace(before, scores=np.where(DOMAIN_ITEMS, before.scores**0.5, before.scores))
     assert verdict(before, better).outcome == "SHIP"
-    worse = replace(better, scores=np.where(BASE.categories == "c2", better.scores * 0.7, better.scores))
+    worse = replace(
+        better, scores=np.where(BASE.categories == "c2", better.scores * 0.7, better.scores)
+    )
     assert "c2 became worse" in verdict(before, worse).reason
 
 
@@ -109,7 +130,9 @@ def test_a_loss_that_is_certain_but_certainly_small_is_acceptable() -> None:
 @pytest.mark.parametrize(("margin", "outcome"), [(0.005, "HOLD"), (0.05, "SHIP")])
 def test_the_margin_decides_about_a_shown_loss(margin: float, outcome: str) -> None:
     assert (
-        verdict(BASE, changed(BETTER, ~DOMAIN_ITEMS, 0.02, to=0.0), margin=margin, category_margin=0.1).outcome
+        verdict(
+            BASE, changed(BETTER, ~DOMAIN_ITEMS, 0.02, to=0.0), margin=margin, category_margin=0.1
+        ).outcome
         == outcome
     )
 
@@ -130,7 +153,13 @@ def test_items_that_fall_together_prove_less_than_items_that_fall_alone() -> Non
         before = right(0.7, cluster_size=10)
         lost = (np.arange(len(before.ids)) // 10) % 40 == 0
         after = replace(before, scores=np.where(lost, 0.0, before.scores), clusters=clusters)
-        return compare(replace(before, clusters=clusters), after, margin=0.03, category_margin=0.1, significance=0.05)
+        return compare(
+            replace(before, clusters=clusters),
+            after,
+            margin=0.03,
+            category_margin=0.1,
+            significance=0.05,
+        )
 
     items = np.arange(len(right(0.7).ids))
     together, alone = comparison(items // 10), comparison(items)
@@ -141,11 +170,20 @@ def test_items_that_fall_together_prove_less_than_items_that_fall_alone() -> Non
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda s: replace(s, ids=np.where(s.ids == "3", "x", s.ids)), r"same items.*2 have one answer: \['3', 'x'\]"),
+        (
+            lambda s: replace(s, ids=np.where(s.ids == "3", "x", s.ids)),
+            r"same items.*2 have one answer: \['3', 'x'\]",
+        ),
         (lambda s: replace(s, ids=np.where(s.ids == "3", "4", s.ids)), "item '4' occurs 2 times"),
         (lambda s: replace(s, ids=s.ids[::-1]), "sorted by id; 0 have one answer"),
-        (lambda s: replace(s, scores=np.where(s.ids == "3", np.nan, s.scores)), "item '3' has the score nan"),
-        (lambda s: replace(s, scores=np.where(s.ids == "3", 1.5, s.scores)), "'3' has the score 1.5.*expected 0 to 1"),
+        (
+            lambda s: replace(s, scores=np.where(s.ids == "3", np.nan, s.scores)),
+            "item '3' has the score nan",
+        ),
+        (
+            lambda s: replace(s, scores=np.where(s.ids == "3", 1.5, s.scores)),
+            "'3' has the score 1.5.*expected 0 to 1",
+        ),
         (lambda s: replace(s, scores=s.scores[:-1]), "model after gave 2769 answers to 2770 items"),
         (lambda s: replace(s, scores=s.scores[:0]), "model after gave 0 answers to 2770 items"),
     ],
@@ -166,8 +204,14 @@ def test_a_missing_baseline_is_refused() -> None:
     [
         (BASE.groups == "general", "no items of group `domain`"),
         (BASE.groups == "domain", "no items of group `general`"),
-        ((BASE.categories != "c1") | (np.arange(len(BASE.ids)) % 10 == 0), "category 'c1' has 29 items; at least 30"),
-        ((BASE.categories != "c1") | (np.arange(len(BASE.ids)) % 100 == 0), "category 'c1' has 3 items; at least 30"),
+        (
+            (BASE.categories != "c1") | (np.arange(len(BASE.ids)) % 10 == 0),
+            "category 'c1' has 29 items; at least 30",
+        ),
+        (
+            (BASE.categories != "c1") | (np.arange(len(BASE.ids)) % 100 == 0),
+            "category 'c1' has 3 items; at least 30",
+        ),
     ],
 )
 def test_too_little_to_judge_is_refused(keep: np.ndarray, message: str) -> None:
@@ -176,8 +220,12 @@ def test_too_little_to_judge_is_refused(keep: np.ndarray, message: str) -> None:
         verdict(some, some)
 
 
-@pytest.mark.parametrize(("churn", "cluster_size", "margin"), [(0.1, 1, 0.001), (0.02, 1, 0.001), (0.1, 10, 0.001)])
-def test_a_model_that_lost_nothing_is_rarely_held(churn: float, cluster_size: int, margin: float) -> None:
+@pytest.mark.parametrize(
+    ("churn", "cluster_size", "margin"), [(0.1, 1, 0.001), (0.02, 1, 0.001), (0.1, 10, 0.001)]
+)
+def test_a_model_that_lost_nothing_is_rarely_held(
+    churn: float, cluster_size: int, margin: float
+) -> None:
     """With margins so small that every shown loss holds, which is the worst case for the rate."""
     draw, runs, held = np.random.default_rng(0), 400, 0
     for run in range(runs):

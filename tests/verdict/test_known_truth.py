@@ -23,7 +23,9 @@ def test_drawn_changes_have_the_stated_shares_and_correlation(design: Design) ->
     assert np.mean(change) == pytest.approx(design.change, abs=0.004)
     assert len(change) / (clusters[-1] + 1) == pytest.approx(design.cluster_size, rel=0.02)
     sums = np.bincount(clusters, weights=change - change.mean())
-    assert np.sum(sums**2) / np.sum((change - change.mean()) ** 2) == pytest.approx(design.design_effect, rel=0.1)
+    assert np.sum(sums**2) / np.sum((change - change.mean()) ** 2) == pytest.approx(
+        design.design_effect, rel=0.1
+    )
 
 
 def test_graded_changes_are_of_any_size() -> None:

@@ -35,7 +35,11 @@ def bits(domain: float, general: float) -> Figures:
 
 
 def figures(
-    *, domain: float = 0.05, general: float = 0.0, capitals: float = 0.0, steps: list[Figures] | None = None
+    *,
+    domain: float = 0.05,
+    general: float = 0.0,
+    capitals: float = 0.0,
+    steps: list[Figures] | None = None,
 ) -> Figures:
     """Those of a model that is not shipped, with nothing else to say against it."""
     whole = {
@@ -46,7 +50,11 @@ def figures(
     }
     return {
         "verdict": {"outcome": "HOLD"},
-        "changes": {"adapted_vs_base": whole, "pretrained_vs_base": whole, "adapted_vs_pretrained": whole},
+        "changes": {
+            "adapted_vs_base": whole,
+            "pretrained_vs_base": whole,
+            "adapted_vs_pretrained": whole,
+        },
         "behaviour": {"lost": []},
         "attribution": {"steps": steps} if steps else None,
         "triage": None,
@@ -106,7 +114,9 @@ def test_two_models_outside_of_the_pipeline_get_advice_that_names_no_stage() -> 
 
 
 @pytest.mark.parametrize("damaged", ["quantisation", "merging"])
-def test_damage_by_quantisation_or_merging_is_named_even_if_training_lost_nothing(damaged: str) -> None:
+def test_damage_by_quantisation_or_merging_is_named_even_if_training_lost_nothing(
+    damaged: str,
+) -> None:
     (advice,) = remedies(figures(steps=steps(**{damaged: -0.04})))
     assert advice == f"general ability: lost most in {damaged}; {ADVICE[damaged]}"
 
@@ -116,7 +126,9 @@ def test_small_damage_by_quantisation_is_let_pass() -> None:
 
 
 @pytest.mark.parametrize(("share", "spurious"), [(0.49, False), (0.5, True)])
-def test_a_loss_of_which_half_comes_back_in_another_form_is_called_spurious(share: float, spurious: bool) -> None:
+def test_a_loss_of_which_half_comes_back_in_another_form_is_called_spurious(
+    share: float, spurious: bool
+) -> None:
     given = figures(general=-0.05, steps=steps(fine_tuning=-0.05)) | {"triage": {"spurious": share}}
     found = remedies(given)
     assert ("50% of the lost items" in found[0] and "knowledge is kept" in found[0]) is spurious
@@ -130,8 +142,12 @@ def test_a_spurious_loss_does_not_excuse_pre_training() -> None:
     assert "lost most in pre-training" in true_loss
 
 
-@pytest.mark.parametrize(("domain", "general", "found"), [(0.0, 0.05, 1), (-0.05, 0.05, 0), (0.0, 0.0, 0)])
-def test_pre_training_that_learns_by_heart_is_told_by_held_out_text(domain: float, general: float, found: int) -> None:
+@pytest.mark.parametrize(
+    ("domain", "general", "found"), [(0.0, 0.05, 1), (-0.05, 0.05, 0), (0.0, 0.0, 0)]
+)
+def test_pre_training_that_learns_by_heart_is_told_by_held_out_text(
+    domain: float, general: float, found: int
+) -> None:
     given = figures()
     given["changes"]["pretrained_vs_base"] = given["changes"]["pretrained_vs_base"] | {
         "bits_per_byte": bits(domain, general)
@@ -140,7 +156,9 @@ def test_pre_training_that_learns_by_heart_is_told_by_held_out_text(domain: floa
 
 
 @pytest.mark.parametrize(("early", "step"), [(0.1, "pre-training"), (0.09, "fine-tuning")])
-def test_general_text_that_became_harder_is_put_down_to_the_step_of_most_drift(early: float, step: str) -> None:
+def test_general_text_that_became_harder_is_put_down_to_the_step_of_most_drift(
+    early: float, step: str
+) -> None:
     given = figures() | {"kl_to_base": {"pretrained": {"value": early}, "adapted": {"value": 0.2}}}
     assert remedies(given) == []
     given["changes"]["adapted_vs_base"]["bits_per_byte"] = bits(-0.3, 0.05)
@@ -151,7 +169,9 @@ def test_general_text_that_became_harder_is_put_down_to_the_step_of_most_drift(e
 def test_text_that_was_not_measured_says_nothing() -> None:
     given = figures()
     nothing = {group: {"difference": None, "interval": None} for group in ("domain", "general")}
-    given["changes"]["pretrained_vs_base"] = given["changes"]["pretrained_vs_base"] | {"bits_per_byte": nothing}
+    given["changes"]["pretrained_vs_base"] = given["changes"]["pretrained_vs_base"] | {
+        "bits_per_byte": nothing
+    }
     assert remedies(given) == []
 
 
@@ -165,12 +185,15 @@ def dial(*rows: tuple[float, float, float]) -> Figures:
 
 
 @pytest.mark.parametrize(
-    ("half_gain", "general", "found"), [(0.095, -0.03, 1), (0.08, -0.03, 0), (0.095, 0.0, 0), (-0.01, -0.03, 0)]
+    ("half_gain", "general", "found"),
+    [(0.095, -0.03, 1), (0.08, -0.03, 0), (0.095, 0.0, 0), (-0.01, -0.03, 0)],
 )
 def test_a_gain_that_a_weaker_adapter_gives_too_means_over_training(
     half_gain: float, general: float, found: int
 ) -> None:
-    given = figures() | {"dial": dial((1.0, 0.1, general), (0.5, half_gain, 0.0), (0.25, 0.02, 0.0))}
+    given = figures() | {
+        "dial": dial((1.0, 0.1, general), (0.5, half_gain, 0.0), (0.25, 0.02, 0.0))
+    }
     lines = [line for line in remedies(given) if "sft.max_tokens" in line]
     assert len(lines) == found
     assert all("scale 0.5" in line for line in lines)
@@ -185,7 +208,9 @@ def test_categories_with_too_few_items_are_named_with_the_number_needed() -> Non
     given = figures()
     few = against(change(-0.01, 0.06, n=280), 0.05, items_needed=640)
     given["changes"]["adapted_vs_base"]["categories"]["general"]["capitals"] = few
-    assert remedies(given) == ["add evaluation items or accept wider margins: capitals (280 of about 640)"]
+    assert remedies(given) == [
+        "add evaluation items or accept wider margins: capitals (280 of about 640)"
+    ]
 
 
 def test_enough_items_that_do_not_show_the_margin_speak_of_a_loss() -> None:
@@ -196,7 +221,9 @@ def test_enough_items_that_do_not_show_the_margin_speak_of_a_loss() -> None:
     assert advice.startswith("capitals: lost most in fine-tuning")
 
 
-@pytest.mark.parametrize(("domain", "word"), [(0.0, "train longer"), (-0.05, "the domain became worse")])
+@pytest.mark.parametrize(
+    ("domain", "word"), [(0.0, "train longer"), (-0.05, "the domain became worse")]
+)
 def test_a_domain_that_is_not_better_is_addressed(domain: float, word: str) -> None:
     (advice,) = remedies(figures(domain=domain))
     assert word in advice

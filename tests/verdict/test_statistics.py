@@ -28,7 +28,9 @@ from lmadapt.verdict.statistics import (
 CASES = range(20)
 
 
-def random_pairs(seed: int, *, items: int = 200, clusters: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def random_pairs(
+    seed: int, *, items: int = 200, clusters: int = 40
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     draw = np.random.default_rng(seed)
     cluster = draw.integers(clusters, size=items)
     skill = draw.normal(0, 0.2, clusters)[cluster]
@@ -77,13 +79,18 @@ def test_cluster_error_of_unequal_clusters_is_bell_and_mccaffreys(seed: int) -> 
     cluster = np.repeat(np.arange(12), draw.geometric(0.2, 12))
     values = draw.normal(size=len(cluster)) + draw.normal(size=12)[cluster]
     mean = clustered_mean(values, cluster)
-    assert (mean.standard_error, mean.degrees_of_freedom) == pytest.approx(bell_mccaffrey(values, cluster))
+    assert (mean.standard_error, mean.degrees_of_freedom) == pytest.approx(
+        bell_mccaffrey(values, cluster)
+    )
 
 
 def test_cluster_error_by_hand() -> None:
     # mean 0.5; cluster sums of deviations 1, -1, 0 over 1 - 1/3; sqrt(2 / (2/3)) / 6
     mean = clustered_mean(np.array([1, 1, 0, 0, 1, 0.0]), np.array([0, 0, 1, 1, 2, 2]))
-    assert (mean.standard_error, mean.degrees_of_freedom) == (pytest.approx(np.sqrt(3) / 6), pytest.approx(2))
+    assert (mean.standard_error, mean.degrees_of_freedom) == (
+        pytest.approx(np.sqrt(3) / 6),
+        pytest.approx(2),
+    )
     # design effect: (3 + 2^2) / (6 * 0.25 + 2) = 2
     assert mean.effective_n == pytest.approx(3)
 
@@ -133,7 +140,9 @@ def test_paired_change_without_clusters_is_the_paired_t_test(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", CASES)
 @pytest.mark.parametrize("true", [-0.1, 0.03])
-def test_null_error_is_tangos_with_the_shares_most_likely_under_the_hypothesis(seed: int, true: float) -> None:
+def test_null_error_is_tangos_with_the_shares_most_likely_under_the_hypothesis(
+    seed: int, true: float
+) -> None:
     lost, gained = np.random.default_rng(seed).uniform(0.001, 0.2, 2)
     n, small, large = 500, *((lost, gained) if true > 0 else (gained, lost))
 
@@ -142,12 +151,17 @@ def test_null_error_is_tangos_with_the_shares_most_likely_under_the_hypothesis(s
         return float(-(small * np.log(share) + large * np.log(share + abs(true)) + same))
 
     fit = minimize_scalar(
-        unlikelihood, bounds=(1e-12, (1 - abs(true)) / 2 - 1e-9), method="bounded", options={"xatol": 1e-12}
+        unlikelihood,
+        bounds=(1e-12, (1 - abs(true)) / 2 - 1e-9),
+        method="bounded",
+        options={"xatol": 1e-12},
     )
     variance = 2 * fit.x + abs(true) * (1 - abs(true))
     plain = lost + gained - (lost - gained) ** 2
     mean = ClusteredMean(n, n, float(np.sqrt(plain / n)), n - 1, n)
-    assert null_error(mean, lost, gained, true) == pytest.approx(np.sqrt(max(variance, plain) / n), rel=1e-4)
+    assert null_error(mean, lost, gained, true) == pytest.approx(
+        np.sqrt(max(variance, plain) / n), rel=1e-4
+    )
 
 
 def test_without_a_change_the_interval_is_tangos_score_interval() -> None:
@@ -173,7 +187,9 @@ def test_clusters_of_items_that_never_changed_prove_less() -> None:
 
 def test_the_interval_mirrors_when_before_and_after_swap() -> None:
     before, after, cluster = random_pairs(0)
-    there, back = (paired_change(*pair, cluster, 0.05).interval for pair in ((before, after), (after, before)))
+    there, back = (
+        paired_change(*pair, cluster, 0.05).interval for pair in ((before, after), (after, before))
+    )
     assert there == pytest.approx((-back[1], -back[0]))
 
 
@@ -199,7 +215,8 @@ def test_the_interval_ends_where_shares_end() -> None:
 def test_the_interval_of_an_accuracy_widens_with_its_clusters() -> None:
     correct = np.repeat([1.0, 0.0, 1.0, 1.0], 25)
     alone, together = (
-        accuracy_interval(correct, clusters, 0.05) for clusters in (np.arange(100), np.repeat(np.arange(20), 5))
+        accuracy_interval(correct, clusters, 0.05)
+        for clusters in (np.arange(100), np.repeat(np.arange(20), 5))
     )
     assert alone == pytest.approx(proportion_confint(75, 100, alpha=0.1, method="wilson"), abs=3e-3)
     assert together[0] < alone[0] < alone[1] < together[1]
@@ -220,9 +237,15 @@ def test_exact_p_of_right_and_wrong_answers_is_the_binomial_test(seed: int) -> N
 @pytest.mark.parametrize("seed", CASES)
 def test_exact_p_of_graded_scores_is_scipys_permutation_test(seed: int) -> None:
     changes = np.random.default_rng(seed).uniform(-1, 0.5, 8)
-    for found, alternative in zip(exact_p(np.append(changes, np.zeros(50))), ("greater", "less"), strict=True):
+    for found, alternative in zip(
+        exact_p(np.append(changes, np.zeros(50))), ("greater", "less"), strict=True
+    ):
         expected = stats.permutation_test(
-            (changes,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative=alternative
+            (changes,),
+            np.mean,
+            permutation_type="samples",
+            n_resamples=np.inf,
+            alternative=alternative,
         )
         assert found == pytest.approx(expected.pvalue)
 
@@ -231,10 +254,16 @@ def test_a_handful_of_graded_changes_proves_no_loss() -> None:
     few, more = np.zeros(200), np.zeros(200)
     few[:4], more[:8] = -0.5, -0.5
     assert stats.ttest_1samp(few, 0, alternative="less").pvalue < 0.05
-    few_change, more_change = (paired_change(np.ones(200), 1 + loss, np.arange(200), 0.05) for loss in (few, more))
+    few_change, more_change = (
+        paired_change(np.ones(200), 1 + loss, np.arange(200), 0.05) for loss in (few, more)
+    )
     assert few_change.worse_p == pytest.approx(1 / 16)
     assert more_change.worse_p < 0.01
-    assert (few_change.lost, few_change.gained, few_change.mcnemar_p) == (4, 0, pytest.approx(1 / 8))
+    assert (few_change.lost, few_change.gained, few_change.mcnemar_p) == (
+        4,
+        0,
+        pytest.approx(1 / 8),
+    )
 
 
 def test_a_few_large_losses_outweigh_many_small_gains() -> None:
@@ -245,7 +274,8 @@ def test_a_few_large_losses_outweigh_many_small_gains() -> None:
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "chance", "adjusted"), [(0.25, 0.25, 0.0), (1.0, 0.25, 1.0), (0.7, 0.5, 0.4), (0.3, 0.0, 0.3)]
+    ("accuracy", "chance", "adjusted"),
+    [(0.25, 0.25, 0.0), (1.0, 0.25, 1.0), (0.7, 0.5, 0.4), (0.3, 0.0, 0.3)],
 )
 def test_chance_is_taken_off(accuracy: float, chance: float, adjusted: float) -> None:
     assert chance_adjusted(accuracy, chance) == pytest.approx(adjusted)
@@ -255,7 +285,9 @@ def test_chance_adjusted_is_cohens_kappa_of_balanced_guessing() -> None:
     truth = np.arange(400) % 4
     answers = np.where(np.arange(400) % 100 < 60, truth, (truth + 1) % 4)
     table = np.histogram2d(truth, answers, bins=4)[0]
-    assert chance_adjusted(float(np.mean(truth == answers)), 0.25) == pytest.approx(cohens_kappa(table).kappa)
+    assert chance_adjusted(float(np.mean(truth == answers)), 0.25) == pytest.approx(
+        cohens_kappa(table).kappa
+    )
 
 
 def test_chance_of_one_is_refused() -> None:
@@ -275,7 +307,9 @@ def test_the_interval_of_graded_scores_is_about_students() -> None:
 
 def test_clusters_that_are_all_alike_have_an_interval() -> None:
     low, high = accuracy_interval(np.tile([1.0, 0.0], 50), np.arange(100) // 2, 0.05)
-    assert (low, high) == pytest.approx(proportion_confint(50, 100, alpha=0.1, method="wilson"), abs=3e-3)
+    assert (low, high) == pytest.approx(
+        proportion_confint(50, 100, alpha=0.1, method="wilson"), abs=3e-3
+    )
 
 
 def test_effect_and_items_needed_agree() -> None:
@@ -284,10 +318,14 @@ def test_effect_and_items_needed_agree() -> None:
     effect = minimum_detectable_effect(change, 0.05)
     assert effect == pytest.approx(change.standard_error * (1.645 + 0.842) + 1 / 4000, rel=1e-2)
     uncertainty = 3999 / stats.chi2.isf(0.8, 3999)
-    assert items_needed(change, effect - 1 / 4000, 0.05) == pytest.approx(4000 * uncertainty + 2 / effect, rel=2e-3)
+    assert items_needed(change, effect - 1 / 4000, 0.05) == pytest.approx(
+        4000 * uncertainty + 2 / effect, rel=2e-3
+    )
 
 
-def lossy_pair(draw: np.random.Generator, n: int, lost: float, gained: float) -> tuple[np.ndarray, np.ndarray]:
+def lossy_pair(
+    draw: np.random.Generator, n: int, lost: float, gained: float
+) -> tuple[np.ndarray, np.ndarray]:
     fate = draw.random(n)
     return (fate < lost).astype(float), ((fate >= lost) & (fate < lost + gained)).astype(float)
 
@@ -295,11 +333,17 @@ def lossy_pair(draw: np.random.Generator, n: int, lost: float, gained: float) ->
 @pytest.mark.parametrize("churn", [0.05, 0.3])
 def test_the_items_needed_give_the_power_they_promise(churn: float) -> None:
     draw = np.random.default_rng(0)
-    n = items_needed(paired_change(*lossy_pair(draw, 2000, churn / 2, churn / 2), np.arange(2000), 0.05), 0.03, 0.05)
+    n = items_needed(
+        paired_change(*lossy_pair(draw, 2000, churn / 2, churn / 2), np.arange(2000), 0.05),
+        0.03,
+        0.05,
+    )
     within = worse = 0
     for _ in range(400):
         same = paired_change(*lossy_pair(draw, n, churn / 2, churn / 2), np.arange(n), 0.05)
-        lossy = paired_change(*lossy_pair(draw, n, churn / 2 + 0.015, churn / 2 - 0.015), np.arange(n), 0.05)
+        lossy = paired_change(
+            *lossy_pair(draw, n, churn / 2 + 0.015, churn / 2 - 0.015), np.arange(n), 0.05
+        )
         within += noninferiority_p(same, 0.03) <= 0.05
         worse += lossy.worse_p <= 0.05
     assert within / 400 > 0.75
@@ -312,7 +356,12 @@ def test_a_loss_of_the_minimum_detectable_effect_is_detected(n: int) -> None:
     for _ in range(400):
         same = paired_change(*lossy_pair(draw, n, 0.05, 0.05), np.arange(n), 0.05)
         half = minimum_detectable_effect(same, 0.05) / 2
-        worse += paired_change(*lossy_pair(draw, n, 0.05 + half, 0.05 - half), np.arange(n), 0.05).worse_p <= 0.05
+        worse += (
+            paired_change(
+                *lossy_pair(draw, n, 0.05 + half, 0.05 - half), np.arange(n), 0.05
+            ).worse_p
+            <= 0.05
+        )
     assert 0.75 < worse / 400 < 0.9
 
 
@@ -322,7 +371,9 @@ def test_the_bootstrap_covers_a_ratio() -> None:
     for seed in range(200):
         size = draw.integers(100, 2000, 60).astype(float)
         bits = size * draw.normal(0.9, 0.1, 60)
-        ((low, high),) = bootstrap_ratio(bits[None], size, np.arange(60), significance=0.05, seed=seed)
+        ((low, high),) = bootstrap_ratio(
+            bits[None], size, np.arange(60), significance=0.05, seed=seed
+        )
         hits += low <= 0.9 <= high
     assert 0.82 < hits / 200 < 0.96
 
@@ -343,7 +394,12 @@ def test_graded_scores_that_hardly_vary_are_judged_cautiously() -> None:
 
 @pytest.mark.parametrize(
     ("clusters", "size", "lost", "gained", "correlation"),
-    [(300, 1, 0.05, 0.05, 0.0), (60, 5, 0.08, 0.02, 0.3), (15, 20, 0.05, 0.05, 0.3), (300, 1, 0.01, 0.0, 0.0)],
+    [
+        (300, 1, 0.05, 0.05, 0.0),
+        (60, 5, 0.08, 0.02, 0.3),
+        (15, 20, 0.05, 0.05, 0.3),
+        (300, 1, 0.01, 0.0, 0.0),
+    ],
 )
 def test_intervals_cover_and_tests_hold_their_level(
     clusters: int, size: int, lost: float, gained: float, correlation: float
@@ -354,7 +410,10 @@ def test_intervals_cover_and_tests_hold_their_level(
         cluster = np.repeat(np.arange(clusters), size)
         own, common = draw.random(len(cluster)), draw.random(clusters)[cluster]
         fate = np.where(draw.random(len(cluster)) < np.sqrt(correlation), common, own)
-        before, after = (fate < lost).astype(float), ((fate >= lost) & (fate < lost + gained)).astype(float)
+        before, after = (
+            (fate < lost).astype(float),
+            ((fate >= lost) & (fate < lost + gained)).astype(float),
+        )
         change = paired_change(before, after, cluster, 0.05)
         covered += change.interval[0] <= gained - lost <= change.interval[1]
         worse += change.worse_p <= 0.05

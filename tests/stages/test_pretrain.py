@@ -11,7 +11,7 @@ from lmadapt.core.errors import UserError
 from lmadapt.core.files import folder_sha256
 from lmadapt.core.tables import DOCUMENT, write_table
 from lmadapt.models.loading import load_bf16
-from lmadapt.training.heldout import HeldoutParams
+from lmadapt.training.params import HeldoutParams
 from stages.pretrain import PretrainParams, pretrain
 from tests.tables import write_heldout, write_texts
 

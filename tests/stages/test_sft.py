@@ -11,7 +11,6 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-from watching import callbacks
 
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import file_sha256, folder_sha256
@@ -19,7 +18,8 @@ from lmadapt.core.tables import INSTRUCTION, write_table
 from lmadapt.models.loading import load_bf16, load_for_inference, load_nf4
 from lmadapt.registry.export import ship_adapter, ship_merged
 from lmadapt.training.checkpoints import fingerprint
-from lmadapt.training.heldout import HeldoutParams
+from lmadapt.training.params import HeldoutParams
+from lmadapt.training.progress import ProgressReport
 from stages.sft import SftParams, sft
 from tests.tables import instruction, write_heldout, write_instructions
 
@@ -101,10 +101,10 @@ CHANGED: dict[str, Any] = {
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from watching import callbacks
+from lmadapt.training.progress import ProgressReport
 from tests.stages.test_sft import run_sft
 
-step_end = callbacks.Progress.on_step_end
+step_end = ProgressReport.on_step_end
 
 
 def killed(self, args, state, control, **others):
@@ -113,7 +113,7 @@ def killed(self, args, state, control, **others):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-callbacks.Progress.on_step_end = killed
+ProgressReport.on_step_end = killed
 run_sft(Path(sys.argv[1]), Path("killed"), lora_dropout=0.5, checkpoint_minutes=0.0)
 """
 
@@ -298,16 +298,16 @@ def test_a_killed_run_continues_to_the_same_adapter(
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert len(list((tmp_path / ".lmadapt" / "checkpoints").glob("sft-*/checkpoint-3"))) == 1
-    begun: list[int] = []
-    train_begin = callbacks.Progress.on_train_begin
+    started: list[int] = []
+    train_begin = ProgressReport.on_train_begin
 
-    def noted(self: callbacks.Progress, args: Any, state: Any, control: Any, **others: Any) -> None:
-        begun.append(state.global_step)
+    def noted(self: ProgressReport, args: Any, state: Any, control: Any, **others: Any) -> None:
+        started.append(state.global_step)
         train_begin(self, args, state, control, **others)
 
-    monkeypatch.setattr(callbacks.Progress, "on_train_begin", noted)
+    monkeypatch.setattr(ProgressReport, "on_train_begin", noted)
     again = run_sft(tiny_model, tmp_path / "killed", lora_dropout=0.5, checkpoint_minutes=0.0)
-    assert begun == [3]
+    assert started == [3]
     assert folder_sha256(again) == folder_sha256(whole)
     assert not list((tmp_path / ".lmadapt" / "checkpoints").iterdir())
 

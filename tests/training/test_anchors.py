@@ -11,25 +11,26 @@ from peft import PeftModel
 from lmadapt.core.errors import UserError
 from lmadapt.models.chat import IGNORED, Encoded
 from lmadapt.models.loading import load_bf16
-from lmadapt.training.adapters import add_lora
+from lmadapt.training.adapters import add_lora, trainable_parameters
 from lmadapt.training.anchors import (
     KlDivergence,
     KlToBase,
-    KlTokens,
     PathIntegral,
     Penalty,
     Quadratic,
     diagonal_fisher,
-    trainable,
 )
 from lmadapt.training.loop import train
-from lmadapt.training.packing import DOMAIN, REPLAY, Row, pack
+from lmadapt.training.packing import DOMAIN, REPLAY, PackedRow, pack
+from lmadapt.training.params import KlTokens
+from lmadapt.training.trainer import TrainSettings
 
 LN3 = math.log(3.0)
+SETTINGS = TrainSettings(rows_per_step=2, learning_rate=1e-2)
 
 
 class TwoWords(torch.nn.Module):
-    """A language model of one parameter h: after any token, p(second word) = sigmoid(h), as its head is (0, 1)."""
+    """A language model of two words and one parameter h: p(second word) = sigmoid(h) everywhere."""
 
     def __init__(self, h: float) -> None:
         super().__init__()
@@ -50,8 +51,8 @@ class TwoWords(torch.nn.Module):
         return SimpleNamespace(hidden_states=(hidden,), logits=self.head(hidden))
 
 
-def _rows(count: int = 24) -> list[Row]:
-    """Half of the examples are replayed; all tokens of an example are labelled but its first third."""
+def _rows(count: int = 24) -> list[PackedRow]:
+    """Every second example is replayed; all tokens but the first third of each carry loss."""
     generator = np.random.default_rng(0)
     sequences = [generator.integers(5, 500, n).tolist() for n in generator.integers(6, 40, count)]
     examples = [
@@ -61,7 +62,7 @@ def _rows(count: int = 24) -> list[Row]:
     return pack(examples, max_tokens=64, rows_per_step=2)
 
 
-def _batch(row: Row) -> dict[str, torch.Tensor]:
+def _batch(row: PackedRow) -> dict[str, torch.Tensor]:
     return {name: torch.tensor([values]) for name, values in row.items()}
 
 
@@ -80,8 +81,7 @@ def _train(base: Path, folder: Path, anchors: Any = lambda model: []) -> PeftMod
     train(
         model,
         _rows() * 4,
-        rows_per_step=2,
-        learning_rate=1e-2,
+        SETTINGS,
         checkpoints=folder,
         penalties=penalties,
     )
@@ -89,8 +89,8 @@ def _train(base: Path, folder: Path, anchors: Any = lambda model: []) -> PeftMod
 
 
 @torch.no_grad()
-def _kl_to_base(model: PeftModel, row: Row, source: int | None = None) -> tuple[float, int]:
-    """Summed KL(base || model) at the labelled positions of a source, from all logits in fp32; and their number."""
+def _kl_to_base(model: PeftModel, row: PackedRow, source: int | None = None) -> tuple[float, int]:
+    """Summed KL(base || model) at the labelled positions of a source, and their number."""
     inputs = _batch(row)
     ids = {name: inputs[name] for name in ("input_ids", "position_ids")}
     now = model(**ids, use_cache=False).logits.float().log_softmax(-1)
@@ -192,7 +192,8 @@ def test_l2_sp_and_ewc_are_those_of_their_formulas_over_the_micro_batches_of_a_s
 
 
 def test_the_fisher_information_is_the_variance_of_the_score() -> None:
-    # d log p(y) / dh = y - 3/4 for h = ln 3; its square is 1/16 with probability 3/4 and 9/16 with 1/4: 3/16 in all.
+    # For h = ln 3, d log p(y) / dh = y - 3/4. Its square is 1/16 with probability 3/4, and 9/16
+    # with probability 1/4: 3/16 in the mean.
     examples = [Encoded([0, 1], [IGNORED, 1])] * 600
     fisher = diagonal_fisher(TwoWords(LN3), examples, seed=0)
     assert list(fisher) == ["h"]
@@ -238,20 +239,20 @@ def test_the_path_of_a_training_gives_importance_to_what_it_moved(
 ) -> None:
     model = _adapted(tiny_model)
     path = PathIntegral(model)
-    train(
-        model, _rows(), rows_per_step=2, learning_rate=1e-2, checkpoints=tmp_path, callbacks=[path]
-    )
+    train(model, _rows(), SETTINGS, checkpoints=tmp_path, callbacks=[path])
     importance = path.importance()
     assert all((tensor >= 0).all() and tensor.any() for tensor in importance.values())
     worked = sum(work.sum().item() for work in path.work.values())
-    assert worked > 0  # in all, the steps went down the loss
+    assert worked > 0  # in sum, the steps lowered the loss
 
 
 def test_trained_with_an_anchor_on_its_parameters_an_adapter_drifts_less(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     def drift(model: PeftModel, weights: dict[str, torch.Tensor] | None = None) -> float:
-        pairs = zip(trainable(model), trainable(_adapted(tiny_model)), strict=True)
+        pairs = zip(
+            trainable_parameters(model), trainable_parameters(_adapted(tiny_model)), strict=True
+        )
         squares = ((name, (now - start).square()) for (name, now), (_, start) in pairs)
         return sum(
             (square * (weights[name] if weights else 1)).sum().item() for name, square in squares

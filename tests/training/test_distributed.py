@@ -1,4 +1,4 @@
-"""Training by several processes, on the CPU over gloo, launched by accelerate as on several GPUs."""
+"""Training in several processes on the CPU (gloo), launched by accelerate as on several GPUs."""
 
 import csv
 import json
@@ -156,7 +156,7 @@ def test_an_adapter_over_a_model_in_parts_is_written_whole(
     assert all((first[name] - second[name]).abs().max() < 5e-3 for name in first)
 
 
-def test_what_needs_the_whole_model_is_refused_where_it_is_in_parts(
+def test_settings_that_need_the_whole_model_are_refused_where_it_is_in_parts(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     words = command(tmp_path, "pretrain", tiny_model, IN_PARTS)
@@ -184,7 +184,7 @@ def test_rows_that_processes_cannot_share_evenly_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_config_that_is_not_there_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_missing_config_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     words = command(tmp_path, "pretrain", tiny_model, TWO)
     (tmp_path / "devices.yaml").unlink()
     done = subprocess.run(
@@ -196,7 +196,7 @@ def test_a_config_that_is_not_there_is_refused(tiny_model: Path, tmp_path: Path)
 
 @pytest.mark.faults
 @pytest.mark.parametrize("config", [TWO, IN_PARTS], ids=["whole models", "in parts"])
-def test_told_to_end_all_processes_keep_a_checkpoint_and_go_on_from_it(
+def test_after_a_signal_all_processes_keep_a_checkpoint_and_continue_from_it(
     config: dict[str, Any], tiny_model: Path, tmp_path: Path
 ) -> None:
     anchors = {"kl_weight": 0.0, "ewc_weight": 0.0} if config is IN_PARTS else {}
@@ -212,7 +212,7 @@ def test_told_to_end_all_processes_keep_a_checkpoint_and_go_on_from_it(
         told.send_signal(signal.SIGTERM)
         _, said = told.communicate()
     assert told.returncode == 75, said
-    assert "told to end after step" in said
+    assert "a signal stopped training after step" in said
     (kept,) = checkpoints.glob("sft-*/checkpoint-*")
     assert {file.name for file in kept.glob("rng_state_*.pth")} == {
         "rng_state_0.pth",
@@ -245,7 +245,7 @@ def test_each_config_is_one_that_accelerate_reads_and_launches_with(file: Path) 
         assert launched.fsdp_state_dict_type == "FULL_STATE_DICT"
 
 
-def test_recipes_name_configs_that_are_there_with_processes_that_can_share_a_step() -> None:
+def test_recipes_name_configs_whose_processes_can_share_a_step() -> None:
     named = 0
     for recipe in (ROOT / "recipes").glob("*.yaml"):
         for stage in PARAMS:

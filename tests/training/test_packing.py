@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from lmadapt.models.chat import IGNORED, Encoded
-from lmadapt.training.packing import DOMAIN, LOOK_AHEAD, REPLAY, Row, pack, split_document
+from lmadapt.training.packing import DOMAIN, LOOK_AHEAD, REPLAY, PackedRow, pack, split_document
 from tests.tiny import make_tiny_model
 
 
@@ -16,7 +16,7 @@ def _example(*tokens: int) -> Encoded:
     return Encoded(list(tokens), list(tokens))
 
 
-def _unpack(rows: list[Row]) -> list[list[int]]:
+def _unpack(rows: list[PackedRow]) -> list[list[int]]:
     examples: list[list[int]] = []
     for row in rows:
         for token, position in zip(row["input_ids"], row["position_ids"], strict=True):
@@ -27,9 +27,7 @@ def _unpack(rows: list[Row]) -> list[list[int]]:
 
 
 @given(st.lists(st.integers(1, 20), max_size=60), st.integers(1, 4))
-def test_every_example_stands_whole_in_exactly_one_row(
-    lengths: list[int], rows_per_step: int
-) -> None:
+def test_every_example_is_whole_in_exactly_one_row(lengths: list[int], rows_per_step: int) -> None:
     examples = [_example(*range(100 * i, 100 * i + n)) for i, n in enumerate(lengths)]
     rows = pack(examples, max_tokens=20, rows_per_step=rows_per_step)
     assert sorted(_unpack(rows)) == sorted(example.input_ids for example in examples)
@@ -105,6 +103,5 @@ def test_logits_in_a_packed_row_equal_those_of_each_example_alone(
         alone = torch.cat(
             [model(torch.tensor([example.input_ids])).logits[0] for example in examples]
         )
-    torch.testing.assert_close(
-        packed, alone, rtol=1e-4, atol=1e-4
-    )  # beyond the sliding window of 64 as well
+    # The examples are longer than the sliding window of 64 tokens.
+    torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-4)

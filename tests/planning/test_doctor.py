@@ -23,7 +23,9 @@ def _project(folder: Path, model: Path) -> Path:
     return folder
 
 
-def test_an_empty_folder_is_told_what_is_missing_and_what_makes_it(tmp_path: Path) -> None:
+def test_in_an_empty_folder_the_checks_say_what_is_missing_and_what_makes_it(
+    tmp_path: Path,
+) -> None:
     found = _by_name(diagnose(tmp_path))
     assert found["libraries"].status == "ok"
     assert found["libraries"].detail.startswith("python 3.")
@@ -35,7 +37,7 @@ def test_an_empty_folder_is_told_what_is_missing_and_what_makes_it(tmp_path: Pat
     assert found["model"].status == "warning"
 
 
-def test_a_project_with_git_and_dvc_passes_and_loud_telemetry_is_named(
+def test_a_project_with_git_and_dvc_passes_and_active_telemetry_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
@@ -48,7 +50,7 @@ def test_a_project_with_git_and_dvc_passes_and_loud_telemetry_is_named(
     )
 
 
-def test_dvc_need_not_be_on_the_path_but_installed(
+def test_dvc_must_be_installed_but_need_not_be_on_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
@@ -88,7 +90,7 @@ def test_tables_are_counted_and_a_missing_one_is_named(tmp_path: Path) -> None:
     assert "corpus.parquet" in _by_name(diagnose(tmp_path))["raw data"].detail
 
 
-def test_with_a_model_the_part_that_carries_loss_is_marked_and_gradients_flow(
+def test_checks_of_a_model_mark_the_part_that_carries_loss_and_find_gradients(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     found = _by_name(diagnose(_project(tmp_path, tiny_model)))

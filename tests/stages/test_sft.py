@@ -195,7 +195,7 @@ def test_every_key_changes_the_adapter(
     assert hashes[0] != hashes[1]
 
 
-def test_full_fine_tuning_writes_a_model_that_is_evaluated_in_place_of_the_base(
+def test_full_fine_tuning_writes_a_model_that_replaces_the_base_in_evaluation(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -243,9 +243,7 @@ def test_an_adapter_of_another_base_and_a_scaled_dora_adapter_are_refused(
 
 
 @pytest.mark.parametrize("key", SftParams.model_fields)
-def test_every_key_changes_the_fingerprint_by_which_checkpoints_are_found(
-    key: str, tiny_model: Path
-) -> None:
+def test_every_key_changes_the_folder_of_the_checkpoints(key: str, tiny_model: Path) -> None:
     watched = {"heldout_every_steps": 2, "heldout_tokens": 60, "keep": "best", "patience": 3}
     watched |= {
         "retention_budget_bits_per_byte": 0.5,

@@ -39,7 +39,7 @@ def test_retain_adapts_the_mlp_only(tiny_model: Path, load: Any) -> None:
     assert everything == mlp | {"q_proj", "k_proj", "v_proj", "o_proj"}
 
 
-def test_retain_says_so_where_a_model_has_no_mlp() -> None:
+def test_retain_is_refused_where_a_model_has_no_mlp() -> None:
     with pytest.raises(UserError, match=r"retain finds no linear layers.*allowed: all-linear"):
         add_lora(
             torch.nn.Sequential(torch.nn.Linear(2, 2)), rank=2, alpha=4, seed=0, targets="retain"

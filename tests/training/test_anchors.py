@@ -107,7 +107,7 @@ def _total_kl(model: PeftModel, source: int | None = None) -> float:
     return sum(_kl_to_base(model, row, source)[0] for row in _rows())
 
 
-def test_kl_and_its_gradient_are_those_of_the_formula() -> None:
+def test_kl_and_its_gradient_follow_the_formula() -> None:
     hidden = torch.tensor([[LN3], [0.0]], requires_grad=True)  # (1/4, 3/4) and (1/2, 1/2)
     total = KlDivergence.apply(hidden, torch.zeros(2, 1), torch.tensor([[0.0], [1.0]]))
     assert total.item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
@@ -153,7 +153,7 @@ def test_the_kl_anchor_counts_the_labelled_tokens_of_its_source(
     assert all(tensor.requires_grad for name, tensor in model.named_parameters() if "lora_" in name)
 
 
-def test_trained_with_the_kl_anchor_a_model_predicts_more_like_its_base(
+def test_a_model_trained_with_the_kl_anchor_predicts_more_like_its_base(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     free = _train(tiny_model, tmp_path)
@@ -164,14 +164,14 @@ def test_trained_with_the_kl_anchor_a_model_predicts_more_like_its_base(
     assert _total_kl(on_replay, REPLAY) < 0.8 * _total_kl(on_replay, DOMAIN)
 
 
-def test_without_an_adapter_the_kl_anchor_is_refused(tiny_model: Path) -> None:
+def test_the_kl_anchor_is_refused_without_an_adapter(tiny_model: Path) -> None:
     with pytest.raises(
         UserError, match=r"kl_weight is 0\.5.*no adapter.*l2_sp_weight or ewc_weight"
     ):
         KlToBase(load_bf16(tiny_model), 0.5, "all")
 
 
-def test_l2_sp_and_ewc_are_those_of_their_formulas_over_the_micro_batches_of_a_step() -> None:
+def test_l2_sp_and_ewc_follow_their_formulas_over_the_micro_batches_of_a_step() -> None:
     model = torch.nn.Linear(2, 1, bias=False)
     model.weight.data = torch.tensor([[1.0, 2.0]])
     l2_sp = Quadratic(model, 0.5)
@@ -209,7 +209,7 @@ def test_fisher_information_is_per_labelled_token() -> None:
     assert values == pytest.approx([0.25, 0.25], rel=0.12)
 
 
-def test_at_its_start_an_adapter_has_fisher_information_in_b_only(tiny_model: Path) -> None:
+def test_an_adapter_at_its_start_has_fisher_information_in_b_only(tiny_model: Path) -> None:
     model = _adapted(tiny_model)
     before = [tensor.clone() for tensor in model.parameters()]
     fisher = diagonal_fisher(model, [Encoded([5, 6, 7, 8], [IGNORED, 6, 7, 8])] * 4, seed=0)
@@ -220,7 +220,7 @@ def test_at_its_start_an_adapter_has_fisher_information_in_b_only(tiny_model: Pa
     assert all(tensor.grad is None for tensor in model.parameters())
 
 
-def test_the_path_integral_is_that_of_the_formula() -> None:
+def test_the_path_integral_follows_the_formula() -> None:
     # Two steps on the loss h^2 / 2, whose gradient is h: from 2 to 1, then from 1 to 0.5.
     model = torch.nn.Linear(1, 1, bias=False)
     model.weight.data = torch.tensor([[2.0]])
@@ -234,7 +234,7 @@ def test_the_path_integral_is_that_of_the_formula() -> None:
     assert path.importance()["weight"].item() == pytest.approx(work / (1.5**2 + 1e-3))
 
 
-def test_the_path_of_a_training_gives_importance_to_what_it_moved(
+def test_the_path_of_a_training_gives_importance_to_the_parameters_it_moved(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     model = _adapted(tiny_model)
@@ -246,7 +246,7 @@ def test_the_path_of_a_training_gives_importance_to_what_it_moved(
     assert worked > 0  # in sum, the steps lowered the loss
 
 
-def test_trained_with_an_anchor_on_its_parameters_an_adapter_drifts_less(
+def test_an_adapter_with_an_anchor_on_its_parameters_drifts_less(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     def drift(model: PeftModel, weights: dict[str, torch.Tensor] | None = None) -> float:

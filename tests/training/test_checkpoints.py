@@ -79,7 +79,7 @@ def test_checkpoints_are_written_by_time_and_on_request_and_one_is_kept(
     assert not checkpoints.CHECKPOINT_NOW.exists()
 
 
-def test_a_full_disk_stops_neither_training_nor_removes_the_older_checkpoint(
+def test_a_full_disk_neither_stops_training_nor_removes_the_older_checkpoint(
     tiny_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

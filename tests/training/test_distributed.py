@@ -228,7 +228,7 @@ def test_after_a_signal_all_processes_keep_a_checkpoint_and_continue_from_it(
 @pytest.mark.parametrize(
     "file", sorted((ROOT / "infra/accelerate").glob("*.yaml")), ids=lambda file: file.stem
 )
-def test_each_config_is_one_that_accelerate_reads_and_launches_with(file: Path) -> None:
+def test_accelerate_reads_each_config_and_launches_with_it(file: Path) -> None:
     from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 

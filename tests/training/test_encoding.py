@@ -38,13 +38,13 @@ def test_too_long_instructions_are_left_out_whole_and_counted() -> None:
     assert (len(fitting), too_long) == (1, 1)
 
 
-def test_when_all_are_too_long_the_error_says_what_would_do() -> None:
+def test_where_all_are_too_long_the_error_names_the_length_needed() -> None:
     rows = [instruction(1, "What is long? " * 50, "This")]
     with pytest.raises(UserError, match=r"max_sequence_tokens is 40.*must be at least \d\d\d"):
         encode_instructions(TOKENIZER, rows, max_tokens=40)
 
 
-def test_an_instruction_that_cannot_be_encoded_is_named() -> None:
+def test_the_error_names_an_instruction_that_cannot_be_encoded() -> None:
     unanswered = {
         **instruction(7, "What?", "This"),
         "messages": [{"role": "user", "content": "What?"}],

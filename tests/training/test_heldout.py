@@ -101,7 +101,7 @@ def test_scoring_during_training_leaves_the_adapter_bit_identical(
     assert watched.heldout[0]["heldout_domain"] != watched.heldout[-1]["heldout_domain"]
 
 
-def test_bits_per_byte_are_those_of_the_model_s_own_logits(
+def test_bits_per_byte_equal_those_from_the_logits_of_the_model(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     found = run(with_adapter(tiny_model), tmp_path / "run", heldout(tiny_model, tmp_path)).heldout[
@@ -122,7 +122,7 @@ def test_bits_per_byte_are_those_of_the_model_s_own_logits(
         assert found[f"heldout_{group}"] == pytest.approx(nats / math.log(2) / size, rel=2e-3)
 
 
-def test_the_tokens_scored_are_at_most_those_asked_for(tiny_model: Path, tmp_path: Path) -> None:
+def test_at_most_heldout_tokens_are_scored(tiny_model: Path, tmp_path: Path) -> None:
     watched = heldout(tiny_model, tmp_path, heldout_tokens=60)
     for windows in watched.windows.values():
         assert 0 < sum(len(window.continuations[0]) for window in windows) <= 60
@@ -311,7 +311,7 @@ def test_a_loss_that_falls_while_held_out_text_gets_worse_is_overfitting() -> No
     assert not overfits(history([1, 2], [3]))  # one evaluation says little
 
 
-def test_overfitting_is_warned_of(
+def test_overfitting_gives_a_warning(
     tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     watched = heldout(tiny_model, tmp_path, heldout_every_steps=2)

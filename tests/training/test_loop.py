@@ -218,7 +218,7 @@ def test_several_rows_in_a_pass_give_the_loss_of_one_at_a_time(
     )
 
 
-def test_a_micro_batch_that_does_not_divide_a_step_names_what_is_allowed(
+def test_the_error_for_a_micro_batch_that_does_not_divide_a_step_names_what_is_allowed(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"micro_batch_rows is 3; allowed with 2 rows a step: 1, 2"):

@@ -24,7 +24,7 @@ def runs(client: MlflowClient) -> list[Any]:
     return list(client.search_runs([client.get_experiment_by_name("lmadapt").experiment_id]))
 
 
-def test_each_step_and_each_scoring_of_held_out_text_is_in_the_run(
+def test_each_step_and_each_score_of_held_out_text_is_in_the_run(
     tiny_model: Path, server: MlflowClient
 ) -> None:
     folder = run_sft(tiny_model, Path("sft"), heldout_every_steps=3)

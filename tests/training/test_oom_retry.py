@@ -69,7 +69,7 @@ def _trained(
 
 
 @pytest.mark.parametrize("max_tokens", [1, 20, 32, 64])
-def test_parts_of_a_row_are_whole_examples_in_order_within_the_limit_or_single(
+def test_parts_of_a_row_are_single_examples_or_whole_ones_within_the_limit(
     max_tokens: int,
 ) -> None:
     row = {name: torch.tensor([values]) for name, values in ROWS[0].items()}

@@ -42,7 +42,7 @@ def test_rows_are_nearly_full() -> None:
     assert lengths.sum() / (512 * len(rows)) > 0.95
 
 
-def test_an_example_is_trained_on_at_most_a_look_ahead_before_its_turn() -> None:
+def test_an_example_moves_by_at_most_the_look_ahead_and_a_step() -> None:
     lengths = np.random.default_rng(1).integers(2, 60, 300)
     examples = [_example(*[i] * n) for i, n in enumerate(lengths)]
     order = [tokens[0] for tokens in _unpack(pack(examples, max_tokens=64, rows_per_step=2))]
@@ -59,7 +59,7 @@ def test_the_first_token_of_each_example_carries_no_loss() -> None:
     assert row["position_ids"] == [0, 1, 2, 0, 1]
 
 
-def test_a_row_says_of_every_token_whether_it_is_replayed() -> None:
+def test_a_row_marks_every_token_as_domain_or_replay() -> None:
     (row,) = pack(
         [_example(5, 6, 7), Encoded([8, 9], [8, 9], replayed=True)], max_tokens=8, rows_per_step=1
     )

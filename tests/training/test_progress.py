@@ -35,7 +35,7 @@ def test_a_log_file_gets_a_line_at_the_end_of_a_short_training(
     )
 
 
-def test_a_log_file_gets_a_line_whenever_the_time_between_two_is_over(
+def test_a_log_file_gets_a_line_whenever_the_interval_is_over(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
@@ -72,7 +72,7 @@ def test_a_terminal_gets_a_bar_with_the_same_numbers(
     assert shown.endswith("\x1b[?25h")  # the cursor is back
 
 
-def test_other_processes_than_the_main_one_show_nothing(
+def test_only_the_main_process_shows_progress(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)

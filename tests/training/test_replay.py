@@ -64,7 +64,7 @@ def test_replay_is_spread_evenly() -> None:
     assert all(abs(_share(quarter) - 0.2) < 0.02 for quarter in quarters)
 
 
-def test_a_shortfall_is_reported_warned_of_and_spread_evenly(
+def test_a_shortfall_gives_a_warning_shows_in_the_metrics_and_is_spread_evenly(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -144,7 +144,7 @@ def test_fraction_zero_uses_no_replay() -> None:
     assert all(example.input_ids[0] == DOMAIN for example in _mix(0.0).examples)
 
 
-def test_asking_for_replay_without_general_data_names_the_key_and_the_choices() -> None:
+def test_the_error_for_replay_without_general_data_names_the_key_and_the_choices() -> None:
     with pytest.raises(
         UserError, match=r"replay_fraction is 0\.1.*fetch\.sources.*set replay_fraction to 0"
     ):

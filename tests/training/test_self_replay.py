@@ -26,7 +26,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_model_writes_as_many_tokens_as_are_asked_for(tiny_model: Path) -> None:
+def test_the_model_writes_as_many_tokens_as_needed(tiny_model: Path) -> None:
     tokenizer = load_tokenizer(tiny_model)
     texts = [row["text"] for row in _texts(tiny_model)]
     assert sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts) > 250

@@ -1,8 +1,8 @@
 """A training's run in MLflow: live figures on the server that MLFLOW_TRACKING_URI names.
 
-transformers' MLflowCallback cannot do this. It logs neither the stage's settings nor the scores of
-held-out text, it ends every run as FINISHED, and its asynchronous requests lose what they could not
-send without a word.
+transformers' MLflowCallback (5.23) does not do the same. Where the server does not answer it raises,
+and the log shows the address with its password. It ends an interrupted run as FINISHED and starts a
+new one after a resume. It sends neither the stage's settings nor the scores of held-out text.
 """
 
 import logging

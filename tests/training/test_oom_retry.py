@@ -37,14 +37,17 @@ class FullFrom(TrainerCallback):
         error: Exception = FULL,
         step: int = 2,
     ) -> None:
-        self.room, self.error, self.step, self.full, self.failed = room, error, step, False, 0
+        self.room, self.error, self.step = room, error, step
+        self.full = False
+        self.failed = 0
         layer = model.get_base_model().model.layers[0]
-        register = (
-            layer.register_full_backward_hook if backward else layer.register_forward_pre_hook
-        )
-        register(lambda module, *tensors: self.refuse(tensors[-1] if backward else tensors[0]))
+        if backward:
+            layer.register_full_backward_hook(self.refuse)
+        else:
+            layer.register_forward_pre_hook(self.refuse)
 
-    def refuse(self, tensors: tuple[torch.Tensor, ...]) -> None:
+    def refuse(self, module: Any, *given: tuple[torch.Tensor, ...]) -> None:
+        tensors = given[-1]  # the inputs, or the gradients of the outputs
         if self.full and tensors[0].shape[1] > self.room:
             self.failed += 1
             raise self.error

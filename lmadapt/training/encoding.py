@@ -23,7 +23,7 @@ def encode_documents(
     after = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     texts = [row["text"] for row in rows]
     encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    documents = []
+    documents: list[Document] = []
     for tokens, row in zip(encoded, rows, strict=True):
         ids = [*before, *tokens, *after]
         document = Encoded(ids, ids, source=row["source"])

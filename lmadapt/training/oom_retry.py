@@ -129,4 +129,4 @@ def _split_row(row: Mapping[str, torch.Tensor], max_tokens: int) -> list[Tensors
 
 def _largest(parts: list[Tensors]) -> int:
     """Tokens of the largest part."""
-    return max(part["position_ids"].numel() for part in parts)
+    return max(int(part["position_ids"].numel()) for part in parts)

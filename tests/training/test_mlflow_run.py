@@ -90,7 +90,7 @@ def test_without_an_answer_from_the_server_a_warning_shows_and_the_adapter_is_th
         )
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         watched = run_sft(tiny_model, tmp_path / "watched")
-    assert "the training continues without it" in caplog.text
+    assert "training continues without it" in caplog.text
     assert "hunter2" not in caplog.text
     weights = [
         (folder / "adapter/adapter_model.safetensors").read_bytes() for folder in (alone, watched)

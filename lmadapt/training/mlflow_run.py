@@ -1,8 +1,8 @@
 """A training's run in MLflow: live figures on the server that MLFLOW_TRACKING_URI names.
 
-transformers' MLflowCallback (5.23) does not do the same. Where the server does not answer, it raises
-an error with the address and its password. It ends an interrupted run as FINISHED and starts a new
-one after a resume. It sends neither the stage's settings nor the scores of held-out text.
+transformers' MLflowCallback (5.23) does less. Where the server does not answer, it raises an error
+with the address and its password. It ends an interrupted run as FINISHED. After a resume it starts
+a new run. It sends neither the settings of the stage nor the scores of held-out text.
 """
 
 import logging

@@ -50,10 +50,6 @@ class ProgressReport(TrainerCallback):
         """Add the tokens of the step."""
         self.step = state.global_step
         self.done += self.step_tokens[state.global_step - 1]
-        if self.bar:
-            self.bar.update(self.task, completed=self.done, numbers=self._numbers())
-        elif self.shown and time.monotonic() - self.printed >= LINE_SECONDS:
-            self._print_line()
 
     def on_log(
         self,
@@ -63,15 +59,18 @@ class ProgressReport(TrainerCallback):
         logs: dict[str, float] | None = None,
         **others: Any,
     ) -> None:
-        """Take the loss of the step."""
-        if logs and "loss" in logs:
-            self.loss = f"{logs['loss']:.3f}"
+        """Show the step with its loss; the Trainer logs a step after it ends."""
+        if not logs or "loss" not in logs:
+            return
+        self.loss = f"{logs['loss']:.3f}"
+        if self.bar:
+            self.bar.update(self.task, completed=self.done, numbers=self._numbers())
+        elif self.shown and time.monotonic() - self.printed >= LINE_SECONDS:
+            self._print_line()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Show the last step."""
-        if self.bar:
-            self.bar.update(self.task, numbers=self._numbers())
-        elif self.shown:
+        """Print the last step, however short the training was."""
+        if self.shown and not self.bar:
             self._print_line()
 
     def stop(self) -> None:

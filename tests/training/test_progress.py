@@ -15,11 +15,16 @@ def trainer_state(step: int) -> Any:
     return SimpleNamespace(global_step=step, is_world_process_zero=True)
 
 
+def finish_step(report: ProgressReport, state: Any) -> None:
+    """What the Trainer calls at the end of a step, in its order."""
+    report.on_step_end(None, state, None)
+    report.on_log(None, state, None, logs={"loss": 1 / state.global_step})
+
+
 def run(report: ProgressReport, *, first_step: int = 0) -> None:
     report.on_train_begin(None, trainer_state(first_step), None)
     for step in range(first_step + 1, len(STEP_TOKENS) + 1):
-        report.on_log(None, trainer_state(step), None, logs={"loss": 1 / step})
-        report.on_step_end(None, trainer_state(step), None)
+        finish_step(report, trainer_state(step))
     report.on_train_end(None, trainer_state(len(STEP_TOKENS)), None)
     report.stop()
 
@@ -54,9 +59,9 @@ def test_speed_and_time_left_after_a_resume_come_from_the_new_run_alone(
     report = ProgressReport(STEP_TOKENS)
     report.on_train_begin(None, trainer_state(2), None)
     clock.now = 40.0
-    report.on_step_end(None, trainer_state(3), None)
+    finish_step(report, trainer_state(3))
     line = capsys.readouterr().err
-    assert "step 3 of 4, 600 of 1,000 tokens, 8 tokens/s, loss -, 0:00:53 left" in line
+    assert "step 3 of 4, 600 of 1,000 tokens, 8 tokens/s, loss 0.333, 0:00:53 left" in line
 
 
 def test_a_terminal_gets_a_bar_with_the_same_numbers(
@@ -80,6 +85,6 @@ def test_only_the_main_process_shows_progress(
     state = SimpleNamespace(global_step=0, is_world_process_zero=False)
     report.on_train_begin(None, state, None)
     state.global_step = 1
-    report.on_step_end(None, state, None)
+    finish_step(report, state)
     report.on_train_end(None, state, None)
     assert capsys.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from lmadapt.core.errors import UserError
@@ -123,8 +124,9 @@ def trainable_parameters(shape: Shape, setting: Setting) -> int:
     """Parameters of the adapter, or of the whole model."""
     if setting.lora_rank is None:
         return shape.linear_parameters + shape.embedding_parameters
-    widths = [a + b for block in setting.adapted for a, b in shape.linears(block)]
-    return shape.layers * setting.lora_rank * sum(widths)
+    linears = chain.from_iterable(shape.linears(block) for block in setting.adapted)
+    widths = sum(inputs + outputs for inputs, outputs in linears)
+    return shape.layers * setting.lora_rank * widths
 
 
 def layer_bytes(shape: Shape, setting: Setting) -> float:

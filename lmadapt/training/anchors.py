@@ -6,6 +6,7 @@ of the adapter holds the model at its base.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def general_sample(
     """
     if not (params.ewc_weight or params.si_weight):
         return []
-    examples = [example for document in general for example in document]
+    examples = list(chain.from_iterable(general))
     if not examples:
         raise UserError(
             "ewc_weight and si_weight need general data for their estimate, and there is none: "

@@ -106,12 +106,11 @@ class MlflowRun(TrainerCallback):
         from mlflow.entities import Metric
 
         now = round(time.time() * 1000)
-        metrics = [
-            Metric(name, float(value), now, entry["step"])
-            for entry in entries
-            for name, value in entry.items()
-            if name not in {"step", "epoch"}
-        ]
+        metrics = []
+        for entry in entries:
+            for name, value in entry.items():
+                if name not in {"step", "epoch"}:
+                    metrics.append(Metric(name, float(value), now, entry["step"]))
         self.client.log_batch(self.run, metrics=metrics)
 
     def _close(self, entries: Sequence[Mapping[str, float]], status: str) -> None:

@@ -104,13 +104,12 @@ def split_rows(inputs: Mapping[str, torch.Tensor], max_tokens: int) -> list[Tens
     if rows == 1:
         return _split_row(inputs, max_tokens)
     rows_at_once = max(1, max_tokens // length)
-    parts = [
-        {name: tensor[start : start + rows_at_once] for name, tensor in inputs.items()}
-        for start in range(0, rows, rows_at_once)
-    ]
-    if length <= max_tokens:
-        return parts
-    return [piece for part in parts for piece in split_rows(part, max_tokens)]
+    parts: list[Tensors] = []
+    for start in range(0, rows, rows_at_once):
+        here = slice(start, start + rows_at_once)
+        part = {name: tensor[here] for name, tensor in inputs.items()}
+        parts += [part] if length <= max_tokens else _split_row(part, max_tokens)
+    return parts
 
 
 def _split_row(row: Mapping[str, torch.Tensor], max_tokens: int) -> list[Tensors]:
@@ -121,10 +120,10 @@ def _split_row(row: Mapping[str, torch.Tensor], max_tokens: int) -> list[Tensors
     for end, next_end in pairwise([*ends, math.inf]):
         if next_end - cuts[-1] > max_tokens:
             cuts.append(int(end))
-    return [
-        {name: tensor[:, start:end] for name, tensor in row.items()}
-        for start, end in pairwise(cuts)
-    ]
+    parts = []
+    for start, end in pairwise(cuts):
+        parts.append({name: tensor[:, start:end] for name, tensor in row.items()})
+    return parts
 
 
 def _largest(parts: list[Tensors]) -> int:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import torch
 
@@ -44,7 +45,7 @@ def pack(examples: Sequence[Encoded], *, max_tokens: int, rows_per_step: int) ->
     if longest > max_tokens:
         raise ValueError(f"an example of {longest} tokens does not fit into a row of {max_tokens}")
     steps = _fill_steps(examples, max_tokens, rows_per_step)
-    return [_packed(row) for step in steps for row in step]
+    return [_packed(row) for row in chain.from_iterable(steps)]
 
 
 def _fill_steps(

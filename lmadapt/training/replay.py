@@ -45,7 +45,7 @@ class Pool:
 
     def counts(self) -> dict[str, int]:
         """Documents, tokens and loss-bearing tokens: used, and available without repetition."""
-        available = [example for document in self.documents for example in document]
+        available = list(chain.from_iterable(self.documents))
         return {
             "documents_used": len({document for document, _ in self.drawn}),
             "documents_available": len(self.documents),
@@ -91,7 +91,7 @@ def replay_loss_tokens(domain: Sequence[Document], *, fraction: float, max_token
 
     This assumes that the same share of tokens carries loss in replay as in `domain`.
     """
-    examples = [example for document in domain for example in document]
+    examples = list(chain.from_iterable(domain))
     tokens = sum(len(example.input_ids) for example in examples)
     loss_tokens = sum(example.loss_tokens for example in examples)
     return math.ceil(fraction * max_tokens * loss_tokens / max(1, tokens))
@@ -116,12 +116,13 @@ def mix_replay(
     is no domain data, no replay though `fraction` asks for it, or no source of a name in `weights`.
     """
     _check_sources(domain, replay, fraction, weights or {})
-    replay = [[replace(example, replayed=True) for example in document] for document in replay]
-    mixture, exhausted = _interleave(domain, replay, fraction, max_tokens, seed, weights)
+    replay = [_replayed(document) for document in replay]
+    budget = {"max_tokens": max_tokens, "seed": seed}
+    mixture, exhausted = _interleave(domain, replay, fraction, weights, **budget)
     if not mixture.examples:
         raise UserError(f"max_tokens is {max_tokens}, too few for the first example; raise it")
     if exhausted:
-        mixture, _ = _interleave(domain, replay, mixture.fraction_met, max_tokens, seed, weights)
+        mixture, _ = _interleave(domain, replay, mixture.fraction_met, weights, **budget)
         mixture = Mixture(mixture.examples, mixture.domain, mixture.replay, fraction)
     if mixture.fraction_met < fraction - TOLERANCE:
         log.warning(
@@ -134,13 +135,17 @@ def mix_replay(
     return mixture
 
 
+def _replayed(document: Document) -> Document:
+    return [replace(example, replayed=True) for example in document]
+
+
 def _check_sources(
     domain: Sequence[Document],
     replay: Sequence[Document],
     fraction: float,
     weights: Mapping[str, float],
 ) -> None:
-    names = {example.source for document in replay for example in document}
+    names = {example.source for example in chain.from_iterable(replay)}
     unknown = sorted(set(weights) - names)
     if unknown:
         raise UserError(
@@ -163,9 +168,10 @@ def _interleave(
     domain: Sequence[Document],
     replay: Sequence[Document],
     fraction: float,
+    weights: Mapping[str, float] | None,
+    *,
     max_tokens: int,
     seed: int,
-    weights: Mapping[str, float] | None,
 ) -> tuple[Mixture, bool]:
     """The mixture, and whether replay ran out before the budget was spent."""
     mixture = Mixture([], Pool(domain), Pool(replay), fraction)

@@ -1,3 +1,4 @@
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,8 @@ def test_a_split_document_predicts_every_token_but_its_first_exactly_once(
 ) -> None:
     pieces = split_document(_example(*range(length)), max_tokens=max_tokens)
     assert all(len(piece.input_ids) <= max_tokens for piece in pieces)
-    assert [token for piece in pieces for token in piece.labels[1:]] == list(range(1, length))
+    predicted = chain.from_iterable(piece.labels[1:] for piece in pieces)
+    assert list(predicted) == list(range(1, length))
     assert pieces[0].input_ids[0] == 0
 
 

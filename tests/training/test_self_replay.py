@@ -40,10 +40,10 @@ def test_the_model_asks_and_answers_itself_in_the_form_of_its_template(tiny_mode
     assert sum(encode_conversation(tokenizer, row["messages"]).loss_tokens for row in rows) >= 300
     questions = [row["messages"][0]["content"] for row in rows]
     assert len(set(questions)) == len(questions)
-    assert all(
-        [message["role"] for message in row["messages"]] == ["user", "assistant"] for row in rows
-    )
-    assert not any("\n" in message["content"] for row in rows for message in row["messages"])
+    for row in rows:
+        question, answer = row["messages"]
+        assert (question["role"], answer["role"]) == ("user", "assistant")
+        assert "\n" not in question["content"] + answer["content"]
 
 
 def test_a_table_is_kept_for_each_base_seed_and_settings(

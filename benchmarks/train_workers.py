@@ -20,6 +20,7 @@ from lmadapt.models.loading import load_bf16, load_nf4, load_tokenizer, load_unp
 from lmadapt.training.adapters import add_lora  # noqa: E402
 from lmadapt.training.loop import train  # noqa: E402
 from lmadapt.training.packing import pack  # noqa: E402
+from lmadapt.training.trainer import TrainSettings  # noqa: E402
 
 ROW_TOKENS = 512
 ROWS_PER_STEP = 4
@@ -89,11 +90,9 @@ def run_ours(model: Any, rows: list[Any], rows_per_step: int, **options: Any) ->
         train(
             model,
             rows,
-            rows_per_step=rows_per_step,
-            learning_rate=LEARNING_RATE,
+            TrainSettings(rows_per_step=rows_per_step, learning_rate=LEARNING_RATE, **options),
             checkpoints=Path(folder),
             callbacks=[clock],
-            **options,
         )
     return {"seconds": clock.seconds, "losses": clock.losses}
 
@@ -200,8 +199,7 @@ def checkpoint(project: Path) -> dict[str, Any]:
         train(
             model,
             rows,
-            rows_per_step=1,
-            learning_rate=LEARNING_RATE,
+            TrainSettings(rows_per_step=1, learning_rate=LEARNING_RATE),
             checkpoints=Path(folder),
             callbacks=[Save()],
         )

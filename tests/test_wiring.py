@@ -80,13 +80,16 @@ def params_class(stage: str) -> type[Section]:
 
 
 def read_keys(kind: type[Section]) -> set[str]:
-    """Names read as attributes where the class stands, in what it extends, and in the loop and plan of a training."""
+    """Names read as attributes where the class and its bases stand, and where a training is made."""
     modules = {base.__module__ for base in kind.__mro__ if issubclass(base, Section)}
     files = {
         FILES[module]
         for module in modules
         | (
-            {"lmadapt.training.loop", "lmadapt.planning.plan"}
+            {
+                "lmadapt.planning.plan",
+                *(name for name in FILES if name.startswith("lmadapt.training.")),
+            }
             if "lmadapt.training.params" in modules
             else set()
         )

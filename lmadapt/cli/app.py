@@ -103,7 +103,9 @@ def plan(
     Examples: `lmadapt plan`, `lmadapt plan --gpu 24GB`, `lmadapt plan --recipe 70b-8x80gb`
     """
     from lmadapt.core.recipes import recipe_file
-    from lmadapt.planning.plan import named_device, plan_params, planning_device, render_plan
+    from lmadapt.planning.devices import named_device, planning_device
+    from lmadapt.planning.plan import plan_params
+    from lmadapt.planning.plan_table import render_plan
 
     file = recipe_file(recipe, RECIPES) if recipe else PARAMS
     device = named_device(gpu) if gpu else planning_device(recipe)
@@ -129,9 +131,9 @@ def doctor(
     checks = diagnose(Path.cwd(), gradient=gradient)
     for check in checks:
         say(
-            f"[{COLOURS[check.outcome]}]{check.outcome:<8}[/] [bold]{escape(check.name)}[/]: {escape(check.detail)}"
+            f"[{COLOURS[check.status]}]{check.status:<8}[/] [bold]{escape(check.name)}[/]: {escape(check.detail)}"
         )
-    if any(check.outcome == "failed" for check in checks):
+    if any(check.status == "failed" for check in checks):
         raise typer.Exit(1)
 
 

@@ -1,1 +1,8 @@
-"""Before a training starts: does it fit (plan), and is all in order that it needs (doctor)."""
+"""Before a training starts: whether it fits, and whether all it needs is in order.
+
+devices: the GPUs or the CPU that a training is planned for.
+memory_model: memory of a training step by part, from the shape of the model.
+plan: whether both trainings fit, how long they take, and what to change.
+plan_table: a plan as `lmadapt plan` prints it.
+doctor: checks of the installation and the project.
+"""

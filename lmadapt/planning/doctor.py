@@ -1,4 +1,4 @@
-"""Look over an installation and a project: what training needs, tried on a small scale, before hours are spent."""
+"""Check an installation and a project: what training needs, tried small before hours are spent."""
 
 import itertools
 import os
@@ -20,206 +20,208 @@ from lmadapt.core.errors import UserError
 from lmadapt.core.tables import CURATED_TABLES, INSTRUCTION, RAW_TABLES, read_table
 from lmadapt.models.chat import IGNORED, Message, encode_conversation, encode_prompt
 
-Outcome = Literal["ok", "warning", "failed"]
+CheckStatus = Literal["ok", "warning", "failed"]
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
 MIN_FREE_GIGABYTES = 10  # the demo's environment and artifacts take about 6
+MAX_CONVERSATIONS = 8  # of the project that are encoded
+# Used where the project has no instructions yet:
 SAMPLE: list[Message] = [
     {"role": "user", "content": "What is the capital of France?"},
     {"role": "assistant", "content": "Paris"},
 ]
-"""Shown and trained on where the project has no instructions yet."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a look at one thing found, where it did not fail."""
+
+    status: CheckStatus
+    detail: str
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at; `failed` stops a training, `warning` does not, `detail` says what to do."""
+    """The result of one check; `failed` stops a training, `warning` does not.
+
+    Where the status is not `ok`, `detail` says what to do.
+    """
 
     name: str
-    outcome: Outcome
+    status: CheckStatus
     detail: str
 
 
 def diagnose(project: Path, *, gradient: bool = True) -> list[Check]:
-    """Check environment, data, template, label mask and (with `gradient`: half a minute for a small model) training.
+    """Check environment, data, chat template, label mask and (with `gradient`) a short training.
 
-    Works before any stage ran: it uses what there is and says what is missing. Never raises for what it finds.
+    The training takes half a minute for a small model. Before any stage has run, the checks use
+    what is there and say what is missing. Whatever they find, this raises no error.
     """
+    raw, curated = project / "data/raw", project / "data/curated"
     checks = [
         _check("libraries", _libraries),
         _check("gpu", _gpu),
         _check("disk", _disk, project),
         _check("git and dvc", _versioning, project),
         _check("telemetry", _telemetry, project),
-        _check("raw data", _tables, project / "data/raw", list(RAW_TABLES), "fetch"),
-        _check("curated data", _tables, project / "data/curated", list(CURATED_TABLES), "curate"),
+        _check("raw data", _tables, raw, list(RAW_TABLES), "fetch"),
+        _check("curated data", _tables, curated, list(CURATED_TABLES), "curate"),
     ]
     folders = [project / "models" / name for name in ("base", "pretrained")]
     model = next((folder for folder in folders if (folder / "config.json").is_file()), None)
     if model is None:
-        return [
-            *checks,
-            Check("model", "warning", "models/base is not there yet; `dvc repro fetch` makes it"),
-        ]
-    checks += [
-        _check("template", _template, model, project),
-        _check("label mask", _label_mask, model, project),
-    ]
-    return (
-        [*checks, _check("gradient flow", _gradient_flow, model, project)] if gradient else checks
-    )
+        missing = "models/base is not there yet; `dvc repro fetch` makes it"
+        return [*checks, Check("model", "warning", missing)]
+    checks.append(_check("template", _template, model, project))
+    checks.append(_check("label mask", _label_mask, model, project))
+    if gradient:
+        checks.append(_check("gradient flow", _gradient_flow, model, project))
+    return checks
 
 
-def _check(name: str, look: Callable[..., str], *where: Any) -> Check:
+def _check(name: str, look: Callable[..., Finding], *where: Any) -> Check:
     try:
-        return Check(name, "ok", look(*where))
-    except UserWarning as doubt:
-        return Check(name, "warning", str(doubt))
-    except (
-        Exception
-    ) as error:  # a broken model folder or installation is a finding, whatever it raises
-        return Check(
-            name,
-            "failed",
-            str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}",
-        )
+        finding = look(*where)
+    except UserError as error:
+        return Check(name, "failed", str(error))
+    except Exception as error:  # a broken installation or model folder may raise anything
+        return Check(name, "failed", f"{type(error).__name__}: {error}")
+    return Check(name, finding.status, finding.detail)
 
 
-def _libraries() -> str:
-    if missing := [name for name in LIBRARIES if find_spec(name) is None]:
+def _ok(detail: str) -> Finding:
+    return Finding("ok", detail)
+
+
+def _warning(detail: str) -> Finding:
+    return Finding("warning", detail)
+
+
+def _libraries() -> Finding:
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
+    if missing:
         raise UserError(f"not installed: {', '.join(missing)}; install the extra `train`")
-    return ", ".join(
-        [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in LIBRARIES)]
-    )
+    versions = [f"{name} {version(name)}" for name in LIBRARIES]
+    return _ok(", ".join([f"python {platform.python_version()}", *versions]))
 
 
-def _gpu() -> str:
+def _gpu() -> Finding:
     if find_spec("torch") is None:
-        raise UserWarning("unknown: torch is not installed")
+        return _warning("unknown: torch is not installed")
     import torch
 
     if not torch.cuda.is_available():
-        raise UserWarning(
-            f"none; {os.cpu_count()} CPU cores will do for models under about a billion"
+        return _warning(
+            f"none; {os.cpu_count()} CPU cores suffice for models below about a billion parameters"
         )
     name = torch.cuda.get_device_name(0)
     if not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError(
-            f"{name} has no bf16, in which models are trained; Ampere (2020) or newer has"
+            f"{name} has no bf16, in which models are trained; Ampere (2020) or newer has it"
         )
-    gigabytes = torch.cuda.get_device_properties(0).total_memory / 2**30
-    return f"{torch.cuda.device_count()} x {name}, {gigabytes:.0f} GiB"
+    gibibytes = torch.cuda.get_device_properties(0).total_memory / 2**30
+    return _ok(f"{torch.cuda.device_count()} x {name}, {gibibytes:.0f} GiB")
 
 
-def _disk(project: Path) -> str:
+def _disk(project: Path) -> Finding:
     free = shutil.disk_usage(project).free / 1e9
     detail = f"{free:.0f} GB free; {MIN_FREE_GIGABYTES} GB are advisable"
-    if free < MIN_FREE_GIGABYTES:
-        raise UserWarning(detail)
-    return detail
+    return _warning(detail) if free < MIN_FREE_GIGABYTES else _ok(detail)
 
 
-def _versioning(project: Path) -> str:
+def _versioning(project: Path) -> Finding:
     if shutil.which("git") is None:
         raise UserError("`git` is not on the PATH")
     if find_spec("dvc") is None:
-        raise UserError("dvc is not installed here; `make install` does it")
-    inside = (
-        subprocess.run(
-            ["git", "rev-parse"], cwd=project, capture_output=True, check=False
-        ).returncode
-        == 0
-    )
-    for there, command in ((inside, "git init"), ((project / ".dvc").is_dir(), "dvc init")):
-        if not there:
-            raise UserError(f"{project} is not set up; `{command}` does it")
-    return "both installed and initialised"
+        raise UserError("dvc is not installed here; `make install` installs it")
+    git = subprocess.run(["git", "rev-parse"], cwd=project, capture_output=True, check=False)
+    if git.returncode != 0:
+        raise UserError(f"{project} is not a git repository; `git init` makes it one")
+    if not (project / ".dvc").is_dir():
+        raise UserError(f"{project} is not a DVC project; `dvc init` makes it one")
+    return _ok("both installed and initialised")
 
 
-def _telemetry(project: Path) -> str:
+def _telemetry(project: Path) -> Finding:
     loud = [name for name, quiet in QUIET.items() if os.environ.get(name, quiet) != quiet]
     if find_spec("dvc") and (project / ".dvc").is_dir():
         from dvc.config import Config
 
-        loud += (
-            ["dvc config core.analytics"]
-            if Config(str(project / ".dvc"))["core"].get("analytics", True)
-            else []
-        )
-    if loud:
-        raise UserWarning(f"not off: {', '.join(loud)}")
-    return "off"
+        if Config(str(project / ".dvc"))["core"].get("analytics", True):
+            loud.append("dvc config core.analytics")
+    return _warning(f"not off: {', '.join(loud)}") if loud else _ok("off")
 
 
-def _tables(folder: Path, names: list[str], stage: str) -> str:
-    missing = [f"{name}.parquet" for name in names if not (folder / f"{name}.parquet").is_file()]
-    if len(missing) == len(names):
-        raise UserWarning(f"none in {folder} yet; `dvc repro {stage}` makes it")
+def _tables(folder: Path, names: list[str], stage: str) -> Finding:
+    files = {name: folder / f"{name}.parquet" for name in names}
+    missing = [file.name for file in files.values() if not file.is_file()]
+    if len(missing) == len(files):
+        return _warning(f"none in {folder} yet; `dvc repro {stage}` makes them")
     if missing:
-        raise UserError(f"{folder} lacks {', '.join(missing)}")
-    return ", ".join(
-        f"{name} {pq.read_metadata(folder / f'{name}.parquet').num_rows}" for name in names
-    )
+        raise UserError(f"{folder} lacks {', '.join(missing)}; `dvc repro {stage}` makes them")
+    rows = {name: pq.read_metadata(file).num_rows for name, file in files.items()}
+    return _ok(", ".join(f"{name} {count}" for name, count in rows.items()))
 
 
 def _conversations(project: Path) -> list[list[Message]]:
+    """Up to MAX_CONVERSATIONS of the project's instructions, curated before raw; else SAMPLE."""
     for kind in ("curated", "raw"):
-        table = project / "data" / kind / "instructions.parquet"
-        if table.is_file():
-            return [
-                row["messages"] for row in read_table(table, INSTRUCTION).slice(0, 8).to_pylist()
-            ] or [SAMPLE]
+        file = project / "data" / kind / "instructions.parquet"
+        if file.is_file():
+            rows = read_table(file, INSTRUCTION).slice(0, MAX_CONVERSATIONS).to_pylist()
+            return [row["messages"] for row in rows] or [SAMPLE]
     return [SAMPLE]
 
 
-def _template(model: Path, project: Path) -> str:
+def _template(model: Path, project: Path) -> Finding:
     from lmadapt.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(model)
     encoded = encode_conversation(tokenizer, _conversations(project)[0])
     pairs = zip(encoded.input_ids, encoded.labels, strict=True)
     marked = ""
-    for supervised, group in itertools.groupby(pairs, key=lambda pair: pair[1] != IGNORED):
+    for has_loss, group in itertools.groupby(pairs, key=lambda pair: pair[1] != IGNORED):
         text = tokenizer.decode([token for token, _ in group])
-        marked += f"«{text}»" if supervised else text
-    return f"the part that carries loss between « and »:\n{marked}"
+        marked += f"«{text}»" if has_loss else text
+    return _ok(f"the part between « and » carries loss:\n{marked}")
 
 
-def _label_mask(model: Path, project: Path) -> str:
+def _label_mask(model: Path, project: Path) -> Finding:
     from lmadapt.models.loading import load_tokenizer
 
-    tokenizer, conversation = load_tokenizer(model), _conversations(project)[0]
+    tokenizer = load_tokenizer(model)
+    conversation = _conversations(project)[0]
     encoded = encode_conversation(tokenizer, conversation)
-    asked = next(
-        turn for turn, message in enumerate(conversation) if message["role"] == "assistant"
-    )
-    prompt = len(encode_prompt(tokenizer, conversation[:asked]))
-    if supervised_prompt := sum(label != IGNORED for label in encoded.labels[:prompt]):
-        raise UserError(f"{supervised_prompt} of {prompt} prompt tokens carry loss; none should")
+    roles = [message["role"] for message in conversation]
+    prompt = len(encode_prompt(tokenizer, conversation[: roles.index("assistant")]))
+    prompt_with_loss = sum(label != IGNORED for label in encoded.labels[:prompt])
+    if prompt_with_loss:
+        raise UserError(f"{prompt_with_loss} of {prompt} prompt tokens carry loss; allowed: 0")
     if encoded.labels[-1] != tokenizer.eos_token_id:
         raise UserError("the end-of-turn token carries no loss: the model would not learn to stop")
-    return f"{encoded.loss_tokens} of {len(encoded.labels)} tokens carry loss, the end of turn too, no prompt token does"
+    return _ok(
+        f"{encoded.loss_tokens} of {len(encoded.labels)} tokens carry loss, with the end of turn "
+        "and without the prompt"
+    )
 
 
-def _gradient_flow(model: Path, project: Path) -> str:
+def _gradient_flow(model: Path, project: Path) -> Finding:
     from lmadapt.models.loading import load_tokenizer, load_unpacked_nf4
     from lmadapt.training.adapters import add_lora
-    from lmadapt.training.callbacks import GRADIENT_CHECK_STEPS
+    from lmadapt.training.gradient_check import CHECKED_STEPS
     from lmadapt.training.loop import train
     from lmadapt.training.packing import pack
+    from lmadapt.training.trainer import TrainSettings
 
     tokenizer = load_tokenizer(model)
-    encoded = [
-        encode_conversation(tokenizer, conversation) for conversation in _conversations(project)
-    ]
+    encoded = [encode_conversation(tokenizer, messages) for messages in _conversations(project)]
     shortest = min(encoded, key=lambda example: len(example.input_ids))
-    rows = pack(
-        [shortest] * GRADIENT_CHECK_STEPS, max_tokens=len(shortest.input_ids), rows_per_step=1
-    )
+    rows = pack([shortest] * CHECKED_STEPS, max_tokens=len(shortest.input_ids), rows_per_step=1)
     network = add_lora(load_unpacked_nf4(model), rank=4, alpha=8, seed=0)
+    settings = TrainSettings(rows_per_step=1, learning_rate=1e-3)
     with TemporaryDirectory() as checkpoints:
-        outcome = train(
-            network, rows, rows_per_step=1, learning_rate=1e-3, checkpoints=Path(checkpoints)
-        )
-    losses = " -> ".join(f"{step['loss']:.2f}" for step in outcome.steps)
-    return f"every trainable tensor gets a finite gradient in {len(rows)} steps of QLoRA; loss {losses}"
+        result = train(network, rows, settings, checkpoints=Path(checkpoints))
+    losses = " -> ".join(f"{step['loss']:.2f}" for step in result.steps)
+    steps = f"{len(rows)} steps of QLoRA"
+    return _ok(f"every trainable tensor gets a finite gradient in {steps}; loss {losses}")

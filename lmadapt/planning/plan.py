@@ -1,10 +1,10 @@
-"""Whether a training fits before it starts: memory by part, micro-batch, time, what to change; no torch, no weights."""
+"""Whether a training fits, before it starts: memory, micro-batch, time, and what to change.
+
+It loads no weights and imports no torch.
+"""
 
 import math
 import os
-import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +16,8 @@ from lmadapt.core.errors import UserError
 from lmadapt.core.files import read_json, write_json
 from lmadapt.core.sections import Section, load_section, plain, read_params
 from lmadapt.core.stage_runner import RUNS
+from lmadapt.planning.devices import Device, cpu, found_device
 from lmadapt.planning.memory_model import (
-    PARTS,
     Parts,
     Setting,
     Shape,
@@ -27,34 +27,19 @@ from lmadapt.planning.memory_model import (
     training_flops,
 )
 
-GPUS = {  # GiB, and dense bf16 TFLOP/s with fp32 accumulation, of NVIDIA's data sheets
-    "rtx3090": (24, 71), "a10": (24, 125), "l4": (24, 121), "rtx4090": (24, 165), "rtx5090": (32, 210),
-    "a6000": (48, 155), "l40s": (48, 362), "a10040gb": (40, 312), "a100": (80, 312), "h100": (80, 989),
-    "h200": (141, 989), "b200": (180, 2250),
-}  # fmt: skip
-USABLE = (
-    0.96  # of the memory a card is sold with: drivers and ECC take the rest (A10: 22.5 of 24 GiB)
-)
-GPU_UTILISATION = (
-    0.25,
-    0.35,
-    0.45,
-)  # transformers with bitsandbytes and PEFT, 7B on an A100: docs/plan.md
-CORE_FLOPS = (0.8e11, 1.3e11, 1.8e11)  # of a CPU core with AVX512-BF16, measured with the demo
-LABELLED = {
-    "pretrain": 1.0,
-    "sft": 0.4,
-}  # share of positions that carry loss, until the data is there to count
-EIGHT_BIT = (
-    2 + 8 / 256
-)  # bytes a parameter: two states, and an fp32 constant of either for each block of 256
-CONFIGS = Path(
-    "recipes/configs"
-)  # config.json of the recipes' models, so that planning one needs no network
+# Share of the positions that carry loss, as assumed before the data is there to count.
+LABELLED = {"pretrain": 1.0, "sft": 0.4}
+# Bytes a parameter: two states, each with an fp32 constant for a block of 256 parameters.
+EIGHT_BIT = 2 + 8 / 256
+ADAMW_FP32 = 8  # bytes a parameter: two states
+SHORTER_ROWS = (2048, 1024, 512)  # tokens that a remedy proposes
+MORE_GPUS = (2, 4, 8)
+# config.json of the recipes' models, so that a plan for one needs no network.
+CONFIGS = Path("recipes/configs")
 
 
 class PlannedStage(Section):
-    """What of a training stage's settings decides its memory and time; its other keys are not read here."""
+    """The settings of a training stage that decide its memory and time; other keys are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -70,128 +55,68 @@ class PlannedStage(Section):
 
 
 @dataclass(frozen=True)
-class Device:
-    """What is trained on: bytes and operations a second of each; a CPU counts as one device without CUDA."""
-
-    name: str
-    count: int
-    memory: float
-    flops: tuple[float, float, float]
-    cuda: bool
-
-
-@dataclass(frozen=True)
 class StagePlan:
-    """The plan of one stage; bytes are (low, expected, high) on one device, seconds too."""
+    """The plan of one stage; parts and seconds are low, expected, high."""
 
     stage: str
     device: Device
     setting: Setting
-    parts: Parts
-    accumulation: int
+    parts: Parts  # bytes on one device
+    accumulation: int  # passes of a step on one device
     tokens: int
     steps: int
     seconds: tuple[float, float, float]
-    rate: str
-    remedies: list[tuple[str, float]]
+    rate: str  # what the time was computed from, to print
+    remedies: list[tuple[str, float]]  # what to change, and the high estimate in bytes after it
 
     @property
     def verdict(self) -> str:
-        """fits: even the high estimate does; tight: the expected one does; too large."""
+        """`fits` where the high estimate does, `tight` where only the expected one does.
+
+        Else `too large`.
+        """
         _, expected, high = total(self.parts)
-        return (
-            "fits"
-            if high <= self.device.memory
-            else "tight"
-            if expected <= self.device.memory
-            else "too large"
-        )
-
-
-def named_device(name: str) -> Device:
-    """The device of `24GB`, `8x80GB`, `2xL40S` or `cpu`; UserError for a name that is not known."""
-    number, plain = re.fullmatch(r"(?:(\d+)x)?(.*)", name.lower()).groups()  # type: ignore[union-attr]
-    count, plain = int(number or 1), re.sub(r"[^a-z0-9]", "", plain)
-    size = re.fullmatch(r"(\d+)gb?", plain)
-    if name.lower() == "cpu":
-        return _cpu()
-    if not count or not (size or plain in GPUS):
-        raise UserError(
-            f"--gpu: {name!r} is not known; allowed: the memory of each, as 24GB or 8x80GB; cpu; or, also as 2xNAME, "
-            f"{', '.join(GPUS)}"
-        )
-    gibibytes = int(size[1]) if size else GPUS[plain][0]
-    return _gpu(name, count, gibibytes * USABLE, plain)
-
-
-def found_device() -> Device | None:
-    """The GPUs of this machine as nvidia-smi lists them; None without one."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    if not shutil.which(query[0]):
-        return None
-    if not (
-        lines := subprocess.run(
-            query, capture_output=True, text=True, check=False
-        ).stdout.splitlines()
-    ):
-        return None
-    name, _, mebibytes = lines[0].rpartition(",")
-    return _gpu(
-        name.strip(),
-        len(lines),
-        int(mebibytes) / 1024 * 0.98,
-        re.sub(r"[^a-z0-9]", "", name.lower()),
-    )
-
-
-def planning_device(recipe: str | None) -> Device:
-    """What is planned for: the GPUs found here, else those the recipe's name ends in, else this CPU."""
-    named = re.search(r"-((\d+x)?\d+gb)$", recipe or "")
-    return found_device() or (named_device(named[1]) if named else _cpu())
-
-
-def _gpu(name: str, count: int, gibibytes: float, plain: str) -> Device:
-    known = max((key for key in GPUS if key in plain), key=len, default=None)
-    speeds = [speed for size, speed in GPUS.values() if size >= gibibytes]
-    speed = GPUS[known][1] if known else min(speeds, default=312)
-    return Device(name, count, gibibytes * 2**30, _times(speed * 1e12, GPU_UTILISATION), cuda=True)
-
-
-def _times(factor: float, values: tuple[float, float, float]) -> tuple[float, float, float]:
-    return factor * values[0], factor * values[1], factor * values[2]
-
-
-def _cpu() -> Device:
-    cores = os.cpu_count() or 1
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-        memory = min(memory, int(text))
-    return Device(
-        f"CPU with {cores} cores", 1, memory * USABLE, _times(cores, CORE_FLOPS), cuda=False
-    )
+        if high <= self.device.memory:
+            return "fits"
+        return "tight" if expected <= self.device.memory else "too large"
 
 
 def model_config(
     model: dict[str, Any], project: Path, *, fetched: bool
 ) -> tuple[dict[str, Any], str]:
-    """config.json of the model in `fetch.model`, and where it came from: a folder, our copy, or the hub.
+    """config.json of the model in `fetch.model`, and where it was found.
 
-    `fetched`: models/base of the project counts. Raises UserError where there is none, Unavailable without network.
+    It is looked for in the folder that `model` names, with `fetched` in models/base of the project,
+    then in CONFIGS and on the hub. Raises UserError where there is none, Unavailable without
+    network.
     """
     name = str(model["name_or_path"] or model["module"])
-    shipped = CONFIGS / f"{name.replace('/', '--')}.json"
-    folders = [Path(name), *([project / "models/base"] if fetched else [])]
-    for file in [*(folder / "config.json" for folder in folders), project / shipped]:
+    candidates = [Path(name) / "config.json"]
+    if fetched:
+        candidates.append(project / "models/base/config.json")
+    candidates.append(project / CONFIGS / f"{name.replace('/', '--')}.json")
+    for file in candidates:
         if file.is_file():
             return dict(read_json(file)), str(file)
     if model["module"]:
         raise UserError(
-            f"{model['module']} makes the model, and models/base is not there yet: run `dvc repro fetch`"
+            f"{model['module']} makes the model, and models/base is not there yet: run "
+            "`dvc repro fetch`"
         )
     from lmadapt.models.base_model import download
 
-    return dict(read_json(download(name, model["revision"], ["config.json"]) / "config.json")), name
+    folder = download(name, model["revision"], ["config.json"])
+    return dict(read_json(folder / "config.json")), name
+
+
+def plan_params(params: Path, device: Device, *, fetched: bool = True) -> list[StagePlan]:
+    """The plans of both training stages in a params file or recipe, for the current folder."""
+    model = plain(read_params(params)["fetch"]["model"])
+    config, source = model_config(model, Path(), fetched=fetched)
+    return [
+        plan_stage(name, load_section(PlannedStage, name, params), config, source, device)
+        for name in ("pretrain", "sft")
+    ]
 
 
 def plan_stage(
@@ -202,46 +127,54 @@ def plan_stage(
     rows = params.batch_tokens // params.max_sequence_tokens
     if not rows:
         raise UserError(
-            f"{stage}: batch_tokens is {params.batch_tokens}, less than one row of max_sequence_tokens, "
-            f"{params.max_sequence_tokens}"
+            f"{stage}: batch_tokens is {params.batch_tokens}, less than one row of "
+            f"max_sequence_tokens, {params.max_sequence_tokens}"
         )
-    setting = _setting(
-        stage, params, device, labelled_head=not config.get("final_logit_softcapping")
-    )
-    share = max(1, rows // device.count)
-    if params.micro_batch_rows == "auto":
-        setting = replace(
-            setting, rows=fitting_rows(shape, setting, share, device.memory) if device.cuda else 1
-        )
-    flops = training_flops(shape, setting) * params.max_tokens / device.count
-    seconds = (flops / device.flops[2], flops / device.flops[1], flops / device.flops[0])
-    speed = f"{device.flops[1] / 1e12:.2g} TFLOP/s a {'GPU' if device.cuda else 'CPU'}"
+    labelled_head = not config.get("final_logit_softcapping")
+    setting = _setting(stage, params, device, labelled_head=labelled_head)
+    if params.micro_batch_rows == "auto" and device.cuda:
+        share = max(1, rows // device.count)
+        setting = replace(setting, rows=fitting_rows(shape, setting, share, device.memory))
+    token_flops = training_flops(shape, setting)
+    low_speed, speed, high_speed = device.flops
+    flops = token_flops * params.max_tokens / device.count
+    each = "GPU" if device.cuda else "CPU"
     plan = StagePlan(
-        stage, device, setting, step_memory(shape, setting),
+        stage=stage,
+        device=device,
+        setting=setting,
+        parts=step_memory(shape, setting),
         accumulation=math.ceil(rows / (setting.rows * device.count)),
-        tokens=params.max_tokens, steps=math.ceil(params.max_tokens / (rows * params.max_sequence_tokens)),
-        seconds=seconds, rate=f"{flops * device.count / params.max_tokens / 1e9:.2f} GFLOP a token at {speed}",
+        tokens=params.max_tokens,
+        steps=math.ceil(params.max_tokens / (rows * params.max_sequence_tokens)),
+        seconds=(flops / high_speed, flops / speed, flops / low_speed),
+        rate=f"{token_flops / 1e9:.2f} GFLOP a token at {speed / 1e12:.2g} TFLOP/s a {each}",
         remedies=[],
-    )  # fmt: skip
-    return (
-        plan
-        if plan.verdict == "fits"
-        else replace(plan, remedies=list(_remedies(shape, plan, params.model_fields_set)))
     )
+    if plan.verdict == "fits":
+        return plan
+    return replace(plan, remedies=list(_remedies(shape, plan, params.model_fields_set)))
 
 
 def fitting_rows(shape: Shape, setting: Setting, rows: int, memory: float) -> int:
-    """The most rows a micro-batch, dividing `rows` evenly, whose high estimate is within `memory` bytes; at least 1."""
-    sizes = (size for size in range(rows, 0, -1) if rows % size == 0)
-    return next((size for size in sizes if _high(shape, replace(setting, rows=size)) <= memory), 1)
+    """The largest divisor of `rows` whose high estimate is within `memory` bytes; at least 1."""
+    for size in range(rows, 1, -1):
+        if rows % size == 0 and _high(shape, replace(setting, rows=size)) <= memory:
+            return size
+    return 1
 
 
 def _high(shape: Shape, setting: Setting) -> float:
-    return total(step_memory(shape, setting))[2]
+    _, _, high = total(step_memory(shape, setting))
+    return high
 
 
 def _setting(stage: str, params: PlannedStage, device: Device, *, labelled_head: bool) -> Setting:
-    """As the stage trains: frozen weights in bf16 (4 bits with qlora, on a GPU), what is trained in fp32."""
+    """The step as the stage computes it.
+
+    Frozen weights are in bf16, or in 4 bits with qlora on a GPU; trained ones are in fp32.
+    """
+    checkpointing = params.activation_checkpointing
     eight_bit = "8bit" in params.optimizer or (params.optimizer == "auto" and device.cuda)
     return Setting(
         row_tokens=params.max_sequence_tokens,
@@ -250,10 +183,8 @@ def _setting(stage: str, params: PlannedStage, device: Device, *, labelled_head:
         adapted=("attention", "mlp") if params.target_modules == "all-linear" else ("mlp",),
         nf4=params.method == "qlora" and device.cuda,
         weight_bytes=4 if params.method == "full" else 2,
-        optimizer_bytes=EIGHT_BIT if eight_bit else 8,
-        checkpointing=device.cuda
-        if params.activation_checkpointing == "auto"
-        else params.activation_checkpointing,
+        optimizer_bytes=EIGHT_BIT if eight_bit else ADAMW_FP32,
+        checkpointing=device.cuda if checkpointing == "auto" else checkpointing,
         labelled=LABELLED[stage],
         labelled_head=labelled_head,
         gpus=device.count,
@@ -262,106 +193,69 @@ def _setting(stage: str, params: PlannedStage, device: Device, *, labelled_head:
 
 
 def _remedies(shape: Shape, plan: StagePlan, keys: set[str]) -> Iterator[tuple[str, float]]:
-    """What to change of `keys`, one by one, with the high estimate after each; ends with the first that fits."""
-    setting, cuda = plan.setting, plan.device.cuda
-    changes: list[tuple[str, dict[str, Any]]] = [
-        ("micro_batch_rows: 1", {"rows": 1}),
-        ("activation_checkpointing: true", {"checkpointing": True}),
-        *((f"max_sequence_tokens: {tokens}", {"row_tokens": tokens})
-          for tokens in (2048, 1024, 512) if tokens < setting.row_tokens),
-        ("optimizer: paged_adamw_8bit", {"optimizer_bytes": EIGHT_BIT} if cuda else {}),
-        ("lora_rank: 8", {"lora_rank": min(8, setting.lora_rank)} if setting.lora_rank else {}),
-        ("method: lora", {"weight_bytes": 2, "lora_rank": 16} if setting.lora_rank is None else {}),
-        ("method: qlora", {"nf4": True} if plan.stage == "sft" and cuda else {}),
-        *((f"{gpus} GPUs with FSDP", {"gpus": gpus} if cuda and gpus > setting.gpus else {}) for gpus in (2, 4, 8)),
-    ]  # fmt: skip
-    for text, change in changes:
-        key, changed = text.partition(":")[0], replace(setting, **change)
-        if changed != setting and (key in keys or " " in key):
-            setting = changed
-            yield text, _high(shape, setting)
-            if _high(shape, setting) <= plan.device.memory:
-                return
+    """What to change, one after the other, with the high estimate after each.
+
+    Only changes of the stage's `keys` are proposed, and more GPUs. The list ends with the first
+    change that makes the training fit.
+    """
+    setting = plan.setting
+    for text, change in _changes(plan):
+        key = text.partition(":")[0]
+        changed = replace(setting, **change)
+        names_a_key = " " not in key
+        if changed == setting or (names_a_key and key not in keys):
+            continue
+        setting = changed
+        high = _high(shape, setting)
+        yield text, high
+        if high <= plan.device.memory:
+            return
     yield "a smaller model, or devices with more memory", _high(shape, setting)
 
 
-def plan_params(params: Path, device: Device, *, fetched: bool = True) -> list[StagePlan]:
-    """The plans of both training stages of a params file or recipe in the current folder."""
-    model = plain(read_params(params)["fetch"]["model"])
-    config = model_config(model, Path(), fetched=fetched)
-    return [
-        plan_stage(name, load_section(PlannedStage, name, params), *config, device)
-        for name in ("pretrain", "sft")
-    ]
+def _changes(plan: StagePlan) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Changes of a setting in the order of what they cost, with the text that proposes each."""
+    setting, cuda = plan.setting, plan.device.cuda
+    full = setting.lora_rank is None
+    yield "micro_batch_rows: 1", {"rows": 1}
+    yield "activation_checkpointing: true", {"checkpointing": True}
+    for tokens in SHORTER_ROWS:
+        if tokens < setting.row_tokens:
+            yield f"max_sequence_tokens: {tokens}", {"row_tokens": tokens}
+    if cuda:
+        yield "optimizer: paged_adamw_8bit", {"optimizer_bytes": EIGHT_BIT}
+    if setting.lora_rank is not None:
+        yield "lora_rank: 8", {"lora_rank": min(8, setting.lora_rank)}
+    if full:
+        yield "method: lora", {"weight_bytes": 2, "lora_rank": 16}
+    if cuda and plan.stage == "sft":
+        yield "method: qlora", {"nf4": True}
+    for gpus in MORE_GPUS:
+        if cuda and gpus > setting.gpus:
+            yield f"{gpus} GPUs with FSDP", {"gpus": gpus}
 
 
 def check_memory(stage: str, params: Section, base: Path) -> int:
-    """The rows of a micro-batch for a training that is about to begin here; its plan is kept for the report.
+    """Rows of a micro-batch for a training that starts here; the plan is kept for the report.
 
-    Raises UserError where not even the low estimate fits; a model that cannot be planned is not held up.
+    Raises UserError where even the low estimate does not fit. A model that cannot be planned is
+    trained without a plan.
     """
     wanted = PlannedStage(**params.model_dump())
+    sharded = os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    sharing = int(os.environ.get("WORLD_SIZE", "1")) if sharded else 1
+    config = base / "config.json"
     try:
-        config, source = read_json(base / "config.json"), str(base / "config.json")
-        device = found_device() or _cpu()
-        sharing = (
-            int(os.environ.get("WORLD_SIZE", "1"))
-            if os.environ.get("ACCELERATE_USE_FSDP") == "true"
-            else 1
-        )
-        plan = plan_stage(stage, wanted, config, source, replace(device, count=sharing))
+        device = replace(found_device() or cpu(), count=sharing)
+        plan = plan_stage(stage, wanted, read_json(config), str(config), device)
     except UserError:
         return 1 if wanted.micro_batch_rows == "auto" else wanted.micro_batch_rows
     low, expected, high = total(plan.parts)
-    if low > plan.device.memory:
+    if low > device.memory:
+        no_gpu = "" if device.cuda else ", and there is no GPU"
         raise UserError(
-            f"{stage} needs {low / 1e9:.1f} to {high / 1e9:.1f} GB, and {plan.device.name} has "
-            f"{plan.device.memory / 1e9:.1f}{'' if plan.device.cuda else ', and there is no GPU'}; "
-            "`lmadapt plan` says what to change"
+            f"{stage} needs {low / 1e9:.1f} to {high / 1e9:.1f} GB, and {device.name} has "
+            f"{device.memory / 1e9:.1f}{no_gpu}; `lmadapt plan` says what to change"
         )
     write_json(RUNS / f"{stage}.plan.json", [low, expected, high])
     return plan.setting.rows
-
-
-def render_plan(plans: list[StagePlan]) -> Iterator[Any]:
-    """What to print: a table a stage, its verdict, and what to change where it does not fit."""
-    from rich.table import Table
-
-    for plan in plans:
-        device, setting = plan.device, plan.setting
-        each = (
-            f"{device.count} x {device.name.removeprefix(f'{device.count}x')}"
-            if device.cuda
-            else device.name
-        )
-        table = Table(
-            title=f"{plan.stage} on {each}, {device.memory / 1e9:.1f} GB usable each",
-            title_justify="left",
-        )
-        table.add_column("memory, GB")
-        for heading in ("low", "expected", "high"):
-            table.add_column(heading, justify="right")
-        for name, values in [*plan.parts.items(), ("total", total(plan.parts))]:
-            table.add_row(
-                name, *(f"{value / 1e9:.2f}" for value in values), end_section=name == PARTS[-1]
-            )
-        yield table
-        gpus = f" on {device.count} GPUs" if device.count > 1 else ""
-        yield (
-            f"micro-batch {setting.rows} x {setting.row_tokens} tokens{gpus}, accumulation {plan.accumulation}, "
-            f"activation checkpointing {'on' if setting.checkpointing else 'off'}; {plan.tokens:,} tokens, "
-            f"about {plan.steps:,} steps"
-        )
-        low, expected, high = (_duration(seconds) for seconds in plan.seconds)
-        yield f"time: about {expected} ({low} to {high}): {plan.rate}"
-        yield f"[bold]{plan.verdict}[/]" + (": change, in this order" if plan.remedies else "")
-        for number, (text, size) in enumerate(plan.remedies, 1):
-            yield f"  {number}. {text}: high {size / 1e9:.1f} GB"
-        yield ""
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"

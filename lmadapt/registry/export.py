@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from lmadapt.core.errors import UserError
 from lmadapt.models.loading import is_adapter, load_bf16, load_tokenizer, save_model
-from lmadapt.training.adapters import merge
+from lmadapt.models.merging import merge_adapter
 
 WEIGHTS, CONFIG, TEMPLATE = (
     "adapter_model.safetensors",
@@ -47,8 +47,8 @@ def ship_adapter(adapter: Path, base: Path, target: Path, *, scale: float) -> No
 def ship_merged(adapter: Path, base: Path, target: Path, *, scale: float) -> dict[str, float]:
     """Write the bf16 base with the adapter merged into it, as any server reads it, to the empty folder `target`.
 
-    Returns how far merging moved predictions, as lmadapt.training.adapters.merge measures and limits it. A model of which all
-    weights were trained is copied.
+    Returns how far merging moved predictions, as `merge_adapter` measures and limits it. A model of
+    which all weights were trained is copied.
     """
     if not is_adapter(adapter):
         shutil.copytree(adapter, target, dirs_exist_ok=True)
@@ -61,6 +61,6 @@ def ship_merged(adapter: Path, base: Path, target: Path, *, scale: float) -> dic
     for layer in model.modules():
         if isinstance(layer, LoraLayer):
             layer.scale_layer(scale)
-    merged, moved = merge(model, torch.tensor(tokenizer(SAMPLE)["input_ids"]))
+    merged, moved = merge_adapter(model, torch.tensor(tokenizer(SAMPLE)["input_ids"]))
     save_model(merged, tokenizer, target)
     return moved

@@ -1,4 +1,4 @@
-"""Training on more than one device: the stage's command run again by accelerate, one process a device."""
+"""Training on several devices: accelerate runs the stage's command again, a process per device."""
 
 import copy
 import logging
@@ -16,10 +16,10 @@ from torch.nn import Parameter
 
 from lmadapt.core.errors import UserError
 from lmadapt.models.chat import IGNORED
-from lmadapt.training.packing import DOMAIN, Row
+from lmadapt.training.packing import DOMAIN, PackedRow
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-UNLABELLED: Row = {
+UNLABELLED: PackedRow = {
     "input_ids": [0, 0],
     "labels": [IGNORED] * 2,
     "position_ids": [0, 1],
@@ -28,98 +28,110 @@ UNLABELLED: Row = {
 
 
 def processes() -> int:
-    """How many train together."""
+    """How many processes train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def sharded() -> bool:
-    """Whether each of them holds a part of the model only (FSDP)."""
+    """Whether each process holds only a part of the model (FSDP)."""
     return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
 def launch(stage: str, config: str | None) -> None:
-    """Run this command again under `accelerate launch --config_file config`, and exit as it does.
+    """Run this command again under `accelerate launch --config_file config`; exit with its code.
 
-    Nothing where there is no config, and in the processes that accelerate launched. SIGTERM and SIGINT are handed on
-    to each of them: they write a checkpoint together, for which the launcher itself would not wait.
+    Do nothing without a config, and in the processes that accelerate launched. SIGTERM and SIGINT
+    go to each of these processes, so that they write a checkpoint together; accelerate's launcher
+    alone would not wait for it.
     """
-    if (
-        "ACCELERATE_MIXED_PRECISION" in os.environ
-    ):  # which accelerate sets in each process it launches
-        logging.disable(logging.NOTSET if os.environ.get("RANK", "0") == "0" else logging.WARNING)
+    launched_by_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ
+    if launched_by_accelerate:
+        main = os.environ.get("RANK", "0") == "0"
+        logging.disable(logging.NOTSET if main else logging.WARNING)
     elif config is not None:
         if not Path(config).is_file():
             raise UserError(
-                f"{stage}.accelerate_config: no such file: {config}; allowed: null, or one of `accelerate`"
+                f"{stage}.accelerate_config: no such file: {config}; "
+                "allowed: null, or a config file of `accelerate`"
             )
-        sys.exit(_launched(["--config_file", config, "--module", f"stages.{stage}", *sys.argv[1:]]))
+        sys.exit(_launch(["--config_file", config, "--module", f"stages.{stage}", *sys.argv[1:]]))
 
 
-def _launched(arguments: list[str]) -> int:
+def _launch(arguments: list[str]) -> int:
+    """Run accelerate's launcher in this process; return the exit code as a shell states it."""
     import psutil
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    def hand_on(number: int, frame: Any) -> None:
+    def pass_on(number: int, frame: Any) -> None:
         for process in psutil.Process().children():
             process.send_signal(number)
 
-    os.environ["PET_SIGNALS_TO_HANDLE"] = (
-        "SIGQUIT"  # of torch's launcher; else it kills after half a minute
-    )
-    before = {one: signal.signal(one, hand_on) for one in SIGNALS}
+    # Else torch's launcher handles SIGTERM itself, and kills the processes after 30 seconds.
+    os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGQUIT"
+    earlier = {number: signal.signal(number, pass_on) for number in SIGNALS}
+    code = 0
     try:
         launch_command(launch_command_parser().parse_args(arguments))
     except ChildFailedError as error:
         code = int(error.get_first_failure()[1].exitcode)
     except CalledProcessError as error:
         code = int(error.returncode)
-    else:
-        code = 0
-    for number, handler in before.items():
+    for number, handler in earlier.items():
         signal.signal(number, handler)
-    return code if code >= 0 else 128 - code  # ended by a signal: as a shell says it
+    return code if code >= 0 else 128 - code  # below 0 it is the number of a signal
 
 
-def taken_over(model: Any) -> Any:
-    """The model in other modules, to be sharded; in those of `model` the parameters are left without content."""
+def move_parameters(model: Any) -> Any:
+    """A copy of the model that takes over its parameters, to be sharded.
+
+    The parameters of `model` itself stay on the device "meta", without content, until
+    `gather_parameters` fills them.
+    """
     tensors = [*model.parameters(), *model.buffers()]
     working = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
-    empty = {id(one): Parameter(one.to("meta"), one.requires_grad) for one in model.parameters()}
+    empty = {
+        id(tensor): Parameter(tensor.to("meta"), tensor.requires_grad)
+        for tensor in model.parameters()
+    }
     for module in model.modules():
-        module._parameters.update(
-            {name: empty[id(one)] for name, one in module._parameters.items() if one is not None}
-        )
+        for name, tensor in module._parameters.items():
+            if tensor is not None:
+                module._parameters[name] = empty[id(tensor)]
     return working
 
 
-def gather(working: Any, model: Any) -> None:
-    """Put the parameters of a sharded model into `model` of the main process, on the CPU."""
-    main, found = PartialState().is_main_process, {}
+def gather_parameters(working: Any, model: Any) -> None:
+    """Copy the parameters of a sharded model into `model` of the main process, on the CPU."""
+    main = PartialState().is_main_process
+    gathered = {}
     for name, tensor in working.named_parameters():
-        content = whole(tensor)  # in which all processes take part
+        content = whole_tensor(tensor)  # all processes take part
         if main:
-            found[name] = content.cpu()
+            gathered[name] = content.cpu()
     if main:
-        model.load_state_dict(found, strict=False, assign=True)
+        model.load_state_dict(gathered, strict=False, assign=True)
         model.tie_weights()
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """All of a tensor of which each process may hold a part; all of them have to ask for it."""
+def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """All of a tensor of which each process may hold a part; all processes must call this."""
     return tensor.detach().full_tensor() if isinstance(tensor, DTensor) else tensor.detach()
 
 
-def whole_steps(rows: list[Row], together: int) -> list[Row]:
-    """The rows, filled up with such that teach nothing to a multiple of the `together` that go through at once."""
-    return rows + [UNLABELLED] * (-len(rows) % together)
+def fill_last_pass(rows: list[PackedRow], rows_together: int) -> list[PackedRow]:
+    """The rows, filled up with rows without loss to a multiple of `rows_together`.
+
+    `rows_together` rows go through the model at once, on all devices together.
+    """
+    return rows + [UNLABELLED] * (-len(rows) % rows_together)
 
 
 def rows_of_process(rows_per_step: int) -> int:
-    """How many of an optimiser step's rows each process has; UserError where they cannot be shared evenly."""
+    """Rows of an optimiser step for each process; UserError where the shares are not equal."""
     if rows_per_step % processes():
         raise UserError(
-            f"batch_tokens: {rows_per_step} rows of max_sequence_tokens a step cannot be shared by {processes()} "
-            f"processes; allowed: multiples of {processes()} x max_sequence_tokens"
+            f"batch_tokens: {rows_per_step} rows of max_sequence_tokens a step cannot be shared by "
+            f"{processes()} processes; allowed: multiples of {processes()} x max_sequence_tokens"
         )
     return rows_per_step // processes()

@@ -1,10 +1,14 @@
-"""A training's run in MLflow while it goes on: the server of MLFLOW_TRACKING_URI, the same run after a resume."""
+"""A training's run in MLflow: live figures on the server that MLFLOW_TRACKING_URI names.
+
+transformers' MLflowCallback (5.23) does less. Where the server does not answer, it raises an error
+with the address and its password. It ends an interrupted run as FINISHED. After a resume it starts
+a new run. It sends neither the settings of the stage nor the scores of held-out text.
+"""
 
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from typing import Any
@@ -17,34 +21,34 @@ from lmadapt.core.files import atomic_file
 log = logging.getLogger(__name__)
 
 ADDRESS = "MLFLOW_TRACKING_URI"
-PATIENCE = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-}  # its own: four minutes
-RUN_FILE = "mlflow_run"  # beside the checkpoints: the id of their run
+# MLflow's own defaults would wait for four minutes.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+RUN_FILE = "mlflow_run"  # beside the checkpoints: the id of the run they belong to
 
 
 class MlflowRun(TrainerCallback):
-    """Each step's figures, and those of held-out text, in a run of the experiment MLFLOW_EXPERIMENT_NAME or `lmadapt`.
+    """Send the figures of each step and of held-out text to one run, also after a resume.
 
-    The run ends FINISHED, or KILLED where a later start is to go on with it. A server that does not answer is warned
-    of, once, and not asked again: no training depends on it. `tokens`: of each step.
+    The experiment is MLFLOW_EXPERIMENT_NAME, or `lmadapt`. The run ends as FINISHED, or as KILLED
+    where a checkpoint waits to be continued. Training never depends on the server: where it does
+    not answer, one warning says so, and no more requests are made. `step_tokens` holds the tokens
+    of each step.
     """
 
-    def __init__(self, stage: str, settings: Mapping[str, Any], tokens: Sequence[int]) -> None:
-        self.stage, self.settings, self.tokens = stage, settings, tokens
-        self.client: Any = None
+    def __init__(self, stage: str, settings: Mapping[str, Any], step_tokens: Sequence[int]) -> None:
+        self.stage = stage
+        self.settings = settings
+        self.step_tokens = step_tokens
+        self.client: Any = None  # None: nothing is sent
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Begin the run, or go on with that of the checkpoint."""
-        self.sent, self.before = (
-            len(state.log_history) if state.global_step else 0,
-            time.monotonic(),
-        )
+        """Create the run, or continue the run of the checkpoint."""
+        self.sent = len(state.log_history) if state.global_step else 0
+        self.step_began = time.monotonic()
         if os.environ.get(ADDRESS) and state.is_world_process_zero:
             for name, value in PATIENCE.items():
                 os.environ.setdefault(name, value)
-            self._ask(lambda: self._begin(Path(args.output_dir) / RUN_FILE))
+            self._or_warn(lambda: self._open(Path(args.output_dir) / RUN_FILE))
 
     def on_log(
         self,
@@ -54,79 +58,90 @@ class MlflowRun(TrainerCallback):
         logs: dict[str, float] | None = None,
         **others: Any,
     ) -> None:
-        """Send what is new since the last time, and how fast the step was."""
-        if self.client and "loss" in (logs or {}):
-            now = time.monotonic()
-            speed = self.tokens[state.global_step - 1] / max(now - self.before, 1e-9)
-            gpu = torch.cuda.is_available()
-            memory = (
-                torch.cuda.max_memory_reserved() if gpu else getrusage(RUSAGE_SELF).ru_maxrss * 1024
-            )
-            state_of_step = {
-                "step": state.global_step,
-                "tokens_per_second": speed,
-                "peak_memory_gb": memory / 1e9,
-            }
-            self._ask(lambda: self._send([*state.log_history[self.sent :], state_of_step]))
-            self.sent, self.before = len(state.log_history), time.monotonic()
+        """Send the new entries of the history, with the speed and memory of the step."""
+        if not self.client or "loss" not in (logs or {}):
+            return
+        seconds = max(time.monotonic() - self.step_began, 1e-9)
+        measured = {
+            "step": state.global_step,
+            "tokens_per_second": self.step_tokens[state.global_step - 1] / seconds,
+            "peak_memory_gb": _peak_memory_bytes() / 1e9,
+        }
+        self._or_warn(lambda: self._send([*state.log_history[self.sent :], measured]))
+        self.sent = len(state.log_history)
+        self.step_began = time.monotonic()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Send the rest, and say how it ended."""
-        to_go_on = (Path(args.output_dir) / f"checkpoint-{state.global_step}").is_dir()
+        """Send the rest, and the status."""
+        resumable = (Path(args.output_dir) / f"checkpoint-{state.global_step}").is_dir()
+        status = "KILLED" if resumable else "FINISHED"
         if self.client:
-            self._ask(lambda: self._send(state.log_history[self.sent :]))
-        if self.client:
-            self._ask(
-                lambda: self.client.set_terminated(self.run, "KILLED" if to_go_on else "FINISHED")
-            )
+            self._or_warn(lambda: self._close(state.log_history[self.sent :], status))
 
-    def _begin(self, file: Path) -> None:
+    def _open(self, file: Path) -> None:
         from mlflow import MlflowClient
+
+        client = MlflowClient(os.environ[ADDRESS])
+        run = _reopened(client, file) or self._created(client)
+        with atomic_file(file) as temporary:
+            temporary.write_text(run, encoding="utf-8")
+        self.run, self.client = run, client
+
+    def _created(self, client: Any) -> str:
         from mlflow.exceptions import MlflowException
 
-        client, name = (
-            MlflowClient(os.environ[ADDRESS]),
-            os.environ.get("MLFLOW_EXPERIMENT_NAME", "lmadapt"),
-        )
-        if file.is_file():
-            with suppress(MlflowException):  # the server no longer has it
-                self.run = client.get_run(file.read_text(encoding="utf-8")).info.run_id
-                client.update_run(self.run, status="RUNNING")
-                self.client = client
-                return
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "lmadapt")
         if not client.get_experiment_by_name(name):
-            with suppress(MlflowException):  # another process made it meanwhile
+            try:
                 client.create_experiment(name)
+            except MlflowException:
+                log.debug("another process created the experiment %s meanwhile", name)
         experiment = client.get_experiment_by_name(name).experiment_id
-        self.run = client.create_run(
-            experiment, run_name=self.stage, tags={"stage": self.stage}
-        ).info.run_id
-        with atomic_file(file) as temporary:
-            temporary.write_text(self.run, encoding="utf-8")
+        run = client.create_run(experiment, run_name=self.stage, tags={"stage": self.stage})
         for key, value in self.settings.items():
-            client.log_param(self.run, key, value)
-        self.client = client
+            client.log_param(run.info.run_id, key, value)
+        return str(run.info.run_id)
 
     def _send(self, entries: Sequence[Mapping[str, float]]) -> None:
         from mlflow.entities import Metric
 
         now = round(time.time() * 1000)
-        wanted = [
-            (entry["step"], *item)
-            for entry in entries
-            for item in entry.items()
-            if "epoch" not in item
-        ]
-        metrics = [
-            Metric(name, float(value), now, step) for step, name, value in wanted if name != "step"
-        ]
+        metrics = []
+        for entry in entries:
+            for name, value in entry.items():
+                if name not in {"step", "epoch"}:
+                    metrics.append(Metric(name, float(value), now, entry["step"]))
         self.client.log_batch(self.run, metrics=metrics)
 
-    def _ask(self, request: Callable[[], Any]) -> None:
+    def _close(self, entries: Sequence[Mapping[str, float]], status: str) -> None:
+        self._send(entries)
+        self.client.set_terminated(self.run, status)
+
+    def _or_warn(self, request: Callable[[], Any]) -> None:
+        """Make the request; where it fails, warn and make no more."""
         try:
             request()
-        except (
-            Exception
-        ) as error:  # whatever a server, or its client, comes up with; its text may hold a password
+        except Exception as error:  # whatever the server or its client raises
             self.client = None
-            log.warning("%s: %s; the training goes on without it", ADDRESS, type(error).__name__)
+            # Its text may hold the password of the address.
+            log.warning("%s: %s; training continues without it", ADDRESS, type(error).__name__)
+
+
+def _reopened(client: Any, file: Path) -> str | None:
+    """The id of the run named in `file`, set to RUNNING; None without one, or where it is gone."""
+    from mlflow.exceptions import MlflowException
+
+    if not file.is_file():
+        return None
+    try:
+        run = str(client.get_run(file.read_text(encoding="utf-8")).info.run_id)
+        client.update_run(run, status="RUNNING")
+    except MlflowException:
+        return None
+    return run
+
+
+def _peak_memory_bytes() -> int:
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_reserved())
+    return getrusage(RUSAGE_SELF).ru_maxrss * 1024

@@ -124,7 +124,7 @@ def test_the_doctor_fails_only_on_a_failed_check(
         assert folder == project
         return [
             SimpleNamespace(
-                name="memory", outcome=outcome, detail=f"[7.5] GiB, gradient {gradient}"
+                name="memory", status=outcome, detail=f"[7.5] GiB, gradient {gradient}"
             )
         ]
 

@@ -23,32 +23,34 @@ def _project(folder: Path, model: Path) -> Path:
     return folder
 
 
-def test_an_empty_folder_is_told_what_is_missing_and_what_makes_it(tmp_path: Path) -> None:
+def test_in_an_empty_folder_the_checks_say_what_is_missing_and_what_makes_it(
+    tmp_path: Path,
+) -> None:
     found = _by_name(diagnose(tmp_path))
-    assert found["libraries"].outcome == "ok"
+    assert found["libraries"].status == "ok"
     assert found["libraries"].detail.startswith("python 3.")
     assert found["git and dvc"] == Check(
-        "git and dvc", "failed", f"{tmp_path} is not set up; `git init` does it"
+        "git and dvc", "failed", f"{tmp_path} is not a git repository; `git init` makes it one"
     )
     assert "`dvc repro fetch`" in found["raw data"].detail
     assert "`dvc repro curate`" in found["curated data"].detail
-    assert found["model"].outcome == "warning"
+    assert found["model"].status == "warning"
 
 
-def test_a_project_with_git_and_dvc_passes_and_loud_telemetry_is_named(
+def test_a_project_with_git_and_dvc_passes_and_active_telemetry_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     subprocess.run(["dvc", "init", "-q"], cwd=tmp_path, check=True)
     monkeypatch.setenv("DO_NOT_TRACK", "false")
     found = _by_name(diagnose(tmp_path))
-    assert found["git and dvc"].outcome == "ok"
+    assert found["git and dvc"].status == "ok"
     assert found["telemetry"] == Check(
         "telemetry", "warning", "not off: DO_NOT_TRACK, dvc config core.analytics"
     )
 
 
-def test_dvc_need_not_be_on_the_path_but_installed(
+def test_dvc_must_be_installed_but_need_not_be_on_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
@@ -57,7 +59,7 @@ def test_dvc_need_not_be_on_the_path_but_installed(
     (tmp_path / "bin/git").symlink_to(str(shutil.which("git")))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     found = _by_name(diagnose(tmp_path))
-    assert found["git and dvc"].outcome == "ok"
+    assert found["git and dvc"].status == "ok"
     assert "core.analytics" in found["telemetry"].detail
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     assert _by_name(diagnose(tmp_path))["git and dvc"].detail.startswith("dvc is not installed")
@@ -70,7 +72,7 @@ def test_a_gpu_without_bf16_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
     check = _by_name(diagnose(tmp_path))["gpu"]
-    assert check.outcome == "failed"
+    assert check.status == "failed"
     assert check.detail.startswith("Tesla T4 has no bf16")
 
 
@@ -84,17 +86,17 @@ def test_tables_are_counted_and_a_missing_one_is_named(tmp_path: Path) -> None:
         )
     assert "instructions 1" in _by_name(diagnose(tmp_path))["raw data"].detail
     (raw / "corpus.parquet").unlink()
-    assert _by_name(diagnose(tmp_path))["raw data"].outcome == "failed"
+    assert _by_name(diagnose(tmp_path))["raw data"].status == "failed"
     assert "corpus.parquet" in _by_name(diagnose(tmp_path))["raw data"].detail
 
 
-def test_with_a_model_the_part_that_carries_loss_is_marked_and_gradients_flow(
+def test_checks_of_a_model_mark_the_part_that_carries_loss_and_find_gradients(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     found = _by_name(diagnose(_project(tmp_path, tiny_model)))
     assert "Answer:« Paris<eos>»" in found["template"].detail
-    assert found["label mask"].outcome == "ok"
-    assert found["gradient flow"].outcome == "ok"
+    assert found["label mask"].status == "ok"
+    assert found["gradient flow"].status == "ok"
     assert "every trainable tensor" in found["gradient flow"].detail
 
 
@@ -107,7 +109,7 @@ def test_a_template_that_hides_the_prompt_fails_its_checks(
     tokenizer.save_pretrained(project / "models" / "base")
     found = _by_name(diagnose(project, gradient=False))
     assert "gradient flow" not in found
-    assert found["template"].outcome == "failed"
+    assert found["template"].status == "failed"
     assert "does not begin with" in found["template"].detail
 
 
@@ -126,5 +128,5 @@ def test_an_end_of_turn_without_loss_fails_the_label_mask(
         monkeypatch.setattr(doctor, "encode_conversation", spoilt)
         project = tmp_path / str(broken.start)
         check = _by_name(diagnose(_project(project, tiny_model), gradient=False))["label mask"]
-        assert check.outcome == "failed"
+        assert check.status == "failed"
         assert complaint in check.detail

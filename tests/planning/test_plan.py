@@ -18,6 +18,7 @@ from lmadapt.core.recipes import list_recipes
 from lmadapt.core.sections import read_params
 from lmadapt.core.stage_runner import recorded_memory
 from lmadapt.planning import memory_model
+from lmadapt.planning.devices import named_device, planning_device
 from lmadapt.planning.memory_model import (
     PARTS,
     Setting,
@@ -31,10 +32,8 @@ from lmadapt.planning.plan import (
     PlannedStage,
     check_memory,
     fitting_rows,
-    named_device,
     plan_params,
     plan_stage,
-    planning_device,
 )
 from lmadapt.training import labelled_head
 
@@ -65,7 +64,7 @@ def in_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")  # no nvidia-smi
 
 
-def test_every_recipe_fits_the_gpu_it_names_and_not_one_of_a_tenth_of_it() -> None:
+def test_every_recipe_fits_the_gpu_it_names_and_not_a_tenth_of_its_memory() -> None:
     checked = 0
     for recipe in list_recipes(ROOT / "recipes"):
         device = planning_device(recipe)
@@ -81,7 +80,7 @@ def test_every_recipe_fits_the_gpu_it_names_and_not_one_of_a_tenth_of_it() -> No
     assert checked == 2 * len(list((ROOT / "recipes").glob("*.yaml"))) >= 8
 
 
-def test_the_gpu_a_recipe_is_named_after_is_planned_for() -> None:
+def test_the_plan_is_for_the_gpu_in_the_name_of_the_recipe() -> None:
     assert (planning_device("70b-8x80gb").count, planning_device("8b-24gb").count) == (8, 1)
     assert not planning_device("demo-cpu").cuda
     assert not planning_device(None).cuda
@@ -114,7 +113,7 @@ def test_the_adapter_has_the_parameters_peft_makes(tmp_path: Path) -> None:
         assert expected == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def test_the_chunk_of_the_labelled_head_is_the_one_planned() -> None:
+def test_the_plan_uses_the_chunk_of_the_labelled_head() -> None:
     assert memory_model.CHUNK_ELEMENTS == labelled_head.CHUNK_ELEMENTS
 
 
@@ -138,7 +137,7 @@ def test_each_change_of_a_setting_moves_the_part_it_should() -> None:
         assert (after - expected[part]) * sign > 0, (change, part)
 
 
-def test_a_full_training_takes_the_operations_of_kaplan_and_lora_two_thirds_of_them() -> None:
+def test_full_training_takes_the_operations_of_kaplan_and_lora_two_thirds_of_them() -> None:
     parameters = SHAPE.linear_parameters + SHAPE.vocabulary * SHAPE.hidden
     full = training_flops(SHAPE, Setting(row_tokens=1))
     assert full == pytest.approx(6 * parameters, rel=0.001)
@@ -156,7 +155,7 @@ def test_the_micro_batch_is_the_largest_that_fits_and_keeps_the_batch_whole() ->
     assert fitting_rows(SHAPE, plan.setting, 16, 0) == 1
 
 
-def test_what_does_not_fit_is_told_what_to_change_until_it_does() -> None:
+def test_a_plan_that_does_not_fit_lists_changes_until_it_does() -> None:
     for name, changes in (
         ("8GB", {}),
         ("24GB", {"method": "full"}),
@@ -173,7 +172,7 @@ def test_what_does_not_fit_is_told_what_to_change_until_it_does() -> None:
     assert [texts.index(text) for text in order] == sorted(texts.index(text) for text in order)
 
 
-def test_only_keys_that_the_stage_has_are_proposed() -> None:
+def test_changes_are_proposed_for_keys_of_the_stage_only() -> None:
     stage = {
         key: value
         for key, value in STAGE.items()
@@ -198,13 +197,13 @@ def test_more_gpus_share_weights_and_take_less_time() -> None:
     ("name", "count", "cuda"),
     [("24GB", 1, True), ("8x80gb", 8, True), ("2xRTX4090", 2, True), ("cpu", 1, False)],
 )
-def test_devices_have_names(name: str, count: int, cuda: bool) -> None:
+def test_a_device_is_found_by_its_name(name: str, count: int, cuda: bool) -> None:
     device = named_device(name)
     assert (device.count, device.cuda) == (count, cuda)
 
 
 @pytest.mark.parametrize("name", ["gtx480", "0x24GB", "24", "x", ""])
-def test_an_unknown_gpu_is_named_with_what_is_allowed(name: str) -> None:
+def test_the_error_for_an_unknown_gpu_names_what_is_allowed(name: str) -> None:
     with pytest.raises(UserError, match=r"--gpu: .* is not known; allowed: .*8x80GB.*l40s"):
         named_device(name)
 
@@ -229,7 +228,9 @@ def test_a_gpu_found_by_nvidia_smi_is_used(tmp_path: Path, monkeypatch: pytest.M
         ({"num_experts": 64}, "mixture of experts"),
     ],
 )
-def test_a_config_that_cannot_be_planned_is_named(change: dict[str, Any], message: str) -> None:
+def test_the_error_names_a_config_that_cannot_be_planned(
+    change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UserError, match=rf"models/base/config.json: .*{message}"):
         read_shape(CONFIG | change, "models/base/config.json")
 
@@ -253,11 +254,15 @@ def test_the_command_answers_in_three_seconds_without_torch_weights_and_network(
     tmp_path: Path,
 ) -> None:
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
-    program = (
-        "import sys; from lmadapt.cli.app import app\n"
-        "try: app(sys.argv[1:])\n"
-        "except SystemExit as end: assert 'torch' not in sys.modules and 'huggingface_hub' not in sys.modules; raise\n"
-    )
+    program = """
+import sys
+from lmadapt.cli.app import app
+try:
+    app(sys.argv[1:])
+except SystemExit:
+    assert not {"torch", "huggingface_hub"} & set(sys.modules)
+    raise
+"""
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", program, "plan", "--recipe", "70b-8x80gb"],
@@ -285,7 +290,7 @@ def test_a_plan_too_large_exits_with_one(tmp_path: Path, monkeypatch: pytest.Mon
     assert unknown.exit_code == 1
 
 
-def test_a_training_that_cannot_fit_stops_before_it_loads_a_model_and_one_that_can_leaves_its_plan(
+def test_a_training_that_cannot_fit_stops_before_it_loads_a_model_and_others_leave_their_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -303,7 +308,7 @@ def test_a_training_that_cannot_fit_stops_before_it_loads_a_model_and_one_that_c
     assert 0 < low < expected < high
 
 
-def test_planned_and_measured_memory_are_told_of_the_run_that_wrote_the_metrics(
+def test_planned_and_measured_memory_belong_to_the_run_that_wrote_the_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

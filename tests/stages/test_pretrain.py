@@ -11,7 +11,7 @@ from lmadapt.core.errors import UserError
 from lmadapt.core.files import folder_sha256
 from lmadapt.core.tables import DOCUMENT, write_table
 from lmadapt.models.loading import load_bf16
-from lmadapt.training.heldout import HeldoutParams
+from lmadapt.training.params import HeldoutParams
 from stages.pretrain import PretrainParams, pretrain
 from tests.tables import write_heldout, write_texts
 
@@ -181,7 +181,7 @@ def test_every_key_changes_the_model(
     assert weights[0] != weights[1]
 
 
-def test_full_training_has_no_merge_to_report(
+def test_full_training_reports_no_merge(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -196,7 +196,7 @@ def test_full_training_has_no_merge_to_report(
     )
 
 
-def test_a_base_with_a_template_of_its_own_is_warned_of(
+def test_a_base_with_its_own_chat_template_gives_a_warning(
     tiny_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -11,7 +11,6 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-from watching import callbacks
 
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import file_sha256, folder_sha256
@@ -19,7 +18,8 @@ from lmadapt.core.tables import INSTRUCTION, write_table
 from lmadapt.models.loading import load_bf16, load_for_inference, load_nf4
 from lmadapt.registry.export import ship_adapter, ship_merged
 from lmadapt.training.checkpoints import fingerprint
-from lmadapt.training.heldout import HeldoutParams
+from lmadapt.training.params import HeldoutParams
+from lmadapt.training.progress import ProgressReport
 from stages.sft import SftParams, sft
 from tests.tables import instruction, write_heldout, write_instructions
 
@@ -101,10 +101,10 @@ CHANGED: dict[str, Any] = {
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from watching import callbacks
+from lmadapt.training.progress import ProgressReport
 from tests.stages.test_sft import run_sft
 
-step_end = callbacks.Progress.on_step_end
+step_end = ProgressReport.on_step_end
 
 
 def killed(self, args, state, control, **others):
@@ -113,7 +113,7 @@ def killed(self, args, state, control, **others):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-callbacks.Progress.on_step_end = killed
+ProgressReport.on_step_end = killed
 run_sft(Path(sys.argv[1]), Path("killed"), lora_dropout=0.5, checkpoint_minutes=0.0)
 """
 
@@ -195,7 +195,7 @@ def test_every_key_changes_the_adapter(
     assert hashes[0] != hashes[1]
 
 
-def test_full_fine_tuning_writes_a_model_that_is_evaluated_in_place_of_the_base(
+def test_full_fine_tuning_writes_a_model_that_replaces_the_base_in_evaluation(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -243,9 +243,7 @@ def test_an_adapter_of_another_base_and_a_scaled_dora_adapter_are_refused(
 
 
 @pytest.mark.parametrize("key", SftParams.model_fields)
-def test_every_key_changes_the_fingerprint_by_which_checkpoints_are_found(
-    key: str, tiny_model: Path
-) -> None:
+def test_every_key_changes_the_folder_of_the_checkpoints(key: str, tiny_model: Path) -> None:
     watched = {"heldout_every_steps": 2, "heldout_tokens": 60, "keep": "best", "patience": 3}
     watched |= {
         "retention_budget_bits_per_byte": 0.5,
@@ -298,16 +296,16 @@ def test_a_killed_run_continues_to_the_same_adapter(
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert len(list((tmp_path / ".lmadapt" / "checkpoints").glob("sft-*/checkpoint-3"))) == 1
-    begun: list[int] = []
-    train_begin = callbacks.Progress.on_train_begin
+    started: list[int] = []
+    train_begin = ProgressReport.on_train_begin
 
-    def noted(self: callbacks.Progress, args: Any, state: Any, control: Any, **others: Any) -> None:
-        begun.append(state.global_step)
+    def noted(self: ProgressReport, args: Any, state: Any, control: Any, **others: Any) -> None:
+        started.append(state.global_step)
         train_begin(self, args, state, control, **others)
 
-    monkeypatch.setattr(callbacks.Progress, "on_train_begin", noted)
+    monkeypatch.setattr(ProgressReport, "on_train_begin", noted)
     again = run_sft(tiny_model, tmp_path / "killed", lora_dropout=0.5, checkpoint_minutes=0.0)
-    assert begun == [3]
+    assert started == [3]
     assert folder_sha256(again) == folder_sha256(whole)
     assert not list((tmp_path / ".lmadapt" / "checkpoints").iterdir())
 

@@ -11,25 +11,26 @@ from peft import PeftModel
 from lmadapt.core.errors import UserError
 from lmadapt.models.chat import IGNORED, Encoded
 from lmadapt.models.loading import load_bf16
-from lmadapt.training.adapters import add_lora
+from lmadapt.training.adapters import add_lora, trainable_parameters
 from lmadapt.training.anchors import (
     KlDivergence,
     KlToBase,
-    KlTokens,
     PathIntegral,
     Penalty,
     Quadratic,
     diagonal_fisher,
-    trainable,
 )
 from lmadapt.training.loop import train
-from lmadapt.training.packing import DOMAIN, REPLAY, Row, pack
+from lmadapt.training.packing import DOMAIN, REPLAY, PackedRow, pack
+from lmadapt.training.params import KlTokens
+from lmadapt.training.trainer import TrainSettings
 
 LN3 = math.log(3.0)
+SETTINGS = TrainSettings(rows_per_step=2, learning_rate=1e-2)
 
 
 class TwoWords(torch.nn.Module):
-    """A language model of one parameter h: after any token, p(second word) = sigmoid(h), as its head is (0, 1)."""
+    """A language model of two words and one parameter h: p(second word) = sigmoid(h) everywhere."""
 
     def __init__(self, h: float) -> None:
         super().__init__()
@@ -50,8 +51,8 @@ class TwoWords(torch.nn.Module):
         return SimpleNamespace(hidden_states=(hidden,), logits=self.head(hidden))
 
 
-def _rows(count: int = 24) -> list[Row]:
-    """Half of the examples are replayed; all tokens of an example are labelled but its first third."""
+def _rows(count: int = 24) -> list[PackedRow]:
+    """Every second example is replayed; all tokens but the first third of each carry loss."""
     generator = np.random.default_rng(0)
     sequences = [generator.integers(5, 500, n).tolist() for n in generator.integers(6, 40, count)]
     examples = [
@@ -61,7 +62,7 @@ def _rows(count: int = 24) -> list[Row]:
     return pack(examples, max_tokens=64, rows_per_step=2)
 
 
-def _batch(row: Row) -> dict[str, torch.Tensor]:
+def _batch(row: PackedRow) -> dict[str, torch.Tensor]:
     return {name: torch.tensor([values]) for name, values in row.items()}
 
 
@@ -80,8 +81,7 @@ def _train(base: Path, folder: Path, anchors: Any = lambda model: []) -> PeftMod
     train(
         model,
         _rows() * 4,
-        rows_per_step=2,
-        learning_rate=1e-2,
+        SETTINGS,
         checkpoints=folder,
         penalties=penalties,
     )
@@ -89,8 +89,8 @@ def _train(base: Path, folder: Path, anchors: Any = lambda model: []) -> PeftMod
 
 
 @torch.no_grad()
-def _kl_to_base(model: PeftModel, row: Row, source: int | None = None) -> tuple[float, int]:
-    """Summed KL(base || model) at the labelled positions of a source, from all logits in fp32; and their number."""
+def _kl_to_base(model: PeftModel, row: PackedRow, source: int | None = None) -> tuple[float, int]:
+    """Summed KL(base || model) at the labelled positions of a source, and their number."""
     inputs = _batch(row)
     ids = {name: inputs[name] for name in ("input_ids", "position_ids")}
     now = model(**ids, use_cache=False).logits.float().log_softmax(-1)
@@ -107,7 +107,7 @@ def _total_kl(model: PeftModel, source: int | None = None) -> float:
     return sum(_kl_to_base(model, row, source)[0] for row in _rows())
 
 
-def test_kl_and_its_gradient_are_those_of_the_formula() -> None:
+def test_kl_and_its_gradient_follow_the_formula() -> None:
     hidden = torch.tensor([[LN3], [0.0]], requires_grad=True)  # (1/4, 3/4) and (1/2, 1/2)
     total = KlDivergence.apply(hidden, torch.zeros(2, 1), torch.tensor([[0.0], [1.0]]))
     assert total.item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
@@ -153,7 +153,7 @@ def test_the_kl_anchor_counts_the_labelled_tokens_of_its_source(
     assert all(tensor.requires_grad for name, tensor in model.named_parameters() if "lora_" in name)
 
 
-def test_trained_with_the_kl_anchor_a_model_predicts_more_like_its_base(
+def test_a_model_trained_with_the_kl_anchor_predicts_more_like_its_base(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     free = _train(tiny_model, tmp_path)
@@ -164,14 +164,14 @@ def test_trained_with_the_kl_anchor_a_model_predicts_more_like_its_base(
     assert _total_kl(on_replay, REPLAY) < 0.8 * _total_kl(on_replay, DOMAIN)
 
 
-def test_without_an_adapter_the_kl_anchor_is_refused(tiny_model: Path) -> None:
+def test_the_kl_anchor_is_refused_without_an_adapter(tiny_model: Path) -> None:
     with pytest.raises(
         UserError, match=r"kl_weight is 0\.5.*no adapter.*l2_sp_weight or ewc_weight"
     ):
         KlToBase(load_bf16(tiny_model), 0.5, "all")
 
 
-def test_l2_sp_and_ewc_are_those_of_their_formulas_over_the_micro_batches_of_a_step() -> None:
+def test_l2_sp_and_ewc_follow_their_formulas_over_the_micro_batches_of_a_step() -> None:
     model = torch.nn.Linear(2, 1, bias=False)
     model.weight.data = torch.tensor([[1.0, 2.0]])
     l2_sp = Quadratic(model, 0.5)
@@ -192,7 +192,8 @@ def test_l2_sp_and_ewc_are_those_of_their_formulas_over_the_micro_batches_of_a_s
 
 
 def test_the_fisher_information_is_the_variance_of_the_score() -> None:
-    # d log p(y) / dh = y - 3/4 for h = ln 3; its square is 1/16 with probability 3/4 and 9/16 with 1/4: 3/16 in all.
+    # For h = ln 3, d log p(y) / dh = y - 3/4. Its square is 1/16 with probability 3/4, and 9/16
+    # with probability 1/4: 3/16 in the mean.
     examples = [Encoded([0, 1], [IGNORED, 1])] * 600
     fisher = diagonal_fisher(TwoWords(LN3), examples, seed=0)
     assert list(fisher) == ["h"]
@@ -208,7 +209,7 @@ def test_fisher_information_is_per_labelled_token() -> None:
     assert values == pytest.approx([0.25, 0.25], rel=0.12)
 
 
-def test_at_its_start_an_adapter_has_fisher_information_in_b_only(tiny_model: Path) -> None:
+def test_an_adapter_at_its_start_has_fisher_information_in_b_only(tiny_model: Path) -> None:
     model = _adapted(tiny_model)
     before = [tensor.clone() for tensor in model.parameters()]
     fisher = diagonal_fisher(model, [Encoded([5, 6, 7, 8], [IGNORED, 6, 7, 8])] * 4, seed=0)
@@ -219,7 +220,7 @@ def test_at_its_start_an_adapter_has_fisher_information_in_b_only(tiny_model: Pa
     assert all(tensor.grad is None for tensor in model.parameters())
 
 
-def test_the_path_integral_is_that_of_the_formula() -> None:
+def test_the_path_integral_follows_the_formula() -> None:
     # Two steps on the loss h^2 / 2, whose gradient is h: from 2 to 1, then from 1 to 0.5.
     model = torch.nn.Linear(1, 1, bias=False)
     model.weight.data = torch.tensor([[2.0]])
@@ -233,25 +234,25 @@ def test_the_path_integral_is_that_of_the_formula() -> None:
     assert path.importance()["weight"].item() == pytest.approx(work / (1.5**2 + 1e-3))
 
 
-def test_the_path_of_a_training_gives_importance_to_what_it_moved(
+def test_the_path_of_a_training_gives_importance_to_the_parameters_it_moved(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     model = _adapted(tiny_model)
     path = PathIntegral(model)
-    train(
-        model, _rows(), rows_per_step=2, learning_rate=1e-2, checkpoints=tmp_path, callbacks=[path]
-    )
+    train(model, _rows(), SETTINGS, checkpoints=tmp_path, callbacks=[path])
     importance = path.importance()
     assert all((tensor >= 0).all() and tensor.any() for tensor in importance.values())
     worked = sum(work.sum().item() for work in path.work.values())
-    assert worked > 0  # in all, the steps went down the loss
+    assert worked > 0  # in sum, the steps lowered the loss
 
 
-def test_trained_with_an_anchor_on_its_parameters_an_adapter_drifts_less(
+def test_an_adapter_with_an_anchor_on_its_parameters_drifts_less(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     def drift(model: PeftModel, weights: dict[str, torch.Tensor] | None = None) -> float:
-        pairs = zip(trainable(model), trainable(_adapted(tiny_model)), strict=True)
+        pairs = zip(
+            trainable_parameters(model), trainable_parameters(_adapted(tiny_model)), strict=True
+        )
         squares = ((name, (now - start).square()) for (name, now), (_, start) in pairs)
         return sum(
             (square * (weights[name] if weights else 1)).sum().item() for name, square in squares

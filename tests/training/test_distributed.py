@@ -1,4 +1,4 @@
-"""Training by several processes, on the CPU over gloo, launched by accelerate as on several GPUs."""
+"""Training in several processes on the CPU (gloo), launched by accelerate as on several GPUs."""
 
 import csv
 import json
@@ -56,15 +56,13 @@ def command(
         str(write_heldout(folder)),
     ]
     if stage == "sft":
-        data = [*zip(("--instructions", "--replay"), write_instructions(folder), strict=True)]
-        own = ["--pristine", str(base), "--adapter", "out"]
+        domain, replay = write_instructions(folder)
+        own = ["--instructions", str(domain), "--pristine", str(base), "--adapter", "out"]
     else:
-        data, own = (
-            [*zip(("--corpus", "--replay"), write_texts(folder), strict=True)],
-            ["--pretrained", "out"],
-        )
-    paths = [str(word) for pair in data for word in pair]
-    return [sys.executable, "-m", f"stages.{stage}", "--base", str(base), *paths, *own, *outputs]
+        domain, replay = write_texts(folder)
+        own = ["--corpus", str(domain), "--pretrained", "out"]
+    paths = ["--base", str(base), "--replay", str(replay), *own, *outputs]
+    return [sys.executable, "-m", f"stages.{stage}", *paths]
 
 
 def run(
@@ -82,13 +80,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def curve(folder: Path, *columns: str) -> list[float]:
+def curve(folder: Path, column: str) -> list[float]:
     with (folder / "curve/loss.tsv").open() as file:
-        return [
-            float(row[name] or "nan")
-            for row in csv.DictReader(file, delimiter="\t")
-            for name in columns
-        ]
+        return [float(row[column] or "nan") for row in csv.DictReader(file, delimiter="\t")]
 
 
 @pytest.mark.parametrize(  # 19 rows, 4 a step
@@ -112,10 +106,8 @@ def test_two_processes_have_the_loss_curve_of_one(
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (one, two)]
     assert metrics[0]["tokens"] == metrics[1]["tokens"]
     assert metrics[0]["loss_tokens"] == metrics[1]["loss_tokens"]
-    scores = [
-        [entry["heldout_domain"] for entry in each["heldout_bits_per_byte"]] for each in metrics
-    ]
-    assert scores[1] == pytest.approx(scores[0], abs=1e-3)
+    for first, second in zip(*(each["heldout_bits_per_byte"] for each in metrics), strict=True):
+        assert second["heldout_domain"] == pytest.approx(first["heldout_domain"], abs=1e-3)
 
 
 @pytest.mark.parametrize(  # full: weights go round in bf16
@@ -156,7 +148,7 @@ def test_an_adapter_over_a_model_in_parts_is_written_whole(
     assert all((first[name] - second[name]).abs().max() < 5e-3 for name in first)
 
 
-def test_what_needs_the_whole_model_is_refused_where_it_is_in_parts(
+def test_settings_that_need_the_whole_model_are_refused_where_it_is_in_parts(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     words = command(tmp_path, "pretrain", tiny_model, IN_PARTS)
@@ -184,7 +176,7 @@ def test_rows_that_processes_cannot_share_evenly_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_config_that_is_not_there_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_missing_config_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     words = command(tmp_path, "pretrain", tiny_model, TWO)
     (tmp_path / "devices.yaml").unlink()
     done = subprocess.run(
@@ -196,7 +188,7 @@ def test_a_config_that_is_not_there_is_refused(tiny_model: Path, tmp_path: Path)
 
 @pytest.mark.faults
 @pytest.mark.parametrize("config", [TWO, IN_PARTS], ids=["whole models", "in parts"])
-def test_told_to_end_all_processes_keep_a_checkpoint_and_go_on_from_it(
+def test_after_a_signal_all_processes_keep_a_checkpoint_and_continue_from_it(
     config: dict[str, Any], tiny_model: Path, tmp_path: Path
 ) -> None:
     anchors = {"kl_weight": 0.0, "ewc_weight": 0.0} if config is IN_PARTS else {}
@@ -212,7 +204,7 @@ def test_told_to_end_all_processes_keep_a_checkpoint_and_go_on_from_it(
         told.send_signal(signal.SIGTERM)
         _, said = told.communicate()
     assert told.returncode == 75, said
-    assert "told to end after step" in said
+    assert "a signal stopped training after step" in said
     (kept,) = checkpoints.glob("sft-*/checkpoint-*")
     assert {file.name for file in kept.glob("rng_state_*.pth")} == {
         "rng_state_0.pth",
@@ -228,7 +220,7 @@ def test_told_to_end_all_processes_keep_a_checkpoint_and_go_on_from_it(
 @pytest.mark.parametrize(
     "file", sorted((ROOT / "infra/accelerate").glob("*.yaml")), ids=lambda file: file.stem
 )
-def test_each_config_is_one_that_accelerate_reads_and_launches_with(file: Path) -> None:
+def test_accelerate_reads_each_config_and_launches_with_it(file: Path) -> None:
     from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
@@ -245,7 +237,7 @@ def test_each_config_is_one_that_accelerate_reads_and_launches_with(file: Path) 
         assert launched.fsdp_state_dict_type == "FULL_STATE_DICT"
 
 
-def test_recipes_name_configs_that_are_there_with_processes_that_can_share_a_step() -> None:
+def test_recipes_name_configs_whose_processes_can_share_a_step() -> None:
     named = 0
     for recipe in (ROOT / "recipes").glob("*.yaml"):
         for stage in PARAMS:

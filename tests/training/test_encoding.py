@@ -1,3 +1,5 @@
+from itertools import chain
+
 import pytest
 
 from lmadapt.core.errors import UserError
@@ -21,7 +23,8 @@ def test_a_long_document_is_split_and_nothing_is_lost() -> None:
     ((whole,),) = encode_documents(TOKENIZER, [document(0, text)], max_tokens=4096)
     (pieces,) = encode_documents(TOKENIZER, [document(0, text)], max_tokens=32)
     assert len(pieces) > 3
-    assert [token for piece in pieces for token in piece.labels[1:]] == whole.labels[1:]
+    predicted = chain.from_iterable(piece.labels[1:] for piece in pieces)
+    assert list(predicted) == whole.labels[1:]
 
 
 def test_only_the_answer_and_its_end_carry_loss() -> None:
@@ -38,13 +41,13 @@ def test_too_long_instructions_are_left_out_whole_and_counted() -> None:
     assert (len(fitting), too_long) == (1, 1)
 
 
-def test_when_all_are_too_long_the_error_says_what_would_do() -> None:
+def test_where_all_are_too_long_the_error_names_the_length_needed() -> None:
     rows = [instruction(1, "What is long? " * 50, "This")]
     with pytest.raises(UserError, match=r"max_sequence_tokens is 40.*must be at least \d\d\d"):
         encode_instructions(TOKENIZER, rows, max_tokens=40)
 
 
-def test_an_instruction_that_cannot_be_encoded_is_named() -> None:
+def test_the_error_names_an_instruction_that_cannot_be_encoded() -> None:
     unanswered = {
         **instruction(7, "What?", "This"),
         "messages": [{"role": "user", "content": "What?"}],

@@ -1,4 +1,4 @@
-"""Training under the real `dvc`, killed at random instants: the next `dvc repro` ends where an undisturbed one does."""
+"""Training under the real `dvc`, killed at random: the next `dvc repro` gives the same result."""
 
 import os
 import random
@@ -24,7 +24,7 @@ def output_md5(project: Path, stage: str) -> str:
 
 
 def killed_after(project: Path, stage: str, seconds: float) -> bool:
-    """Whether `dvc repro` of the stage was still running then; dvc and the stage are killed together."""
+    """Kill dvc and the stage together after `seconds`; whether they still ran then."""
     environment = {**os.environ, "PYTHONPATH": str(project), "HF_HUB_OFFLINE": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     command = [

@@ -77,7 +77,7 @@ def test_positions_without_labels_get_no_gradient() -> None:
     assert (gradient[~unlabelled] != 0).any(-1).all()
 
 
-def test_within_the_block_a_model_computes_its_own_loss_and_after_it_is_as_before(
+def test_a_model_computes_the_labelled_loss_within_the_block_and_is_as_before_after_it(
     tiny_model: Path,
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)

@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 
 from lmadapt.core.errors import Interrupted
-from lmadapt.training import callbacks
+from lmadapt.training.progress import ProgressReport
 from tests.stages.test_sft import run_sft
 
 
@@ -16,25 +16,22 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     monkeypatch.chdir(tmp_path)
     address = f"sqlite:///{tmp_path}/live.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    return MlflowClient(
-        address
-    )  # by name: another test of this process may have set an address for all
+    # By its address: another test in this process may have set one for all clients.
+    return MlflowClient(address)
 
 
 def runs(client: MlflowClient) -> list[Any]:
     return list(client.search_runs([client.get_experiment_by_name("lmadapt").experiment_id]))
 
 
-def test_each_step_and_each_scoring_of_held_out_text_is_in_the_run(
+def test_each_step_and_each_score_of_held_out_text_is_in_the_run(
     tiny_model: Path, server: MlflowClient
 ) -> None:
     folder = run_sft(tiny_model, Path("sft"), heldout_every_steps=3)
     (run,) = runs(server)
-    assert (run.info.status, run.info.run_name, run.data.params["lora_rank"]) == (
-        "FINISHED",
-        "sft",
-        "2",
-    )
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "sft"
+    assert run.data.params["lora_rank"] == "2"
     lines = [line.split("\t") for line in (folder / "curve/loss.tsv").read_text().splitlines()]
     logged = server.get_metric_history(run.info.run_id, "loss")
     column = lines[0].index("loss")
@@ -55,18 +52,18 @@ def test_each_step_and_each_scoring_of_held_out_text_is_in_the_run(
     } <= run.data.metrics.keys()
 
 
-def test_a_resumed_training_goes_on_in_its_run(
+def test_a_resumed_training_continues_its_run(
     tiny_model: Path, server: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step_end = callbacks.Progress.on_step_end
+    step_end = ProgressReport.on_step_end
 
-    def told(self: Any, args: Any, state: Any, control: Any, **others: Any) -> None:
+    def terminate_after_two(self: Any, args: Any, state: Any, control: Any, **others: Any) -> None:
         step_end(self, args, state, control, **others)
         if state.global_step == 2:
             signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Progress, "on_step_end", told)
+        patch.setattr(ProgressReport, "on_step_end", terminate_after_two)
         with pytest.raises(Interrupted):
             run_sft(tiny_model, Path("sft"))
     (run,) = runs(server)
@@ -78,7 +75,7 @@ def test_a_resumed_training_goes_on_in_its_run(
     assert steps == list(range(1, len(steps) + 1))
 
 
-def test_a_server_that_does_not_answer_costs_a_warning_and_no_adapter(
+def test_without_an_answer_from_the_server_a_warning_shows_and_the_adapter_is_the_same(
     tiny_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -93,7 +90,7 @@ def test_a_server_that_does_not_answer_costs_a_warning_and_no_adapter(
         )
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         watched = run_sft(tiny_model, tmp_path / "watched")
-    assert "the training goes on without it" in caplog.text
+    assert "training continues without it" in caplog.text
     assert "hunter2" not in caplog.text
     weights = [
         (folder / "adapter/adapter_model.safetensors").read_bytes() for folder in (alone, watched)

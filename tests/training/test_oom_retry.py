@@ -9,11 +9,13 @@ from transformers import TrainerCallback
 from lmadapt.core.errors import UserError
 from lmadapt.models.chat import IGNORED, Encoded
 from lmadapt.models.loading import load_bf16
-from lmadapt.training.adapters import add_lora
+from lmadapt.training.adapters import add_lora, trainable_parameters
 from lmadapt.training.anchors import KlToBase
-from lmadapt.training.loop import Outcome, train
-from lmadapt.training.oom_retry import split
+from lmadapt.training.loop import train
+from lmadapt.training.oom_retry import split_rows
 from lmadapt.training.packing import pack
+from lmadapt.training.result import TrainingResult
+from lmadapt.training.trainer import TrainSettings
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 EXAMPLES = [
@@ -24,7 +26,7 @@ ROWS = pack(EXAMPLES, max_tokens=64, rows_per_step=3)
 
 
 class FullFrom(TrainerCallback):
-    """From a step on, passes of more than `room` tokens find no memory; in the backward pass, half of it is done."""
+    """From step `step` on, passes of more than `room` tokens fail; half done with `backward`."""
 
     def __init__(
         self,
@@ -35,14 +37,17 @@ class FullFrom(TrainerCallback):
         error: Exception = FULL,
         step: int = 2,
     ) -> None:
-        self.room, self.error, self.step, self.full, self.failed = room, error, step, False, 0
+        self.room, self.error, self.step = room, error, step
+        self.full = False
+        self.failed = 0
         layer = model.get_base_model().model.layers[0]
-        register = (
-            layer.register_full_backward_hook if backward else layer.register_forward_pre_hook
-        )
-        register(lambda module, *tensors: self.refuse(tensors[-1] if backward else tensors[0]))
+        if backward:
+            layer.register_full_backward_hook(self.refuse)
+        else:
+            layer.register_forward_pre_hook(self.refuse)
 
-    def refuse(self, tensors: tuple[torch.Tensor, ...]) -> None:
+    def refuse(self, module: Any, *given: tuple[torch.Tensor, ...]) -> None:
+        tensors = given[-1]  # the inputs, or the gradients of the outputs
         if self.full and tensors[0].shape[1] > self.room:
             self.failed += 1
             raise self.error
@@ -53,25 +58,25 @@ class FullFrom(TrainerCallback):
 
 def _trained(
     base: Path, folder: Path, full: Callable[[Any], list[Any]], *, dropout: float = 0.0
-) -> tuple[Any, Outcome]:
+) -> tuple[Any, TrainingResult]:
     model = add_lora(load_bf16(base), rank=2, alpha=4, seed=0, dropout=dropout)
-    options: dict[str, Any] = {
-        "rows_per_step": 3,
-        "learning_rate": 1e-3,
-        "penalties": [KlToBase(model, 0.1, "all")],
-    }
-    outcome = train(model, ROWS, **options, checkpoints=folder, callbacks=full(model))
-    return {
-        name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad
-    }, outcome
+    result = train(
+        model,
+        ROWS,
+        TrainSettings(rows_per_step=3, learning_rate=1e-3),
+        checkpoints=folder,
+        penalties=[KlToBase(model, 0.1, "all")],
+        callbacks=full(model),
+    )
+    return dict(trainable_parameters(model)), result
 
 
 @pytest.mark.parametrize("max_tokens", [1, 20, 32, 64])
-def test_parts_of_a_row_are_whole_examples_in_order_within_the_limit_or_single(
+def test_parts_of_a_row_are_single_examples_or_whole_ones_within_the_limit(
     max_tokens: int,
 ) -> None:
     row = {name: torch.tensor([values]) for name, values in ROWS[0].items()}
-    parts = split(row, max_tokens)
+    parts = split_rows(row, max_tokens)
     for name, tensor in row.items():
         assert torch.equal(torch.cat([part[name] for part in parts], 1), tensor)
     assert all(part["position_ids"][0, 0] == 0 for part in parts)
@@ -84,7 +89,7 @@ def test_parts_of_a_row_are_whole_examples_in_order_within_the_limit_or_single(
 @pytest.mark.parametrize(
     ("backward", "error"), [(False, FULL), (True, FULL), (False, MemoryError("not enough memory"))]
 )
-def test_a_step_without_memory_is_begun_anew_in_halves_and_the_training_ends_where_it_would_have(
+def test_a_step_without_memory_starts_again_in_halves_and_training_ends_in_the_same_place(
     backward: bool,
     error: Exception,
     tiny_model: Path,
@@ -98,23 +103,23 @@ def test_a_step_without_memory_is_begun_anew_in_halves_and_the_training_ends_whe
         return full
 
     undisturbed, plain = _trained(tiny_model, tmp_path / "plain", lambda model: [])
-    adapter, outcome = _trained(tiny_model, tmp_path / "full", fill)
+    adapter, result = _trained(tiny_model, tmp_path / "full", fill)
     assert full[0].failed == 1
     assert "step 3: not enough memory" in caplog.text
-    assert outcome.steps[:2] == plain.steps[:2]
-    assert [one["step"] for one in outcome.steps] == [one["step"] for one in plain.steps]
-    for one, other in zip(outcome.steps, plain.steps, strict=True):
+    assert "batch and loss stay the same" in caplog.text
+    assert result.steps[:2] == plain.steps[:2]
+    assert [one["step"] for one in result.steps] == [one["step"] for one in plain.steps]
+    for one, other in zip(result.steps, plain.steps, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], abs=1e-3)
         assert one["domain"] == pytest.approx(other["domain"], abs=1e-3)
         assert one["gradient_norm"] == pytest.approx(other["gradient_norm"], rel=2e-2)
         assert one["learning_rate"] == other["learning_rate"]
     moved = max((adapter[name] - tensor).abs().max() for name, tensor in undisturbed.items())
-    assert moved < 1e-3 * len(
-        plain.steps
-    )  # Adam's steps are of the learning rate, also where a gradient is rounding
+    # Adam's steps have the size of the learning rate, also where a gradient is only rounding.
+    assert moved < 1e-3 * len(plain.steps)
 
 
-def test_a_step_begun_anew_draws_the_same_dropout(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_step_that_starts_again_draws_the_same_dropout(tiny_model: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"base": tiny_model, "dropout": 0.5}
     first = _trained(
         folder=tmp_path / "1", full=lambda model: [FullFrom(model, room=40)], **options
@@ -128,7 +133,7 @@ def test_a_step_begun_anew_draws_the_same_dropout(tiny_model: Path, tmp_path: Pa
     assert all(torch.equal(second[0][name], tensor) for name, tensor in first[0].items())
 
 
-def test_an_example_without_memory_ends_the_training_and_says_what_to_change(
+def test_an_example_without_memory_stops_training_and_the_error_says_what_to_change(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(
@@ -137,7 +142,9 @@ def test_an_example_without_memory_ends_the_training_and_says_what_to_change(
         _trained(tiny_model, tmp_path, lambda model: [FullFrom(model, room=20)])
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny_model: Path, tmp_path: Path) -> None:
+def test_other_errors_are_not_mistaken_for_a_lack_of_memory(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         _trained(
             tiny_model,

@@ -1,3 +1,4 @@
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from lmadapt.models.chat import IGNORED, Encoded
-from lmadapt.training.packing import DOMAIN, LOOK_AHEAD, REPLAY, Row, pack, split_document
+from lmadapt.training.packing import DOMAIN, LOOK_AHEAD, REPLAY, PackedRow, pack, split_document
 from tests.tiny import make_tiny_model
 
 
@@ -16,7 +17,7 @@ def _example(*tokens: int) -> Encoded:
     return Encoded(list(tokens), list(tokens))
 
 
-def _unpack(rows: list[Row]) -> list[list[int]]:
+def _unpack(rows: list[PackedRow]) -> list[list[int]]:
     examples: list[list[int]] = []
     for row in rows:
         for token, position in zip(row["input_ids"], row["position_ids"], strict=True):
@@ -27,9 +28,7 @@ def _unpack(rows: list[Row]) -> list[list[int]]:
 
 
 @given(st.lists(st.integers(1, 20), max_size=60), st.integers(1, 4))
-def test_every_example_stands_whole_in_exactly_one_row(
-    lengths: list[int], rows_per_step: int
-) -> None:
+def test_every_example_is_whole_in_exactly_one_row(lengths: list[int], rows_per_step: int) -> None:
     examples = [_example(*range(100 * i, 100 * i + n)) for i, n in enumerate(lengths)]
     rows = pack(examples, max_tokens=20, rows_per_step=rows_per_step)
     assert sorted(_unpack(rows)) == sorted(example.input_ids for example in examples)
@@ -44,7 +43,7 @@ def test_rows_are_nearly_full() -> None:
     assert lengths.sum() / (512 * len(rows)) > 0.95
 
 
-def test_an_example_is_trained_on_at_most_a_look_ahead_before_its_turn() -> None:
+def test_an_example_moves_by_at_most_the_look_ahead_and_a_step() -> None:
     lengths = np.random.default_rng(1).integers(2, 60, 300)
     examples = [_example(*[i] * n) for i, n in enumerate(lengths)]
     order = [tokens[0] for tokens in _unpack(pack(examples, max_tokens=64, rows_per_step=2))]
@@ -61,7 +60,7 @@ def test_the_first_token_of_each_example_carries_no_loss() -> None:
     assert row["position_ids"] == [0, 1, 2, 0, 1]
 
 
-def test_a_row_says_of_every_token_whether_it_is_replayed() -> None:
+def test_a_row_marks_every_token_as_domain_or_replay() -> None:
     (row,) = pack(
         [_example(5, 6, 7), Encoded([8, 9], [8, 9], replayed=True)], max_tokens=8, rows_per_step=1
     )
@@ -79,7 +78,8 @@ def test_a_split_document_predicts_every_token_but_its_first_exactly_once(
 ) -> None:
     pieces = split_document(_example(*range(length)), max_tokens=max_tokens)
     assert all(len(piece.input_ids) <= max_tokens for piece in pieces)
-    assert [token for piece in pieces for token in piece.labels[1:]] == list(range(1, length))
+    predicted = chain.from_iterable(piece.labels[1:] for piece in pieces)
+    assert list(predicted) == list(range(1, length))
     assert pieces[0].input_ids[0] == 0
 
 
@@ -105,6 +105,5 @@ def test_logits_in_a_packed_row_equal_those_of_each_example_alone(
         alone = torch.cat(
             [model(torch.tensor([example.input_ids])).logits[0] for example in examples]
         )
-    torch.testing.assert_close(
-        packed, alone, rtol=1e-4, atol=1e-4
-    )  # beyond the sliding window of 64 as well
+    # The examples are longer than the sliding window of 64 tokens.
+    torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-4)

@@ -25,6 +25,11 @@ def _documents(
     ]
 
 
+def _replay_of(source: str, *, count: int, seed: int) -> list[Document]:
+    documents = _documents(count, REPLAY, seed=seed)
+    return [[replace(document[0], source=source)] for document in documents]
+
+
 def _share(examples: list[Encoded]) -> float:
     loss_tokens = [example.loss_tokens for example in examples]
     replayed = [example.loss_tokens for example in examples if example.input_ids[0] == REPLAY]
@@ -64,7 +69,7 @@ def test_replay_is_spread_evenly() -> None:
     assert all(abs(_share(quarter) - 0.2) < 0.02 for quarter in quarters)
 
 
-def test_a_shortfall_is_reported_warned_of_and_spread_evenly(
+def test_a_shortfall_gives_a_warning_shows_in_the_metrics_and_is_spread_evenly(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -96,11 +101,9 @@ def test_data_beyond_the_budget_are_a_seeded_subset_and_counted() -> None:
 
 
 def test_sources_share_replay_by_their_weights() -> None:
-    replay = [
-        [replace(example, source=name) for example in document]
-        for name, seed in (("facts", 1), ("talk", 2), ("unused", 3))
-        for document in _documents(200, REPLAY, seed=seed)
-    ]
+    replay = _replay_of("facts", count=200, seed=1)
+    replay += _replay_of("talk", count=200, seed=2)
+    replay += _replay_of("unused", count=200, seed=3)
     weights = {"facts": 3.0, "talk": 1.0}
     mixture = mix_replay(
         _documents(100, DOMAIN), replay, fraction=0.3, max_tokens=6000, seed=0, weights=weights
@@ -111,23 +114,21 @@ def test_sources_share_replay_by_their_weights() -> None:
     assert drawn["facts"] / sum(drawn.values()) == pytest.approx(0.75, abs=0.02)
 
 
-def test_a_source_that_runs_out_leaves_its_share_to_the_others_and_an_unknown_one_is_an_error() -> (
-    None
-):
-    replay = [
-        [replace(example, source=name) for example in document]
-        for name, count in (("few", 5), ("many", 200))
-        for document in _documents(count, REPLAY, seed=count)
-    ]
+def test_a_source_that_runs_out_leaves_its_share_to_the_others() -> None:
+    few = _replay_of("few", count=5, seed=5)
+    replay = few + _replay_of("many", count=200, seed=200)
     options: dict[str, Any] = {"fraction": 0.3, "max_tokens": 6000, "seed": 0}
     mixture = mix_replay(
         _documents(100, DOMAIN), replay, weights={"few": 1.0, "many": 1.0}, **options
     )
     drawn = mixture.metrics()["replay"]["loss_tokens_by_source"]
-    assert drawn["few"] == sum(
-        example.loss_tokens for document in replay[:5] for example in document
-    )
+    assert drawn["few"] == sum(document[0].loss_tokens for document in few)
     assert mixture.fraction_met == pytest.approx(0.3, abs=0.01)
+
+
+def test_a_weight_for_an_unknown_source_is_an_error() -> None:
+    replay = _replay_of("few", count=5, seed=5) + _replay_of("many", count=5, seed=6)
+    options: dict[str, Any] = {"fraction": 0.3, "max_tokens": 6000, "seed": 0}
     with pytest.raises(UserError, match=r"replay_weights names fewer; the sources are few, many"):
         mix_replay(_documents(9, DOMAIN), replay, weights={"fewer": 1.0}, **options)
 
@@ -144,7 +145,7 @@ def test_fraction_zero_uses_no_replay() -> None:
     assert all(example.input_ids[0] == DOMAIN for example in _mix(0.0).examples)
 
 
-def test_asking_for_replay_without_general_data_names_the_key_and_the_choices() -> None:
+def test_the_error_for_replay_without_general_data_names_the_key_and_the_choices() -> None:
     with pytest.raises(
         UserError, match=r"replay_fraction is 0\.1.*fetch\.sources.*set replay_fraction to 0"
     ):

@@ -1,3 +1,5 @@
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,8 @@ from lmadapt.models.chat import encode_conversation
 from lmadapt.models.loading import load_tokenizer
 from lmadapt.training import self_replay
 from lmadapt.training.self_replay import KEPT, self_instructions, self_texts
+
+ROOT = Path(__file__).parents[2]
 
 
 def _texts(base: Path, tokens: int = 300, seed: int = 0) -> list[dict[str, Any]]:
@@ -22,7 +26,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_model_writes_as_many_tokens_as_are_asked_for(tiny_model: Path) -> None:
+def test_the_model_writes_as_many_tokens_as_needed(tiny_model: Path) -> None:
     tokenizer = load_tokenizer(tiny_model)
     texts = [row["text"] for row in _texts(tiny_model)]
     assert sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts) > 250
@@ -36,13 +40,13 @@ def test_the_model_asks_and_answers_itself_in_the_form_of_its_template(tiny_mode
     assert sum(encode_conversation(tokenizer, row["messages"]).loss_tokens for row in rows) >= 300
     questions = [row["messages"][0]["content"] for row in rows]
     assert len(set(questions)) == len(questions)
-    assert all(
-        [message["role"] for message in row["messages"]] == ["user", "assistant"] for row in rows
-    )
-    assert not any("\n" in message["content"] for row in rows for message in row["messages"])
+    for row in rows:
+        question, answer = row["messages"]
+        assert (question["role"], answer["role"]) == ("user", "assistant")
+        assert "\n" not in question["content"] + answer["content"]
 
 
-def test_what_was_written_is_kept_by_base_seed_and_settings(
+def test_a_table_is_kept_for_each_base_seed_and_settings(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = _texts(tiny_model)
@@ -76,3 +80,14 @@ def test_an_interrupted_run_keeps_nothing(
     with pytest.raises(KeyboardInterrupt):
         _instructions(tiny_model)
     assert not list(KEPT.iterdir())
+
+
+def test_git_ignores_what_the_model_wrote(tiny_model: Path, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q"], check=True)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    subprocess.run(["git", "add", ".gitignore"], check=True)
+    _texts(tiny_model)
+    assert len(list(KEPT.glob("*.parquet"))) == 1
+    command = ["git", "status", "--porcelain", "--untracked-files=all"]
+    status = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    assert status.splitlines() == ["A  .gitignore"]

@@ -131,17 +131,17 @@ def _drift(column: str, told: str, most: float) -> Any:
 def _needed_totals(limits: Limits) -> list[Any]:
     """What the whole of the data must reach; a verdict needs one item of each group at least."""
     settings = {
-        "corpus_rows": "min_corpus_documents",
-        "instructions_rows": "min_instructions",
-        "domain_items": "min_domain_items",
-        "general_items": "min_general_items",
-        "general_categories": "min_general_categories",
-        "supervised_fraction": "min_supervised_fraction",
+        "corpus_rows": ("min_corpus_documents", limits.min_corpus_documents),
+        "instructions_rows": ("min_instructions", limits.min_instructions),
+        "domain_items": ("min_domain_items", limits.min_domain_items),
+        "general_items": ("min_general_items", limits.min_general_items),
+        "general_categories": ("min_general_categories", limits.min_general_categories),
+        "supervised_fraction": ("min_supervised_fraction", limits.min_supervised_fraction),
     }
     totals = []
-    for column, setting in settings.items():
+    for column, (setting, wanted) in settings.items():
         for_verdict = column in ("domain_items", "general_items")
-        least = max(getattr(limits, setting), int(for_verdict))
+        least = max(wanted, int(for_verdict))
         reason = f"validate.{setting}{'; 1 for a verdict' if for_verdict else ''}"
         sentence = f"{column.replace('_', ' ')} reach {least} ({reason})"
         totals.append(_between("totals", column, sentence, least, None))
@@ -162,10 +162,8 @@ def _advised_totals(limits: Limits) -> list[Any]:
         )
         totals.append(_between("totals", column, sentence, least, None, severity="warning"))
     for kind in ("domain", "general"):
-        column, sentence = (
-            f"heldout_{kind}_documents",
-            f"there is held-out {kind} text for bits per byte",
-        )
+        sentence = f"there is held-out {kind} text for bits per byte"
+        column = f"heldout_{kind}_documents"
         totals.append(_between("totals", column, sentence, 1, None, severity="warning"))
     return totals
 

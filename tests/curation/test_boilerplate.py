@@ -1,8 +1,8 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from curation import boilerplate
 
+from lmadapt.curation import boilerplate
 from lmadapt.curation.boilerplate import common_lines, line_hashes, remove_lines
 
 HEADER = "Copyright of somebody, all rights reserved \u00a9"

@@ -1,11 +1,17 @@
 import pytest
 
 from lmadapt.core.errors import UserError
-from lmadapt.curation.decisions import Row, bad_rows, count_rows, decision_records, require_sound
+from lmadapt.curation.decisions import (
+    RowDecision,
+    decision_records,
+    require_sound,
+    unreadable_rows,
+)
+from lmadapt.curation.funnel import count_rows
 
 
-def row(name: str, role: str = "corpus") -> Row:
-    return Row(role, "tests", f"at {name}", name)
+def row(name: str, role: str = "corpus") -> RowDecision:
+    return RowDecision(role, "tests", f"at {name}", name)
 
 
 def test_a_chain_of_duplicates_names_the_row_that_is_kept() -> None:
@@ -35,8 +41,8 @@ def test_of_several_edits_the_first_names_the_rule_and_all_are_evidence() -> Non
 
 def test_rows_are_counted_for_every_role() -> None:
     points = count_rows([row("a"), row("b"), row("c", "evaluation")], "raw")
-    assert [point["documents"] for point in points] == [2, 0, 0, 0, 1]
-    assert {point["stage"] for point in points} == {"raw"}
+    assert [point.rows for point in points] == [2, 0, 0, 0, 1]
+    assert {point.step for point in points} == {"raw"}
 
 
 def test_bad_records_above_the_allowed_share_stop_with_three_of_them() -> None:
@@ -45,7 +51,7 @@ def test_bad_records_above_the_allowed_share_stop_with_three_of_them() -> None:
         {"role": "corpus", "source": "f", "location": str(n), "id": f"f/{n}", "problem": p}
         for n, p in enumerate(problems)
     ]
-    rows = [row(str(n)) for n in range(4)] + bad_rows(bad)
+    rows = [row(str(n)) for n in range(4)] + unreadable_rows(bad)
     require_sound(rows, 0.5)
     with pytest.raises(
         UserError,

@@ -73,7 +73,10 @@ def test_the_corpus_may_quote_domain_items_but_not_hold_their_whole_prompt() -> 
 
 
 def test_a_template_of_many_items_is_no_leak_but_what_they_ask_is() -> None:
-    template = "Read the following description of a weakness carefully and then choose the one name that fits"
+    template = (
+        "Read the following description of a weakness carefully "
+        "and then choose the one name that fits"
+    )
     items = [
         item(f"i{n}", f"{template}: {prose(n, 20)}", "x", cluster=f"c{n}")
         for n in range(MAX_CLUSTERS + 1)

@@ -125,7 +125,7 @@ BEHAVIOUR = {"group": "behaviour", "choices": [], "answer": None, "severity": "m
     ("change", "words"),
     [
         ({"prompt": ""}, "prompt is empty"),
-        ({"group": "other"}, "group 'other'"),
+        ({"group": "other"}, "group 'other'; allowed: domain"),
         ({"choices": ["one"]}, "1 choices"),
         ({"choices": ["one", ""]}, "choice 1 is empty"),
         ({"choices": ["one", "one"]}, "the same"),
@@ -136,7 +136,7 @@ BEHAVIOUR = {"group": "behaviour", "choices": [], "answer": None, "severity": "m
         (BEHAVIOUR | {"check": '{"kind": "regex"}'}, "pattern: Field required"),
         (
             BEHAVIOUR | {"check": '{"kind": "number", "value": 4}', "severity": "bad"},
-            "severity 'bad'",
+            "severity 'bad'; allowed: critical",
         ),
         (
             BEHAVIOUR | {"check": '{"kind": "regex", "pattern": "("}'},

@@ -60,7 +60,8 @@ def test_texts_do_not_depend_on_their_neighbours(texts: list[str]) -> None:
     ]
 
 
-MARKS = "e\u0301\u0323\u0307\u1100\u1161\uac00\u11a8\uff76\uff9e"  # some of which become one, or change places
+# Some of these become one character, or change places.
+MARKS = "e\u0301\u0323\u0307\u1100\u1161\uac00\u11a8\uff76\uff9e"
 OTHERS = "\ufb01\u00c5\u212b\u00bd\u2026\u00e9\u6f22 aI\U0001d400\U0001f600"
 
 

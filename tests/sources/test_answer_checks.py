@@ -48,7 +48,8 @@ from lmadapt.sources.answer_checks import named_label, score_answer
             ["a certificate", ""],
         ),
         (
-            '{"kind": "json_schema", "schema": {"required": ["n"], "properties": {"n": {"minimum": 2}}}}',
+            '{"kind": "json_schema", "schema": '
+            '{"required": ["n"], "properties": {"n": {"minimum": 2}}}}',
             ['{"n": 2}', 'so: {"n": 3, "m": 1}!'],
             ['{"n": 1}', '{"m": 3}', "n = 3", ""],
         ),

@@ -10,13 +10,13 @@ from lmadapt.core.files import folder_sha256
 from lmadapt.core.sections import load_section
 from lmadapt.core.tables import CURATED_TABLES, read_table
 from stages.curate import CurateParams, curate
-from tests.raw_tables import RUNNING, SCREENING, SETTINGS, raw_records, write_raw
+from tests.raw_tables import SETTINGS, raw_records, write_raw
 
 PARAMS = Path(__file__).parents[2] / "recipes/demo-cpu.yaml"
 
 
 def run(folder: Path, raw: Path) -> Path:
-    params = CurateParams(**SCREENING, **RUNNING, **SETTINGS)
+    params = CurateParams(**SETTINGS)
     curate(
         params,
         raw,

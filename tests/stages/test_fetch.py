@@ -167,7 +167,7 @@ def test_a_model_has_one_origin_and_a_module_gets_a_template_like_any_other(
     settings["model"]["module"] = "makes_a_model"
     assert "give exactly one of name_or_path and module" in stopped(settings)
     settings["model"] |= {"name_or_path": None, "chat_template": "plain"}
-    assert "no function `model` in a module 'makes_a_model'" in stopped(settings)
+    assert "'makes_a_model' is not a module with a function `model`" in stopped(settings)
     made = ModuleType("makes_a_model")
     made.model = lambda packages, sha256, folder: shutil.copytree(
         tiny_model, folder, dirs_exist_ok=True

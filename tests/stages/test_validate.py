@@ -131,7 +131,8 @@ def test_an_expectation_of_the_project_stops_the_pipeline(
     tables: Records, tiny_model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "expectations.yaml").write_text(
-        "corpus.sources: {type: expect_column_values_to_be_in_set, arguments: {column: source, value_set: [wiki]}}"
+        "corpus.sources: {type: expect_column_values_to_be_in_set, "
+        "arguments: {column: source, value_set: [wiki]}}"
     )
     with pytest.raises(
         UserError, match=r"1 expectations fail:\n- corpus\.sources: 27 of 27 rows fail"

@@ -177,7 +177,10 @@ def test_a_line_many_documents_of_a_source_have_is_removed() -> None:
 
 def test_documents_of_other_languages_are_dropped_where_asked() -> None:
     records = raw_records()
-    english = "This is an English entry about a weakness of programs that read more of the input than they have room for."
+    english = (
+        "This is an English entry about a weakness of programs that read more of the input "
+        "than they have room for."
+    )
     records["corpus"] += [
         document("corpus/en", english),
         document("corpus/zh", "这是一段关于程序弱点的中文文字、说的是缓冲区溢出。"),
@@ -337,14 +340,14 @@ def test_broken_and_repeated_items_are_dropped_with_reasons() -> None:
     again = decision(curated, "item/again")
     assert (again["rule"], again["duplicate_of"]) == ("duplicate_item", "item/0")
     assert decision(curated, "item/other-group")["split"] == "items"
-    assert decision(curated, "item/broken")["evidence"] == "answer 7 is no index into 2 choices"
+    assert decision(curated, "item/broken")["evidence"] == "answer 7 is not an index into 2 choices"
 
 
 def test_the_funnel_never_widens_and_ends_with_the_tables(clean: Any) -> None:
-    corpus = [point["documents"] for point in clean.funnel if point["role"] == "corpus"]
+    corpus = [point.rows for point in clean.funnel if point.role == "corpus"]
     assert corpus == sorted(corpus, reverse=True)
-    assert clean.funnel[0]["stage"] == "raw"
-    last = {point["role"]: point["documents"] for point in clean.funnel[-5:]}
+    assert clean.funnel[0].step == "raw"
+    last = {point.role: point.rows for point in clean.funnel[-5:]}
     assert last["instructions"] == len(clean.tables["instructions"])
     assert last["corpus"] + last["general_text"] == sum(
         len(clean.tables[table]) for table in ("corpus", "replay_text", "heldout_text")
@@ -397,7 +400,7 @@ def test_an_empty_corpus_is_refused() -> None:
 def test_when_nothing_is_left_the_rule_that_removed_most_is_named() -> None:
     with pytest.raises(
         UserError,
-        match=r"nothing is left of 30 rows; the rule `min_words` removed most, 30, .* < 500",
+        match=r"none of 30 rows is left; the rule `min_words` removed most, 30, .* < 500",
     ):
         curate_records(raw_records(), min_words=500)
 
@@ -407,7 +410,7 @@ def test_an_id_that_stands_twice_is_refused_with_both_places() -> None:
     records["instructions"][0]["id"] = "corpus/4"
     with pytest.raises(
         UserError,
-        match="id 'corpus/4' stands in two rows, of tests at corpus/4 and tests at ask/10",
+        match="two rows have the id 'corpus/4': tests at corpus/4 and tests at ask/10",
     ):
         curate_records(records)
 

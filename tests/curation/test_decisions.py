@@ -7,7 +7,6 @@ from lmadapt.curation.decisions import (
     require_sound,
     unreadable_rows,
 )
-from lmadapt.curation.funnel import count_rows
 
 
 def row(name: str, role: str = "corpus") -> RowDecision:
@@ -32,20 +31,14 @@ def test_a_dropped_row_that_was_edited_is_dropped() -> None:
     assert (edited.outcome, edited.rule, edited.evidence) == ("dropped", "leak", "y")
 
 
-def test_of_several_edits_the_first_names_the_rule_and_all_are_evidence() -> None:
+def test_several_edits_keep_the_first_rule_and_all_evidence() -> None:
     edited = row("a")
     edited.edit("mojibake", "x")
     edited.edit("personal_data", "y")
     assert (edited.outcome, edited.rule, edited.evidence) == ("edited", "mojibake", "x; y")
 
 
-def test_rows_are_counted_for_every_role() -> None:
-    points = count_rows([row("a"), row("b"), row("c", "evaluation")], "raw")
-    assert [point.rows for point in points] == [2, 0, 0, 0, 1]
-    assert {point.step for point in points} == {"raw"}
-
-
-def test_bad_records_above_the_allowed_share_stop_with_three_of_them() -> None:
+def test_too_many_bad_records_stop_curation_and_three_are_listed() -> None:
     problems = [f"f.jsonl:{n}: no JSON" for n in range(4)]
     bad = [
         {"role": "corpus", "source": "f", "location": str(n), "id": f"f/{n}", "problem": p}

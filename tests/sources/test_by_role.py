@@ -74,7 +74,7 @@ def test_instructions_come_as_messages_as_pairs_or_as_alpaca() -> None:
     assert alpaca["category"] == "a.jsonl"
 
 
-def test_a_conversation_without_reply_passes_with_an_empty_one_beside_complete_ones() -> None:
+def test_a_conversation_without_a_reply_gets_an_empty_one() -> None:
     lines = ['{"messages": [{"role": "user", "content": "q"}]}', '{"question": "q", "answer": "a"}']
     found = rows("m.jsonl", "\n".join(lines), "instructions")
     assert found[0]["messages"][-1] == {"role": "assistant", "content": ""}
@@ -232,7 +232,7 @@ def test_bad_content_is_refused_with_its_place(
     assert message in refusal(path, content, role)
 
 
-def test_records_that_cannot_be_read_are_told_beside_those_that_can() -> None:
+def test_bad_records_are_reported_and_the_others_are_read() -> None:
     Path("f.jsonl").write_bytes(
         b'{"text": "one"}\nnope\n{"text": 2}\n{"text": "\xe9"}\n{"text": "three\\u0000"}\n'
     )
@@ -272,7 +272,7 @@ def test_a_source_has_one_origin_and_its_own_settings(entry: dict[str, Any], mes
         Source.model_validate(entry)
 
 
-def test_a_hub_data_set_is_read_by_split_and_an_unreachable_hub_can_be_tried_again(
+def test_a_hub_data_set_is_read_by_split_and_an_unreachable_hub_is_unavailable(
     project: Path,
 ) -> None:
     folder = project / "acme/faq"
@@ -290,7 +290,7 @@ def test_a_hub_data_set_is_read_by_split_and_an_unreachable_hub_can_be_tried_aga
         list(read_source(Source(hub="acme/none", revision="main", split="train"), "corpus", []))
 
 
-def test_bytes_are_counted_in_utf8_over_all_that_is_said() -> None:
+def test_text_is_counted_in_bytes_of_utf8() -> None:
     found = rows("f.jsonl", '{"text": "é"}\n{"text": "ab"}', "corpus")
     assert text_bytes(pa.Table.from_pylist(found, schema=RAW_TABLES["corpus"])) == 4
     found = rows("q.jsonl", '{"question": "abc", "answer": "d"}', "instructions")

@@ -89,7 +89,7 @@ def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
         list(read_records(file, "text"))
 
 
-def test_a_line_that_is_too_long_is_a_bad_record_and_reading_goes_on(
+def test_a_line_that_is_too_long_is_a_bad_record_and_reading_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readers, "MAX_RECORD_BYTES", 1000)
@@ -111,7 +111,7 @@ def test_a_line_that_is_too_long_is_a_bad_record_and_reading_goes_on(
     }
 
 
-def test_nesting_without_end_is_a_bad_record(tmp_path: Path) -> None:
+def test_json_nested_too_deeply_is_a_bad_record(tmp_path: Path) -> None:
     file = tmp_path / "f.jsonl"
     file.write_text("[" * 200_000)
     assert dict(read_records(file, "text")) == {"1": "not valid JSON: nested too deeply"}
@@ -126,7 +126,7 @@ def test_an_archive_of_files_is_refused(tmp_path: Path) -> None:
         read_records(tmp_path / "docs.tar.gz", "text")
 
 
-def test_a_word_document_is_converted_and_a_broken_one_told(tmp_path: Path) -> None:
+def test_a_word_document_is_converted_and_a_broken_pdf_is_a_bad_record(tmp_path: Path) -> None:
     pytest.importorskip("markitdown")
     with zipfile.ZipFile(tmp_path / "a.docx", "w") as archive:
         for name, content in DOCX.items():

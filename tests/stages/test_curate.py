@@ -52,7 +52,7 @@ run(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-def test_killed_at_any_instant_and_run_again_it_gives_the_same_files(tmp_path: Path) -> None:
+def test_a_run_after_a_kill_at_any_time_gives_the_same_files(tmp_path: Path) -> None:
     raw = write_raw(raw_records(), tmp_path / "raw")
     began = time.monotonic()
     expected = folder_sha256(run(tmp_path / "undisturbed", raw))

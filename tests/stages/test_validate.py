@@ -69,7 +69,7 @@ def run(tables: Records, folder: Path, model: Path, **settings: Any) -> dict[str
     return report
 
 
-def test_sound_data_pass_and_are_reported(
+def test_sound_data_passes_and_is_reported(
     tables: Records, tiny_model: Path, tmp_path: Path
 ) -> None:
     report = run(tables, tmp_path, tiny_model)

@@ -360,7 +360,7 @@ def test_a_file_of_the_project_changes_expectations_and_adds_some(
         ("corpus.tokens: {severty: error}", "unknown key; did you mean `severity`?"),
     ],
 )
-def test_what_is_wrong_in_that_file_is_named(
+def test_a_mistake_in_the_projects_file_is_named(
     entry: str, message: str, sound: Records, tmp_path: Path
 ) -> None:
     (tmp_path / "own.yaml").write_text(entry)

@@ -55,7 +55,7 @@ def test_a_near_duplicate_names_its_twin_and_follows_the_threshold(sound: Record
         assert frames["replay_text"]["near_duplicate_of"][0] == ""
 
 
-def test_an_answer_that_is_held_out_is_found(sound: Records) -> None:
+def test_an_answer_that_repeats_held_out_text_is_found(sound: Records) -> None:
     tables = copy.deepcopy(sound)
     tables["instructions"][0]["messages"][-1]["content"] = tables["heldout_text"][0]["text"].upper()
     frame = measured_frames(tables, TOKENIZER)["instructions"]
@@ -72,7 +72,7 @@ def test_a_leak_names_item_and_words_and_follows_the_length_of_the_run(sound: Re
     assert frame["leak"][0].startswith(f"item {tables['items'][0]['id']}: ")
 
 
-def test_personal_data_that_is_left_is_counted_by_kind_and_never_shown(sound: Records) -> None:
+def test_personal_data_that_is_left_is_counted_but_not_shown(sound: Records) -> None:
     tables = copy.deepcopy(sound)
     tables["corpus"][0]["text"] += " Ask jane.roe@example.org."
     frame = measured_frames(tables, TOKENIZER)["corpus"]
@@ -100,7 +100,7 @@ def test_a_missing_table_is_named(sound: Records, tmp_path: Path) -> None:
         measure_tables(folder, TOKENIZER, **MEASURING)
 
 
-def test_a_file_that_is_no_table_is_named(sound: Records, tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet_is_named(sound: Records, tmp_path: Path) -> None:
     folder = write_curated(sound, tmp_path / "curated")
     (folder / "items.parquet").write_text("PAR")
     with pytest.raises(UserError, match=r"items\.parquet: not a readable Parquet file"):

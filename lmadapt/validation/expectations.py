@@ -15,7 +15,7 @@ from great_expectations import expectations as gxe
 from pydantic import Field
 
 from lmadapt.core.sections import Section
-from lmadapt.validation.measured_tables import TRAINING
+from lmadapt.validation.table_totals import TRAINING_TABLES
 
 MIN_ITEMS = 30  # of a category: lmadapt.verdict.decision needs as many
 MIN_CLUSTERS = 2  # entities of a category: the same
@@ -64,7 +64,7 @@ def make_suites(limits: Limits) -> Suites:
         suites[frame].append(_between(frame, "characters", "a text is not empty", 1, None, **rows))
     for frame in CONVERSATIONS:
         suites[frame] += _conversation_expectations(frame, rows)
-    for frame in TRAINING:
+    for frame in TRAINING_TABLES:
         suites[frame] += _training_expectations(frame)
     suites["corpus"].append(
         _none("corpus", "language_problem", "the language is one of validate.languages", **rows)

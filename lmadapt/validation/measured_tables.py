@@ -25,7 +25,7 @@ from lmadapt.curation.quality import Problem, conversation_problem, item_problem
 from lmadapt.curation.screening import ScreeningRules, TrainingRows, parts_of, screen
 from lmadapt.curation.word_hashes import fold
 from lmadapt.models.chat import encode_conversation
-from lmadapt.validation.table_totals import TRAINING, category_frame, totals_frame
+from lmadapt.validation.table_totals import TRAINING_TABLES, category_frame, totals_frame
 
 Record = dict[str, Any]
 Columns = dict[str, list[Any]]
@@ -58,7 +58,7 @@ def measure_tables(
     frames: Frames = {"items": pd.DataFrame(_items(items, tokenizer))}
     rows: dict[str, list[RowDecision]] = {}
     training, sizes = TrainingRows(), []
-    for table in ("heldout_text", *TRAINING):
+    for table in ("heldout_text", *TRAINING_TABLES):
         finder = LeakFinder(
             sound_items, ngram_words=decontaminate_ngram_words, in_corpus=table == "corpus"
         )
@@ -251,7 +251,7 @@ def _mark_duplicates(
     similar to the row or to a part of it.
     """
     heldout = [(row, row.texts[0]) for row in rows["heldout_text"]]
-    for kind in (TRAINING[:2], TRAINING[2:]):
+    for kind in (TRAINING_TABLES[:2], TRAINING_TABLES[2:]):
         own = [row for table in kind for row in rows[table]]
         whole = [(row, row.texts[0]) for row in own]
         parts = [(row, text) for row in own for text in row.texts]

@@ -6,7 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-TRAINING = ("corpus", "replay_text", "instructions", "replay_instructions")
+from lmadapt.curation.decisions import TABLE_OF, TRAINING_ROLES
+
+TRAINING_TABLES = tuple(TABLE_OF[role] for role in TRAINING_ROLES)
 CATEGORY_COLUMNS = ["id", "source", "location", "items", "clusters", "general_items"]
 
 
@@ -41,12 +43,12 @@ def totals_frame(
     """One row: counts of rows, items and tokens, and the shares that replay could have."""
     groups = Counter(item["group"] for item in items)
     heldout_groups = Counter(frames["heldout_text"]["group"])
-    tokens = {table: int(frames[table]["tokens"].sum()) for table in TRAINING}
-    supervised = {table: int(frames[table]["supervised_tokens"].sum()) for table in TRAINING}
+    tokens = {table: int(frames[table]["tokens"].sum()) for table in TRAINING_TABLES}
+    supervised = {table: int(frames[table]["supervised_tokens"].sum()) for table in TRAINING_TABLES}
     unsupervised = tokens["instructions"] - supervised["instructions"]
     general_categories = {item["category"] for item in items if item["group"] == "general"}
     totals = {
-        **{f"{table}_rows": len(frames[table]) for table in TRAINING},
+        **{f"{table}_rows": len(frames[table]) for table in TRAINING_TABLES},
         **{f"{group}_items": groups[group] for group in ("domain", "general", "behaviour")},
         **{f"heldout_{kind}_documents": heldout_groups[kind] for kind in ("domain", "general")},
         "general_categories": len(general_categories),

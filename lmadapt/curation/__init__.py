@@ -19,7 +19,7 @@ Rules, one a file:
 - evaluation_entities: training text about what an item asks about
 - duplicates: exact and near-duplicates
 - splitting: held-out text, and what must go because of it
-- category_cap: at most so many instructions of a category
+- category_cap: a limit on the instructions of each category
 
 What the rules measure with:
 

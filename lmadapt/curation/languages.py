@@ -32,7 +32,7 @@ def _language(sample: str) -> Language:
 def language_problem(
     found: Language, allowed: Sequence[str], min_confidence: float
 ) -> tuple[str, str] | None:
-    """Rule and evidence for a text that is not in an `allowed` language, or not surely so.
+    """Rule and evidence for a text whose language is not allowed, or not certain.
 
     Undetermined texts pass. FineWeb asks for a confidence of 0.65.
     """

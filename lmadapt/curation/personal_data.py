@@ -266,8 +266,8 @@ def _mask_lines(
     """The lines that change, by index; adds what is replaced to the counts of each line."""
     changed: dict[int, str] = {}
     for kind in kinds:
-        # Changed lines are searched again for each kind: a match may start behind a placeholder
-        # that could not start behind what the placeholder replaced.
+        # Changed lines are searched again for each kind: a match may start after a placeholder
+        # that could not start after the text which the placeholder replaced.
         for number in sorted({*_matching(lines, [kind]).to_pylist(), *changed}):
             line = changed.get(number) or lines[number].as_py()
             masked = _mask(line, KINDS[kind], counts[number])
@@ -279,12 +279,12 @@ def _mask_lines(
 def _rejoin(found: _Lines, changed: dict[int, str]) -> Iterator[tuple[int, str]]:
     """The index of each text with changed lines, and the whole text."""
     for owner, own in groupby(sorted(changed), key=found.owners.__getitem__):
-        behind, pieces = found.offsets[owner], []
+        copied, pieces = found.offsets[owner], []
         for number in own:
-            pieces.append(found.data[behind : found.starts[number]].tobytes())
+            pieces.append(found.data[copied : found.starts[number]].tobytes())
             pieces.append(changed[number].encode())
-            behind = found.ends[number]
-        pieces.append(found.data[behind : found.offsets[owner + 1]].tobytes())
+            copied = found.ends[number]
+        pieces.append(found.data[copied : found.offsets[owner + 1]].tobytes())
         yield int(owner), b"".join(pieces).decode()
 
 

@@ -116,8 +116,8 @@ def _choice_problem(item: Mapping[str, Any]) -> str:
     if len(set(choices)) < len(choices):
         return f"two choices are the same: {' | '.join(choices)[:200]}"
     if item["group"] == "fairness":
-        told = f"{len(choices)} choices; a pair of the fairness probe has two"
-        return told if len(choices) > 2 else ""
+        problem = f"{len(choices)} choices; a pair of the fairness probe has two"
+        return problem if len(choices) > 2 else ""
     if answer is None or not 0 <= answer < len(choices):
         return f"answer {answer} is not an index into {len(choices)} choices"
     return ""

@@ -1,4 +1,4 @@
-"""Scratch files: screened rows wait here until it is decided who stays, so that memory need not."""
+"""Scratch files: screened rows stay on disk, not in memory, until all decisions are made."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack

@@ -1,8 +1,8 @@
 """The sequence of curation: screen, decontaminate, deduplicate, split; a decision for every row.
 
 Texts stay in files. Groups of rows are screened one after the other and written to scratch files;
-memory holds a decision, the band keys and the word offsets of each row. When it is decided who
-stays, the scratch files are read once more, and the kept rows written to the curated tables.
+memory holds a decision, the band keys and the word offsets of each row. After the last rule the
+scratch files are read again, and the rows that are left go to the curated tables.
 """
 
 import tempfile

@@ -81,17 +81,17 @@ def _folded(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     if not len(foreign):
         return data, offsets
     starts, ends = loose_runs(data, offsets[foreign], offsets[foreign + 1], settled_characters())
-    behind, last = int(offsets[0]), int(offsets[-1])
-    whole, growth = data.data, [-behind]
+    copied, last = int(offsets[0]), int(offsets[-1])
+    whole, growth = data.data, [-copied]
     pieces: list[memoryview | bytes] = []
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         run = whole[start:end].tobytes()
         fold_run = _fold_run if len(run) <= LONGEST_CACHED else _fold_run.__wrapped__
         folded = fold_run(run)
-        pieces += [whole[behind:start], folded]
+        pieces += [whole[copied:start], folded]
         growth.append(len(folded) - len(run))
-        behind = end
-    data = np.frombuffer(b"".join([*pieces, whole[behind:last]]), np.uint8)
+        copied = end
+    data = np.frombuffer(b"".join([*pieces, whole[copied:last]]), np.uint8)
     return data, offsets + np.cumsum(growth)[np.searchsorted(ends, offsets, side="right")]
 
 

@@ -227,7 +227,7 @@ def score_answer(answer: str, check: str) -> float:
         return min(1.0, float(_ADAPTER.validate_json(check).score(answer)))
     except ValidationError as error:
         raise UserError(
-            f"{_told(check, error)}; allowed kinds: {', '.join(KINDS)}, "
+            f"{_explain(check, error)}; allowed kinds: {', '.join(KINDS)}, "
             "with the keys described in docs/evaluation.md"
         ) from None
 
@@ -237,11 +237,11 @@ def check_problem(check: str) -> str:
     try:
         _ADAPTER.validate_json(check)
     except ValidationError as error:
-        return _told(check, error)
+        return _explain(check, error)
     return ""
 
 
-def _told(check: str, error: ValidationError) -> str:
+def _explain(check: str, error: ValidationError) -> str:
     problem = error.errors()[0]
     place = ".".join(map(str, problem["loc"][1:])) or "as a whole"
     return f"check {check!r}, {place}: {problem['msg']}"

@@ -138,7 +138,7 @@ def _row(record: Record, role: Role, source: Source, place: str) -> RawRow:
     row = _convert(record, role, source, place)
     problem = next(filter(None, map(_encoding_problem, row.values())), "")
     if problem:
-        # A column whose JSON was parsed is sound itself: only messages come in that way.
+        # The record's own columns may be sound: JSON in a column of CSV hides its escapes.
         broken = [name for name, value in record.items() if _encoding_problem(value)]
         raise UserError(f"{place}: column {[*broken, 'messages'][0]!r} has {problem}")
     return row
@@ -169,7 +169,7 @@ def module_rows(module: str, role: Role, packages: Mapping[str, str]) -> Iterato
     if role not in roles:
         raise UserError(
             f"fetch.sources.{role}: module {module!r} has no {role}; "
-            f"it offers: {', '.join(roles) or None}"
+            f"it offers: {', '.join(roles) or 'nothing'}"
         )
     name = module.rpartition(".")[2]
     for row in getattr(offered, role)(packages):

@@ -172,8 +172,8 @@ def _converted_text(file: Path) -> str:
     try:
         text = str(MarkItDown().convert(str(file)).text_content)
     except Exception as error:  # the parsers raise anything on a broken file
-        told = f"{type(error).__name__}: {str(error).strip()[:200]}"
-        raise _BadDocument(f"cannot be converted: {told}") from None
+        problem = f"{type(error).__name__}: {str(error).strip()[:200]}"
+        raise _BadDocument(f"cannot be converted: {problem}") from None
     if text.startswith(("%PDF", "PK")):  # the converter returns the bytes it cannot parse
         raise _BadDocument("cannot be converted: the file is truncated")
     return text

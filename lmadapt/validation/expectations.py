@@ -73,7 +73,7 @@ def make_suites(limits: Limits) -> Suites:
         _set("heldout_text", "group", "the group is known", ["domain", "general"])
     )
     suites["items"] += _item_expectations()
-    suites["drift"] = [_drift(column, told, limits.max_drift) for column, told in DRIFT.items()]
+    suites["drift"] = [_drift(column, size, limits.max_drift) for column, size in DRIFT.items()]
     suites["totals"] = _needed_totals(limits) + _advised_totals(limits)
     suites["categories"] = _category_expectations(limits)
     return suites
@@ -123,8 +123,8 @@ def _item_expectations() -> list[Any]:
     ]
 
 
-def _drift(column: str, told: str, most: float) -> Any:
-    sentence = f"the {told} changed by at most the share {most} (validate.max_drift)"
+def _drift(column: str, size: str, most: float) -> Any:
+    sentence = f"the {size} changed by at most the share {most} (validate.max_drift)"
     return _between("drift", column, sentence, -most, most, severity="warning")
 
 

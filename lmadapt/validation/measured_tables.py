@@ -174,9 +174,11 @@ def _describe(records: Sequence[Record], rows: Sequence[RowDecision], tokenizer:
         "category": [record.get("category") for record in records],
         "group": [record.get("group") for record in records],
         "characters": [len("".join(parts_of(record)).strip()) for record in records],
-        "role_order_problem": [told if rule == "role_order" else "" for rule, told in problems],
+        "role_order_problem": [
+            evidence if rule == "role_order" else "" for rule, evidence in problems
+        ],
         "empty_message_problem": [
-            told if rule.startswith("empty") else "" for rule, told in problems
+            evidence if rule.startswith("empty") else "" for rule, evidence in problems
         ],
         "tokens": [one.tokens for one in encoded],
         "supervised_tokens": [one.supervised_tokens for one in encoded],

@@ -1,6 +1,7 @@
 """Fetch the base model and the raw data that params.yaml names."""
 
 import os
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -10,8 +11,8 @@ from lmadapt.core.files import atomic_folder, write_json
 from lmadapt.core.sections import Section
 from lmadapt.core.stage_runner import run
 from lmadapt.core.tables import BAD_RECORD, write_table
-from lmadapt.models.base_model import copy_model, weights_sha256
-from lmadapt.models.made_model import make_and_copy_model
+from lmadapt.models.base_model import weights_sha256
+from lmadapt.models.fetched_model import fetch_model
 from lmadapt.sources.by_role import (
     RawRow,
     Role,
@@ -40,11 +41,6 @@ class ModelParams(Section):
             raise ValueError("give exactly one of name_or_path and module")
         return self
 
-    @property
-    def is_local(self) -> bool:
-        """Whether the model comes without the hub."""
-        return self.name_or_path is None or Path(self.name_or_path).is_dir()
-
 
 class SourcesParams(Section):
     """Where the rows of each role come from; the general roles may have no source."""
@@ -70,8 +66,9 @@ def fetch(params: FetchParams, model: Path, raw: Path, metrics: Path) -> None:
         role: getattr(params.sources, role) for role in get_args(Role)
     }
     require_one_role(sources)
-    on_hub = [source for own in sources.values() for source in own if source.hub]
-    if params.model.is_local and not on_hub:
+    origin = params.model.name_or_path
+    model_on_hub = origin is not None and not Path(origin).is_dir()
+    if not model_on_hub and not any(source.hub for source in chain(*sources.values())):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     figures: dict[str, Any] = {}
     bad: list[RawRow] = []
@@ -80,31 +77,19 @@ def fetch(params: FetchParams, model: Path, raw: Path, metrics: Path) -> None:
             rows = read_role(role, own, params.packages, bad)
             figures[role] = write_raw_table(rows, role, folder / f"{role}.parquet")
         write_table(bad, BAD_RECORD, folder / "bad_records.parquet")
-        fetch_model(params.model, params.packages, model)
+        fetch_model(
+            name_or_path=params.model.name_or_path,
+            revision=params.model.revision,
+            module=params.model.module,
+            packages=params.packages,
+            sha256=params.model.sha256,
+            chat_template=params.model.chat_template,
+            trust_remote_code=params.model.trust_remote_code,
+            target=model,
+        )
     figures["bad_records"] = len(bad)
     figures["model"] = {"weights_sha256": weights_sha256(model)}
     write_json(metrics, figures)
-
-
-def fetch_model(params: ModelParams, packages: dict[str, str], target: Path) -> None:
-    """Write the base model to `target`."""
-    if params.module:
-        make_and_copy_model(
-            params.module,
-            packages,
-            params.sha256,
-            chat_template=params.chat_template,
-            trust_remote_code=params.trust_remote_code,
-            target=target,
-        )
-    else:
-        copy_model(
-            params.name_or_path or "",
-            revision=params.revision,
-            chat_template=params.chat_template,
-            trust_remote_code=params.trust_remote_code,
-            target=target,
-        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A base model that a Python module of the project makes, for example from packages."""
+"""The base model as fetch writes it: from the hub, from a folder, or made by a Python module."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -12,26 +12,31 @@ from lmadapt.models.base_model import copy_model
 MakeModel = Callable[[Mapping[str, str], str | None, Path], None]
 
 
-def make_and_copy_model(
-    module: str,
+def fetch_model(
+    *,
+    name_or_path: str | None,
+    revision: str | None,
+    module: str | None,
     packages: Mapping[str, str],
     sha256: str | None,
-    *,
     chat_template: str,
     trust_remote_code: bool,
     target: Path,
 ) -> None:
-    """Let a module of the project make a model, then copy it to `target` as a folder would be.
+    """Write a base model to `target`: the one that `module` makes, or else `name_or_path`.
 
-    Raises UserError when the module has no function `model`, or its model cannot be used.
+    The function `model(packages, sha256, folder)` of the module writes a model folder, which is
+    then copied like any other. Raises UserError when the module has no such function, or the
+    model cannot be used; Unavailable when the hub does not answer.
     """
-    make = _function_of(module)
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent) as made:
-        make(packages, sha256, Path(made))
+        if module:
+            make_model = _function_of(module)
+            make_model(packages, sha256, Path(made))
         copy_model(
-            made,
-            revision=None,
+            name_or_path or made,
+            revision=revision,
             chat_template=chat_template,
             trust_remote_code=trust_remote_code,
             target=target,

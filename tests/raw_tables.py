@@ -1,4 +1,4 @@
-"""Small raw and curated tables of prose that shares nothing by chance, for tests of curation and validation."""
+"""Small raw and curated tables of prose that shares nothing by chance, for tests."""
 
 import random
 import tempfile
@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from curation import quality
 
 from lmadapt.core.tables import BAD_RECORD, CURATED_TABLES, RAW_TABLES, read_table, write_table
-from lmadapt.curation.curate import curate_tables
-from lmadapt.validation.measured_tables import derive
+from lmadapt.curation import quality
+from lmadapt.curation.funnel import FunnelPoint
+from lmadapt.curation.sequence import curate_tables
+from lmadapt.curation.settings import CurationSettings
+from lmadapt.validation.measured_tables import measure_tables
 
 Records = dict[str, list[dict[str, Any]]]
 FILTERS = {
@@ -21,22 +23,25 @@ FILTERS = {
     "min_alphabetic_fraction": 0.6,
     "max_repeated_line_fraction": 0.3,
 }
-SCREENING: dict[str, Any] = {
+PERSONAL_DATA = [
+    "emails",
+    "phones",
+    "ip_addresses",
+    "cards",
+    "ibans",
+    "api_keys",
+    "private_keys",
+]
+SETTINGS: dict[str, Any] = {
+    "seed": 0,
+    "engine": "local",
+    "processes": 1,
+    "ray_address": None,
+    "max_bad_records": 0.0,
     "filters": FILTERS,
     "languages": [],
     "min_language_confidence": 0.65,
-    "personal_data": [
-        "emails",
-        "phones",
-        "ip_addresses",
-        "cards",
-        "ibans",
-        "api_keys",
-        "private_keys",
-    ],
-}
-RUNNING: dict[str, Any] = {"engine": "local", "processes": 1, "ray_address": None}
-SETTINGS: dict[str, Any] = {
+    "personal_data": PERSONAL_DATA,
     "boilerplate_fraction": None,
     "near_duplicate_jaccard": 0.8,
     "decontaminate_ngram_words": 13,
@@ -45,17 +50,13 @@ SETTINGS: dict[str, Any] = {
     "paraphrase_similarity": 0.9,
     "heldout_fraction": 0.1,
     "max_instructions_per_category": None,
-    "max_bad_records": 0.0,
-    "seed": 0,
 }
-
-
-SHARING: dict[str, Any] = {  # what validation looks for
+MEASURING: dict[str, Any] = {  # what validation looks for
     "near_duplicate_jaccard": 0.8,
     "decontaminate_ngram_words": 13,
     "languages": [],
     "min_language_confidence": 0.65,
-    "personal_data": SCREENING["personal_data"],
+    "personal_data": PERSONAL_DATA,
 }
 
 
@@ -64,7 +65,7 @@ class Curated:
     """What curation wrote: the rows of every table, the funnel and the metrics."""
 
     tables: Records
-    funnel: list[dict[str, Any]]
+    funnel: list[FunnelPoint]
     metrics: dict[str, Any]
 
 
@@ -91,91 +92,82 @@ def instruction(name: str, question: str, answer: str, entity: str = "") -> dict
 def item(
     name: str, prompt: str, answer: str, group: str = "domain", cluster: str = ""
 ) -> dict[str, Any]:
-    choices = [f"none of {name}", answer]
-    row = {
+    return {
         "id": name,
         "group": group,
         "category": f"{group} facts",
         "cluster": cluster,
         "prompt": prompt,
+        "choices": [f"none of {name}", answer],
+        "answer": 1,
+        "check": "",
+        "severity": "",
+        "source": "tests",
+        "location": f"at {name}",
     }
-    row |= {"choices": choices, "answer": 1, "check": "", "severity": ""}
-    return row | {"source": "tests", "location": f"at {name}"}
 
 
 def raw_records() -> Records:
-    """30 domain entities (the first ten with items, the others with instructions), 20 general ones."""
+    """30 domain entities (the first ten with items, the others with instructions), 20 general."""
     return {
         "corpus": [document(f"corpus/{n}", prose(n), f"thing {n}") for n in range(30)],
         "general_text": [document(f"text/{n}", prose(100 + n), f"topic {n}") for n in range(10)],
-        "instructions": [
-            instruction(
-                f"ask/{n}", f"What does {prose(200 + n, 4)} mean?", prose(300 + n, 12), f"thing {n}"
-            )
-            for n in range(10, 30)
-        ],
-        "general_instructions": [
-            instruction(
-                f"chat/{n}", f"Tell me about {prose(400 + n, 4)}", prose(500 + n, 8), f"fact {n}"
-            )
-            for n in range(10)
-        ],
+        "instructions": [_domain_instruction(n) for n in range(10, 30)],
+        "general_instructions": [_general_instruction(n) for n in range(10)],
         "evaluation": [
-            *(
-                item(
-                    f"item/{n}",
-                    f"Which is {prose(600 + n, 6)}?",
-                    prose(700 + n, 5),
-                    "domain",
-                    f"thing {n}",
-                )
-                for n in range(10)
-            ),
-            *(
-                item(
-                    f"general/{n}",
-                    f"Who is {prose(800 + n, 5)}?",
-                    prose(900 + n, 3),
-                    "general",
-                    f"fact {n + 50}",
-                )
-                for n in range(10)
-            ),
+            *(_domain_item(n) for n in range(10)),
+            *(_general_item(n) for n in range(10)),
         ],
     }
+
+
+def _domain_instruction(n: int) -> dict[str, Any]:
+    question = f"What does {prose(200 + n, 4)} mean?"
+    return instruction(f"ask/{n}", question, prose(300 + n, 12), f"thing {n}")
+
+
+def _general_instruction(n: int) -> dict[str, Any]:
+    question = f"Tell me about {prose(400 + n, 4)}"
+    return instruction(f"chat/{n}", question, prose(500 + n, 8), f"fact {n}")
+
+
+def _domain_item(n: int) -> dict[str, Any]:
+    question = f"Which is {prose(600 + n, 6)}?"
+    return item(f"item/{n}", question, prose(700 + n, 5), "domain", f"thing {n}")
+
+
+def _general_item(n: int) -> dict[str, Any]:
+    question = f"Who is {prose(800 + n, 5)}?"
+    return item(f"general/{n}", question, prose(900 + n, 3), "general", f"fact {n + 50}")
 
 
 def judgeable_records() -> Records:
     """raw_records with 30 items in each category, the fewest that a verdict takes."""
     records = raw_records()
-    for group in ("domain", "general"):
-        records["evaluation"] += [
-            item(
-                f"{group}/more/{n}",
-                f"Which is {prose(n, 6)}?",
-                prose(500 + n, 5),
-                group,
-                f"{group} {n}",
-            )
-            for n in (range(2000, 2020) if group == "domain" else range(3000, 3020))
-        ]
+    for group, numbers in (("domain", range(2000, 2020)), ("general", range(3000, 3020))):
+        for n in numbers:
+            name, question = f"{group}/more/{n}", f"Which is {prose(n, 6)}?"
+            more = item(name, question, prose(500 + n, 5), group, f"{group} {n}")
+            records["evaluation"].append(more)
     return records
 
 
+def curation_settings(**changes: Any) -> CurationSettings:
+    """SETTINGS with changes; a change may name a filter."""
+    settings = SETTINGS | {key: value for key, value in changes.items() if key in SETTINGS}
+    filters = {key: value for key, value in changes.items() if key in quality.FILTERS}
+    assert not changes.keys() - settings.keys() - filters.keys()
+    return CurationSettings.model_validate(settings | {"filters": settings["filters"] | filters})
+
+
 def curate_records(
-    records: Records, *, bad: list[dict[str, Any]] | None = None, **settings: Any
+    records: Records, *, bad: list[dict[str, Any]] | None = None, **changes: Any
 ) -> Curated:
-    """Curate rows by role, as the stage does; a setting may be one of curate_tables, of screening or a filter."""
-    filters = FILTERS | {key: settings.pop(key) for key in list(settings) if key in quality.FILTERS}
-    screening = SCREENING | {"filters": filters}
-    screening |= {key: settings.pop(key) for key in list(settings) if key in SCREENING}
-    running = RUNNING | {key: settings.pop(key) for key in list(settings) if key in RUNNING}
+    """Curate rows by role, as the stage does, with changes of SETTINGS or of a filter."""
     with tempfile.TemporaryDirectory() as folder:
         raw, target = write_raw(records, Path(folder, "raw"), bad or []), Path(folder, "curated")
         target.mkdir()
-        funnel, metrics = curate_tables(
-            raw, target, screening=screening, running=running, **(SETTINGS | settings)
-        )
+        funnel, metrics = curate_tables(raw, target, curation_settings(**changes))
         tables = {
             name: read_table(target / f"{name}.parquet", CURATED_TABLES[name]).to_pylist()
             for name in CURATED_TABLES
@@ -184,7 +176,7 @@ def curate_records(
 
 
 def decision(curated: Curated, name: str) -> dict[str, Any]:
-    (found,) = (row for row in curated.tables["decisions"] if row["id"] == name)
+    [found] = [row for row in curated.tables["decisions"] if row["id"] == name]
     return found
 
 
@@ -205,7 +197,8 @@ def write_curated(tables: Records, folder: Path) -> Path:
     return folder
 
 
-def derive_tables(tables: Records, tokenizer: Any, **settings: Any) -> dict[str, pd.DataFrame]:
-    """The frames validation looks at."""
+def measured_frames(tables: Records, tokenizer: Any, **changes: Any) -> dict[str, pd.DataFrame]:
+    """The frames that validation looks at, with changes of MEASURING."""
     with tempfile.TemporaryDirectory() as folder:
-        return derive(write_curated(tables, Path(folder)), tokenizer, **(SHARING | settings))
+        curated = write_curated(tables, Path(folder))
+        return measure_tables(curated, tokenizer, **(MEASURING | changes))

@@ -1,4 +1,4 @@
-"""Where groups of rows are screened: in processes of this machine or by Daft on a Ray cluster; the same work."""
+"""Where groups of rows are screened: processes of this machine, or Daft on a Ray cluster."""
 
 import multiprocessing
 import os
@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
@@ -23,54 +24,53 @@ Result = TypeVar("Result")
 Work = Callable[[pa.Table], Result]
 Read = Callable[[int], pa.Table]
 
-GROUPS_A_PROCESS = 4  # fewer are screened sooner than another process has started
+GROUPS_A_PROCESS = 4  # screening fewer takes less time than starting another process
 
 
-def start_processes(
-    groups: int, *, engine: str, processes: int | None, ray_address: str | None
-) -> int:
-    """How many processes are worth their start for so many groups; what they are forked from begins to load."""
-    processes = min(processes or os.cpu_count() or 1, groups // GROUPS_A_PROCESS)
-    if engine == "local" and processes > 1:
+@dataclass(frozen=True)
+class Workers:
+    """Who screens groups."""
+
+    engine: str  # local | ray
+    processes: int | None = None  # of engine local; None: one a core
+    ray_address: str | None = None  # of engine ray; None: a cluster on this machine
+
+
+def start_processes(groups: int, workers: Workers) -> int:
+    """How many processes are worth starting for that many groups.
+
+    The server that they are forked from starts to load when there is more than one.
+    """
+    processes = min(workers.processes or os.cpu_count() or 1, groups // GROUPS_A_PROCESS)
+    if workers.engine == "local" and processes > 1:
         multiprocessing.set_forkserver_preload(["lmadapt.curation.preload"])
         forkserver.ensure_running()
     return processes
 
 
 def map_groups(
-    work: Work[Result],
-    file: Path,
-    schema: pa.Schema,
-    scratch: Path,
-    *,
-    engine: str,
-    processes: int | None,
-    ray_address: str | None,
+    work: Work[Result], file: Path, schema: pa.Schema, scratch: Path, workers: Workers
 ) -> Iterator[Result]:
     """Results of `work` on each group of rows of a Parquet table, in their order.
 
-    engine: local, in up to so many `processes` (None: one a core), of which each holds one group at a time; or ray, on
-    the cluster at `ray_address` (None: one of this machine), whose nodes must see the file. Results of processes pass
-    through files in `scratch`. Raises UserError when Ray is not installed, or the table is not of `schema`.
+    Each local process holds one group at a time; its results pass through files in `scratch`.
+    The nodes of a Ray cluster must see the file. Raises UserError when Ray is not installed, or
+    the columns of the table are not those of `schema`.
     """
     groups = range(count_groups(file, schema))
     read = partial(read_group, file.resolve(), schema)
-    if engine == "ray":
-        return _on_ray(work, read, groups, ray_address)
-    number = start_processes(
-        len(groups), engine=engine, processes=processes, ray_address=ray_address
-    )
-    return (
-        _in_processes(work, read, groups, number, scratch)
-        if number > 1
-        else (work(read(group)) for group in groups)
-    )
+    if workers.engine == "ray":
+        return _on_ray(work, read, groups, workers.ray_address)
+    processes = start_processes(len(groups), workers)
+    if processes > 1:
+        return _in_processes(work, read, groups, processes, scratch)
+    return (work(read(group)) for group in groups)
 
 
 def map_threads(
     work: Callable[[Item], Result], items: Iterable[Item], threads: int
 ) -> Iterator[Result]:
-    """Results of `work` on each item, in their order; done ahead in so many threads, or one by one for a single one."""
+    """Results of `work` on each item, in their order; `threads` work ahead if more than one."""
     if threads <= 1:
         return map(work, items)
     return _ahead(ThreadPoolExecutor(threads), work, items, 2 * threads)
@@ -90,6 +90,7 @@ def _in_processes(
 def _ahead(
     pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], most: int
 ) -> Iterator[Result]:
+    """Results in order, with at most `most` of them waiting."""
     with pool:
         waiting: deque[Future[Result]] = deque()
         for item in items:
@@ -109,14 +110,17 @@ def _receive(work: Work[Any], read: Read, scratch: Path) -> None:
 
 
 def _end_with_owner() -> None:
-    """End this process when the one that owns the pool is gone, killed or not: its parent, the fork server, stays."""
+    """End this process when the owner of the pool has ended, even if it was killed.
+
+    The parent of this process does not tell: it is the fork server, which stays.
+    """
     owner = multiprocessing.parent_process()
     wait([owner.sentinel] if owner else [])
     os._exit(1)
 
 
 def _on_received(group: int) -> Path:
-    """Where the result is: it goes through a file, since a pipe would take it 64 KiB at a time."""
+    """The file that holds the result: a pipe would take it 64 KiB at a time."""
     work, read, scratch = _received
     file: Path = scratch / f"{group}.pickle"
     with file.open("wb") as stream:
@@ -129,7 +133,7 @@ def _on_ray(
 ) -> Iterator[Result]:
     try:
         import daft
-        import ray  # noqa: F401 - Daft imports it itself, but late
+        import ray  # noqa: F401 - Daft imports it too, but late
     except ImportError:
         raise UserError(
             "curate.engine: ray is not installed; pip install 'lmadapt[ray]', or use local"
@@ -141,7 +145,7 @@ def _on_ray(
         return [pickle.dumps(work(read(number))) for number in numbers.to_pylist()]
 
     frame = daft.from_pydict({"group": list(groups)}).into_partitions(max(1, len(groups)))
-    ready: dict[int, bytes] = {}  # what came before its turn
+    ready: dict[int, bytes] = {}  # results that came before their turn
     turn = 0
     for row in frame.with_column("result", run(daft.col("group"))).iter_rows():
         ready[row["group"]] = row["result"]

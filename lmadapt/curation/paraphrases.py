@@ -1,40 +1,69 @@
-"""Questions that ask what an evaluation item asks in other words, found by sentence embeddings."""
+"""Questions that ask in other words what an evaluation item asks, found by sentence embeddings.
 
-from collections.abc import Iterator, Sequence
+They are added to the leaks that lmadapt.curation.decontamination finds.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from lmadapt.core.errors import UserError
-from lmadapt.curation.decontamination import Leak
+from lmadapt.curation.decisions import RowDecision
+from lmadapt.curation.decontamination import Item, Leak
+from lmadapt.curation.screening import parts_of
 
 BATCH_TEXTS, MAX_TOKENS = 64, 256
 
 
-def find_paraphrases(
-    texts: Sequence[str], items: Sequence[dict[str, Any]], *, model: str, min_similarity: float
-) -> Iterator[Leak]:
-    """A Leak for each text whose embedding has at least that cosine similarity to an item's prompt: the nearest one's.
+def add_paraphrases(
+    rows: Sequence[RowDecision],
+    groups: Iterable[pa.Table],
+    items: Sequence[Item],
+    *,
+    model: str,
+    min_similarity: float,
+) -> None:
+    """Add to the leaks of each conversation those of its turns that are paraphrases of items.
 
-    model: a folder or hub id of an encoder that transformers loads; what counts is the mean of its last hidden states
-    (Reimers and Gurevych 2019, section 3). Raises UserError where it cannot be loaded. Only safetensors are read.
+    groups: the screened conversations that `rows` are about, in their order.
+    """
+    owners: list[RowDecision] = []
+    texts: list[str] = []
+    coming = iter(rows)
+    for group in groups:
+        for record in group.to_pylist():
+            row, parts = next(coming), parts_of(record)
+            owners += [row] * len(parts)
+            texts += parts
+    for leak in find_paraphrases(texts, items, model=model, min_similarity=min_similarity):
+        owners[leak.text].leaks += (leak,)
+
+
+def find_paraphrases(
+    texts: Sequence[str], items: Sequence[Item], *, model: str, min_similarity: float
+) -> Iterator[Leak]:
+    """A Leak for each text similar to the prompt of an item: of the item it is most similar to.
+
+    model: folder or hub id of an encoder that transformers loads; only safetensors are read.
+    min_similarity: cosine of the means of the last hidden states (Reimers and Gurevych 2019,
+    section 3). Raises UserError when the model cannot be loaded.
     """
     prompts = [item["prompt"] or "" for item in items]
     vectors = _embed([*texts, *prompts], model)
     asked, found = vectors[len(texts) :], vectors[: len(texts)]
     for start in range(0, len(texts) if prompts else 0, BATCH_TEXTS):
         similarities = found[start : start + BATCH_TEXTS] @ asked.T
-        for row in np.flatnonzero(similarities.max(axis=1) >= min_similarity).tolist():
-            nearest = int(similarities[row].argmax())
-            evidence = (
-                f"cosine {similarities[row, nearest]:.3f} >= {min_similarity:g}: {prompts[nearest]}"
-            )
-            yield Leak(start + row, items[nearest]["id"], "question", evidence)
+        for number in np.flatnonzero(similarities.max(axis=1) >= min_similarity).tolist():
+            nearest = int(similarities[number].argmax())
+            cosine = f"cosine {similarities[number, nearest]:.3f} >= {min_similarity:g}"
+            evidence = f"{cosine}: {prompts[nearest]}"
+            yield Leak(start + number, items[nearest]["id"], "question", evidence)
 
 
 def _embed(texts: Sequence[str], model: str) -> np.ndarray:
-    """Unit vectors, shape (n, hidden), fp32; texts of like lengths share a batch."""
+    """Unit vectors, shape (n, hidden), fp32; texts of similar length share a batch."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -49,18 +78,16 @@ def _embed(texts: Sequence[str], model: str) -> np.ndarray:
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     for start in range(0, len(order), BATCH_TEXTS):
         batch = order[start : start + BATCH_TEXTS]
-        options = {
-            "padding": True,
-            "truncation": True,
-            "max_length": MAX_TOKENS,
-            "return_tensors": "pt",
-        }
-        encoded = tokenizer([texts[number] for number in batch], **options)
+        encoded = tokenizer(
+            [texts[number] for number in batch],
+            padding=True,
+            truncation=True,
+            max_length=MAX_TOKENS,
+            return_tensors="pt",
+        )
         with torch.no_grad():
-            states, mask = (
-                encoder(**encoded).last_hidden_state,
-                encoded["attention_mask"][..., None],
-            )
+            states = encoder(**encoded).last_hidden_state
+        mask = encoded["attention_mask"][..., None]
         means = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
         vectors[batch] = torch.nn.functional.normalize(means, dim=1).numpy()
     return vectors

@@ -1,22 +1,85 @@
-"""Which entities are held out: chosen by hash, so that adding data moves few of them."""
+"""Rules `heldout_entity` and `heldout_overlap`: which text is held out, and what must then go.
+
+Entities are chosen by hash, so that adding data changes few of the choices.
+"""
 
 import hashlib
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
+
+import numpy as np
+
+from lmadapt.curation.decisions import DOCUMENT_ROLES, INSTRUCTION_ROLES, RowDecision, remaining
+from lmadapt.curation.near_duplicates import near_duplicates
+from lmadapt.curation.screening import TrainingRows
+
+
+def hold_out(
+    training: TrainingRows, avoided: Set[str], *, fraction: float, min_jaccard: float, seed: int
+) -> None:
+    """Move a fraction of the entities of corpus and general text to held-out text.
+
+    Entities in `avoided` are taken last. Instructions go when they are about a held-out entity,
+    or when a part of them near-duplicates held-out text. Documents that near-duplicate it were
+    dropped before.
+    """
+    rows = training.rows
+    chosen: set[str] = set()
+    for role in DOCUMENT_ROLES:
+        units = [_unit(row) for row in remaining(rows, role)]
+        chosen |= heldout_entities(units, avoid=avoided, fraction=fraction, seed=seed)
+    for row in remaining(rows, *DOCUMENT_ROLES):
+        row.split = "heldout_text" if _unit(row) in chosen else ""
+    for row in remaining(rows, *INSTRUCTION_ROLES):
+        if row.entity in chosen:
+            row.drop("heldout_entity", f"{row.entity} is held out")
+    _drop_overlaps(training, min_jaccard)
+
+
+def entities_to_avoid(rows: Sequence[RowDecision]) -> set[str]:
+    """Entities whose text should stay in training.
+
+    Those are entities that items ask about, and entities whose text was kept instead of a
+    duplicate about such an entity.
+    """
+    asked = {row.entity for row in remaining(rows, "evaluation") if row.entity}
+    kept_instead = {
+        row.duplicate_of.entity for row in rows if row.duplicate_of and row.entity in asked
+    }
+    return asked | kept_instead
+
+
+def _drop_overlaps(training: TrainingRows, min_jaccard: float) -> None:
+    """Drop instructions with a part that near-duplicates held-out text."""
+    heldout = [row for row in remaining(training.rows, *DOCUMENT_ROLES) if row.split]
+    instructions = remaining(training.rows, *INSTRUCTION_ROLES)
+    parts = [(row, text) for row in instructions for text in row.texts]
+    owners = [*heldout, *(row for row, _ in parts)]
+    texts = np.array([*(row.texts[0] for row in heldout), *(text for _, text in parts)], np.int64)
+    keys = training.keys_of(texts)
+    for match in near_duplicates(keys, texts, training.store, min_jaccard, keepers=len(heldout)):
+        kept = owners[match.kept]
+        evidence = f"Jaccard {match.jaccard:.3f} >= {min_jaccard:g} with held-out {kept.id}"
+        owners[match.document].drop("heldout_overlap", evidence, kept)
+
+
+def _unit(row: RowDecision) -> str:
+    """What is held out as a whole: an entity, or a document that names none."""
+    return row.entity or f"document {row.id}"
 
 
 def heldout_entities(
     entities: Iterable[str], *, avoid: Set[str], fraction: float, seed: int
 ) -> set[str]:
-    """A `fraction` of the entities, at least one when fraction > 0, never all of them.
+    """A `fraction` of the entities: at least one when fraction > 0, never all of them.
 
-    Entities in `avoid` are taken only when the others do not suffice. An entity's rank depends on `seed` and its
-    name alone.
+    Entities in `avoid` are taken only when the others are too few. An entity's rank depends on
+    `seed` and its name alone.
     """
     candidates = sorted(set(entities), key=lambda entity: (entity in avoid, rank(entity, seed)))
     wanted = max(1, round(fraction * len(candidates))) if fraction > 0 else 0
     return set(candidates[: min(wanted, len(candidates) - 1)]) if candidates else set()
 
 
-def rank(entity: str, seed: int) -> bytes:
-    """A place in an order that depends on `seed` and the name alone."""
-    return hashlib.blake2b(f"{seed}\0{entity}".encode(), digest_size=16).digest()
+def rank(name: str, seed: int) -> bytes:
+    """A sort key that depends on `seed` and the name alone."""
+    return hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=16).digest()

@@ -1,1 +1,6 @@
-"""Files, folders, hub data sets and modules, read row by row into the raw tables of five roles."""
+"""Files, folders, hub data sets and modules, read row by row into the raw tables of five roles.
+
+- readers: files and folders as records
+- by_role: the sources of each role, and records as rows of its raw table
+- answer_checks: the checks that score free answers
+"""

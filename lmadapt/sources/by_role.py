@@ -1,8 +1,11 @@
-"""Data sources named in params.yaml: files, folders and hub data sets, read row by row into the raw tables."""
+"""Data sources named in params.yaml, read row by row into the raw tables of five roles.
+
+A source is a file, a folder, a hub data set or a module of the project.
+"""
 
 import importlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -10,15 +13,17 @@ from pydantic import Field, model_validator
 
 from lmadapt.core.errors import Unavailable, UserError
 from lmadapt.core.sections import Section
+from lmadapt.core.tables import RAW_TABLES, read_groups, text_bytes, write_table
 from lmadapt.sources.readers import Record, read_records
 
 Role = Literal["corpus", "general_text", "instructions", "general_instructions", "evaluation"]
-Row = dict[str, Any]
+RawRow = dict[str, Any]  # a row of the raw table of its role
 GROUPS = ("domain", "general", "behaviour", "fairness")
+BYTE_ESCAPES = range(0xDC80, 0xDD00)  # how Python keeps a byte that it could not decode
 
 
 class Columns(Section):
-    """What our fields are called in a file; a field that is not named has its own name there."""
+    """What our fields are called in a file; a field that is left out has our name there."""
 
     text: str = "text"
     messages: str = "messages"  # list of {role, content}, the last by the assistant
@@ -38,13 +43,11 @@ class Source(Section):
     """Where rows come from: exactly one of `path`, `hub` and `module`."""
 
     path: str | None = None  # a file or folder, relative to the project
-    hub: str | None = (
-        None  # a data set id, with revision and split, and name where it has configurations
-    )
-    module: str | None = None  # Python of the project, by its dotted name: one function a role
-    revision: str | None = None
+    hub: str | None = None  # a data set id; needs revision and split
+    module: str | None = None  # dotted name of a module of the project: one function a role
+    revision: str | None = None  # of a hub data set: the commit to pin
     split: str | None = None
-    name: str | None = None
+    name: str | None = None  # of a hub data set that has several configurations
     columns: Columns = Field(default_factory=Columns)
 
     @model_validator(mode="after")
@@ -56,7 +59,7 @@ class Source(Section):
         if not self.hub and (self.revision or self.split or self.name):
             raise ValueError("revision, split and name belong to hub data sets only")
         if self.module and self.columns != Columns():
-            raise ValueError("a module gives our columns; there are none to name")
+            raise ValueError("a module gives our columns; leave `columns` out")
         return self
 
     @property
@@ -66,21 +69,54 @@ class Source(Section):
         return self.path or (self.module or "").rpartition(".")[2] or on_hub
 
 
-def read_source(source: Source, role: Role, bad: list[Row]) -> Iterator[Row]:
-    """Rows of a file, folder or hub data set for `role`, as in records.RAW_TABLES.
+def require_one_role(sources: Mapping[Role, Sequence[Source]]) -> None:
+    """Raise UserError when a source is named twice: a file or hub data set has one role."""
+    roles: dict[str, Role] = {}
+    for role, own in sources.items():
+        for source in own:
+            elsewhere = not source.module and roles.setdefault(source.title, role) != role
+            if elsewhere or own.count(source) > 1:
+                raise UserError(
+                    f"fetch.sources.{role}: {source.title} is named twice; a source has one role"
+                )
 
-    A record that cannot be read becomes a row of records.BAD_RECORD in `bad`, for curation to count. Raises UserError
-    naming file and line for a file that cannot be read on, one without any row, and where no row of an instruction set
-    has a completion; single rows without one pass with an empty answer, for curation to drop. Raises Unavailable when
-    the hub does not answer.
+
+def read_role(
+    role: Role, sources: Sequence[Source], packages: Mapping[str, str], bad: list[RawRow]
+) -> Iterator[RawRow]:
+    """Rows of all sources of a role; see `module_rows` for packages, `read_source` for bad."""
+    for source in sources:
+        if source.module:
+            yield from module_rows(source.module, role, packages)
+        else:
+            yield from read_source(source, role, bad)
+
+
+def write_raw_table(rows: Iterable[RawRow], role: Role, file: Path) -> dict[str, int]:
+    """Write the raw table of a role; return its number of rows, and of UTF-8 bytes of text."""
+    schema = RAW_TABLES[role]
+    write_table(rows, schema, file)
+    figures = {"rows": 0, "bytes": 0}
+    for group in read_groups(file, schema):
+        figures["rows"] += len(group)
+        figures["bytes"] += text_bytes(group)
+    return figures
+
+
+def read_source(source: Source, role: Role, bad: list[RawRow]) -> Iterator[RawRow]:
+    """Rows of a file, folder or hub data set for `role`, as in core.tables.RAW_TABLES.
+
+    A record that cannot be read becomes a row of core.tables.BAD_RECORD in `bad`, for curation
+    to count. An instruction without an answer passes, for curation to drop.
+
+    Raises UserError naming file and line for a file that cannot be read to its end, for a source
+    without any row, and for an instruction set in which no row has an answer. Raises Unavailable
+    when the hub does not answer.
     """
     problem, completions, rows = "", 0, 0
     for location, record in _records(source):
-        identity = {
-            "id": f"{source.title}/{location}",
-            "source": source.title,
-            "location": location,
-        }
+        name = f"{source.title}/{location}"
+        identity = {"id": name, "source": source.title, "location": location}
         try:
             row = _row(record, role, source, f"{source.title}:{location}")
         except UserError as error:
@@ -91,39 +127,49 @@ def read_source(source: Source, role: Role, bad: list[Row]) -> Iterator[Row]:
         completions += "messages" not in row or bool(row["messages"][-1]["content"].strip())
         yield row | identity
     if rows == 0:
-        raise UserError(problem or f"{source.title}: empty, there are no rows for {role}")
+        raise UserError(problem or f"{source.title}: empty; role {role} needs at least one row")
     if completions == 0:
         raise UserError(f"{source.title}: no completions: the answer is empty in all {rows} rows")
 
 
-def _row(record: Record, role: Role, source: Source, place: str) -> Row:
+def _row(record: Record, role: Role, source: Source, place: str) -> RawRow:
     if isinstance(record, str):
         raise UserError(f"{place}: {record}")
-    row: Row = _CONVERT[role](record, source, place)
-    if half := next(filter(None, map(_half_character, row.values())), ""):
-        column = next(
-            (name for name, value in record.items() if _half_character(value)), "messages"
-        )
-        raise UserError(f"{place}: column {column!r} has {half}")
+    row = _convert(record, role, source, place)
+    problem = next(filter(None, map(_encoding_problem, row.values())), "")
+    if problem:
+        # The record's own columns may be sound: JSON in a column of CSV hides its escapes.
+        broken = [name for name, value in record.items() if _encoding_problem(value)]
+        raise UserError(f"{place}: column {[*broken, 'messages'][0]!r} has {problem}")
     return row
 
 
-def module_rows(module: str, role: Role, packages: Mapping[str, str]) -> Iterator[Row]:
-    """Rows of a Python module's function named like `role`, which is given `packages`: fetch.packages as it stands.
+def _convert(record: Mapping[str, Any], role: Role, source: Source, place: str) -> RawRow:
+    if role in ("corpus", "general_text"):
+        return _document(record, source, place)
+    if role in ("instructions", "general_instructions"):
+        return _instruction(record, source, place)
+    return _item(record, source, place)
 
-    Its rows have the columns of records.RAW_TABLES, but `location` (unique in module and role) instead of `id` and
-    `source`. Raises UserError when the module is not there or has nothing for the role.
+
+def module_rows(module: str, role: Role, packages: Mapping[str, str]) -> Iterator[RawRow]:
+    """Rows of the function named `role` in a Python module; it gets `packages`, fetch.packages.
+
+    Its rows have the columns of core.tables.RAW_TABLES, except that `location`, unique within
+    module and role, stands for `id` and `source`. Raises UserError when the project has no such
+    module, or the module has no such function.
     """
     try:
         offered = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"fetch.sources.{role}: no module {module!r} in the project: {error}"
+            f"fetch.sources.{role}: the project has no module {module!r}: {error}"
         ) from None
     roles = [known for known in get_args(Role) if hasattr(offered, known)]
     if role not in roles:
         raise UserError(
-            f"fetch.sources.{role}: module {module!r} has no {role}; it offers: {', '.join(roles) or None}"
+            f"fetch.sources.{role}: module {module!r} has no {role}; "
+            f"it offers: {', '.join(roles) or 'nothing'}"
         )
     name = module.rpartition(".")[2]
     for row in getattr(offered, role)(packages):
@@ -132,11 +178,9 @@ def module_rows(module: str, role: Role, packages: Mapping[str, str]) -> Iterato
 
 
 def _records(source: Source) -> Iterator[tuple[str, Record]]:
-    return (
-        _hub_records(source)
-        if source.hub
-        else read_records(Path(source.path or ""), source.columns.text)
-    )
+    if source.hub:
+        return _hub_records(source)
+    return read_records(Path(source.path or ""), source.columns.text)
 
 
 def _hub_records(source: Source) -> Iterator[tuple[str, Record]]:
@@ -148,35 +192,35 @@ def _hub_records(source: Source) -> Iterator[tuple[str, Record]]:
         for number, record in enumerate(rows):
             yield str(number), record
     except datasets.exceptions.DatasetNotFoundError as error:
-        raise UserError(f"{source.title}: no such data set on the hub: {error}") from None
+        raise UserError(f"{source.title}: the hub has no such data set: {error}") from None
     except ConnectionError as error:
         raise Unavailable(f"{source.title}: the hub cannot be reached: {error}") from None
     except (ValueError, FileNotFoundError) as error:
         raise UserError(f"{source.title}: {error}") from None
 
 
-def _half_character(value: Any) -> str:
-    """What no table can hold: a byte that is no UTF-8, or "\\ud83d" without its other half; "" where there is none."""
+def _encoding_problem(value: Any) -> str:
+    """What UTF-8 cannot hold in a value; "" if it can hold all of it.
+
+    That is a byte that was not UTF-8, or half a character, such as "\\ud83d" alone.
+    """
+    text = value
+    if not isinstance(value, str):
+        text = json.dumps(value, ensure_ascii=False, default=str)
     try:
-        (
-            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        ).encode()
+        text.encode()
     except UnicodeEncodeError as error:
         code = ord(error.object[error.start])
-        byte = 0xDC80 <= code < 0xDD00  # how Python keeps a byte it could not decode
-        return (
-            f"the byte 0x{code - 0xDC00:02x}, which is no UTF-8"
-            if byte
-            else f"half a character, \\u{code:04x}"
-        )
+        if code in BYTE_ESCAPES:
+            return f"the byte 0x{code - 0xDC00:02x}, which is not UTF-8"
+        return f"half a character, \\u{code:04x}"
     return ""
 
 
 def _field(record: Mapping[str, Any], column: str, place: str) -> Any:
     if column not in record:
-        raise UserError(
-            f"{place}: column {column!r} is missing; present: {', '.join(map(str, record)) or 'none'}"
-        )
+        present = ", ".join(map(str, record)) or "none"
+        raise UserError(f"{place}: column {column!r} is missing; present: {present}")
     return record[column]
 
 
@@ -190,16 +234,15 @@ def _text(record: Mapping[str, Any], column: str, place: str) -> str:
 def _optional(
     record: Mapping[str, Any], columns: Columns, field: str, default: str, place: str
 ) -> str:
-    """A field that rows may leave empty, and without, unless `columns` names it."""
+    """A field that a row may leave empty; its column may be missing unless `columns` names it."""
     column: str = getattr(columns, field)
-    if record.get(column) in (None, "") and (
-        column in record or field not in columns.model_fields_set
-    ):
+    may_miss = column in record or field not in columns.model_fields_set
+    if record.get(column) in (None, "") and may_miss:
         return default
     return _text(record, column, place)
 
 
-def _document(record: Mapping[str, Any], source: Source, place: str) -> Row:
+def _document(record: Mapping[str, Any], source: Source, place: str) -> RawRow:
     columns = source.columns
     return {
         "text": _text(record, columns.text, place),
@@ -207,7 +250,7 @@ def _document(record: Mapping[str, Any], source: Source, place: str) -> Row:
     }
 
 
-def _instruction(record: Mapping[str, Any], source: Source, place: str) -> Row:
+def _instruction(record: Mapping[str, Any], source: Source, place: str) -> RawRow:
     columns = source.columns
     if columns.messages in record or "messages" in columns.model_fields_set:
         messages = _messages(_field(record, columns.messages, place), columns.messages, place)
@@ -231,11 +274,9 @@ def _messages(value: Any, column: str, place: str) -> list[dict[str, str]]:
         )
     messages = []
     for turn, message in enumerate(value):
-        if not isinstance(message, dict):
-            raise UserError(
-                f"{place}: {column}[{turn}] must have role and content, got {message!r}"
-            )
         here = f"{place}: {column}[{turn}]"
+        if not isinstance(message, dict):
+            raise UserError(f"{here} must have role and content, got {message!r}")
         role, content = _text(message, "role", here), _text(message, "content", here)
         if role not in ("user", "assistant") and (role != "system" or turn):
             raise UserError(
@@ -248,7 +289,7 @@ def _messages(value: Any, column: str, place: str) -> list[dict[str, str]]:
 
 
 def _parsed(value: Any) -> Any:
-    """A value that CSV can only hold as text."""
+    """The value itself; of a text that is JSON, as CSV holds lists, what it says."""
     if not isinstance(value, str):
         return value
     try:
@@ -257,9 +298,9 @@ def _parsed(value: Any) -> Any:
         return value
 
 
-def _item(record: Mapping[str, Any], source: Source, place: str) -> Row:
+def _item(record: Mapping[str, Any], source: Source, place: str) -> RawRow:
     columns = source.columns
-    row: Row = {
+    row: RawRow = {
         "prompt": _text(record, columns.prompt, place),
         "category": _optional(record, columns, "category", source.title, place),
         "cluster": _optional(record, columns, "entity", "", place),
@@ -268,30 +309,32 @@ def _item(record: Mapping[str, Any], source: Source, place: str) -> Row:
     group = _optional(record, columns, "group", "behaviour" if checked else "domain", place)
     if group not in GROUPS:
         raise UserError(f"{place}: {columns.group} is {group!r}; allowed: {', '.join(GROUPS)}")
-    row = row | {"group": group, "choices": [], "answer": None, "check": "", "severity": ""}
+    row |= {"group": group, "choices": [], "answer": None, "check": "", "severity": ""}
     if checked:
-        check = _parsed(record[columns.check])
-        if not isinstance(check, dict) or "kind" not in check:
-            raise UserError(
-                f"{place}: {columns.check} must be a JSON object with a kind, got {check!r}"
-            )
-        severity = (
-            _optional(record, columns, "severity", "major", place) if group == "behaviour" else ""
-        )
-        return row | {"check": json.dumps(check, sort_keys=True), "severity": severity}
-    choices = _parsed(_field(record, columns.choices, place))
-    if (
-        not isinstance(choices, list)
-        or len(choices) < 2
-        or not all(isinstance(choice, str) for choice in choices)
-    ):
-        raise UserError(
-            f"{place}: {columns.choices} must be a list of at least two texts, got {choices!r}"
-        )
+        row["check"] = _check(record[columns.check], f"{place}: {columns.check}")
+        if group == "behaviour":
+            row["severity"] = _optional(record, columns, "severity", "major", place)
+        return row
+    choices = _choices(_field(record, columns.choices, place), f"{place}: {columns.choices}")
     if group == "fairness":
         return row | {"choices": choices}
     answer = _answer(_field(record, columns.answer, place), choices, f"{place}: {columns.answer}")
     return row | {"choices": choices, "answer": answer}
+
+
+def _check(value: Any, place: str) -> str:
+    check = _parsed(value)
+    if not isinstance(check, dict) or "kind" not in check:
+        raise UserError(f"{place} must be a JSON object with a kind, got {check!r}")
+    return json.dumps(check, sort_keys=True)
+
+
+def _choices(value: Any, place: str) -> list[str]:
+    choices = _parsed(value)
+    texts = isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)
+    if not texts or len(choices) < 2:
+        raise UserError(f"{place} must be a list of at least two texts, got {choices!r}")
+    return list(choices)
 
 
 def _answer(value: Any, choices: list[str], place: str) -> int:
@@ -300,14 +343,9 @@ def _answer(value: Any, choices: list[str], place: str) -> int:
         return choices.index(value)
     index = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
     if isinstance(index, float) and index.is_integer():
-        index = int(index)  # as pandas writes whole numbers of a column with gaps
+        index = int(index)  # pandas writes integers of a column with gaps as 1.0
     if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(choices):
         return index
     raise UserError(
-        f"{place} is {value!r}, which is none of the choices {choices!r} nor an index into them"
+        f"{place} is {value!r}, which is none of the choices {choices!r} and not an index into them"
     )
-
-
-_CONVERT = dict(
-    zip(get_args(Role), (_document, _document, _instruction, _instruction, _item), strict=True)
-)

@@ -1,7 +1,7 @@
-"""Files and folders as records, one after the other: JSON lines, CSV, Parquet; text, HTML, PDF or DOCX documents.
+"""Files and folders read as records: JSON lines, CSV, Parquet; text, HTML, PDF, DOCX documents.
 
-A record is a mapping, or a sentence that says what is wrong with it, where reading can go on behind it. Memory holds
-one record, or one group of rows of a Parquet file.
+A record is a mapping. A record that cannot be read is a sentence that says why, if reading can
+continue after it. Memory holds one record, or one group of rows of a Parquet file.
 """
 
 import csv
@@ -23,25 +23,24 @@ ALLOWED = (
     "a .jsonl, .csv or .parquet file (also .gz or .zst), or a folder with "
     f"{', '.join((*TEXTS, *CONVERTED))} files, one document each"
 )
-MAX_RECORD_BYTES = (
-    2**25
-)  # of a line or a document: longer ones are a mistake, and would not fit into memory
+# Of a line or a document: a longer one is a mistake, and may not fit into memory.
+MAX_RECORD_BYTES = 2**25
 
 
 def read_records(path: Path, column: str) -> Iterator[tuple[str, Record]]:
-    """Location and record of each row or document; a document is {column: its text, "entity": its location}.
+    """Location and record of each row or document.
 
-    Raises UserError naming the file, and the line or row reached, where it is missing, of no known format, not whole,
-    or a link that leads out of the folder named.
+    A document becomes {column: its text, "entity": its location}. Raises UserError naming the
+    file, and the line or row reached, when it is missing, truncated or of an unknown format, or
+    when a link leads out of the folder named.
     """
     if path.is_dir():
         return _folder_records(path, column)
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder; allowed: {ALLOWED}")
     kind = Path(path.stem if path.suffix in COMPRESSED else path.name).suffix
-    if kind not in (
-        readers := {".jsonl": _jsonl_records, ".csv": _csv_records, ".parquet": _parquet_records}
-    ):
+    readers = {".jsonl": _jsonl_records, ".csv": _csv_records, ".parquet": _parquet_records}
+    if kind not in readers:
         raise UserError(f"{path}: cannot be read; allowed: {ALLOWED}")
     return readers[kind](path)
 
@@ -53,19 +52,22 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str | None]]:
-    """Number and text of each line, None for one that is too long; bytes that are not UTF-8 become half characters."""
+    """Number and text of each line; the text is None if the line is too long.
+
+    Bytes that are not UTF-8 become half characters (surrogateescape).
+    """
     number = 0
     try:
         with _open(path) as stream:
             while line := stream.readline(MAX_RECORD_BYTES + 1):
                 number += 1
                 too_long = len(line) > MAX_RECORD_BYTES
-                while line and len(line) > MAX_RECORD_BYTES:  # read on to its end
+                while line and len(line) > MAX_RECORD_BYTES:  # skip to the end of the line
                     line = b"" if line.endswith(b"\n") else stream.readline(MAX_RECORD_BYTES + 1)
                 encoding = "utf-8-sig" if number == 1 else "utf-8"
                 yield number, None if too_long else line.decode(encoding, "surrogateescape")
     except OSError as error:
-        raise UserError(f"{path}:{number + 1}: cannot be read on from here: {error}") from None
+        raise UserError(f"{path}:{number + 1}: cannot be read from here on: {error}") from None
 
 
 def _jsonl_records(path: Path) -> Iterator[tuple[str, Record]]:
@@ -80,12 +82,12 @@ def _parse(line: str) -> Record:
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
-        return f"no JSON: {error.msg} at column {error.colno}"
+        return f"not valid JSON: {error.msg} at column {error.colno}"
     except RecursionError:
-        return "no JSON: nested too deep"
-    return (
-        record if isinstance(record, dict) else f"expected a JSON object, got {line.strip()[:60]}"
-    )
+        return "not valid JSON: nested too deeply"
+    if not isinstance(record, dict):
+        return f"expected a JSON object, got {line.strip()[:60]}"
+    return record
 
 
 def _csv_records(path: Path) -> Iterator[tuple[str, Record]]:
@@ -93,14 +95,13 @@ def _csv_records(path: Path) -> Iterator[tuple[str, Record]]:
     reader = csv.DictReader(_whole_lines(path), strict=True)
     try:
         for record in reader:
-            whole = None not in record and None not in record.values()
-            columns = len(reader.fieldnames or ())
-            yield (
-                str(reader.line_num),
-                record if whole else f"expected {columns} columns, as in line 1",
-            )
+            location = str(reader.line_num)
+            if None in record or None in record.values():  # too many cells, or too few
+                yield location, f"expected {len(reader.fieldnames or ())} columns, as in line 1"
+            else:
+                yield location, record
     except csv.Error as error:
-        raise UserError(f"{path}:{reader.reader.line_num}: no CSV: {error}") from None
+        raise UserError(f"{path}:{reader.reader.line_num}: not valid CSV: {error}") from None
 
 
 def _whole_lines(path: Path) -> Iterator[str]:
@@ -127,25 +128,31 @@ def _folder_records(folder: Path, column: str) -> Iterator[tuple[str, Record]]:
     for file in sorted(folder.rglob("*")):
         if not file.resolve().is_relative_to(folder.resolve()):
             raise UserError(
-                f"{file}: a link out of {folder}, to {file.resolve()}; name that as a source of its own"
+                f"{file}: a link out of {folder}, to {file.resolve()}; "
+                "name its target as a source of its own"
             )
         if file.is_file() and file.suffix.lower() in (*TEXTS, *CONVERTED):
             location = file.relative_to(folder).as_posix()
-            text = _document(file)
-            yield (
-                location,
-                {column: text[0], "entity": location} if isinstance(text, tuple) else text,
-            )
+            try:
+                text = _document_text(file)
+            except _BadDocument as error:
+                yield location, str(error)
+            else:
+                yield location, {column: text, "entity": location}
 
 
-def _document(file: Path) -> tuple[str] | str:
-    """The text of a file, in a tuple; or what is wrong with it."""
-    if (size := file.stat().st_size) > MAX_RECORD_BYTES:
-        return f"a document of {size:,} bytes; at most {MAX_RECORD_BYTES:,} are read"
+class _BadDocument(Exception):
+    """A document that cannot be read, in a folder whose other documents can."""
+
+
+def _document_text(file: Path) -> str:
+    size = file.stat().st_size
+    if size > MAX_RECORD_BYTES:
+        raise _BadDocument(f"a document of {size:,} bytes; at most {MAX_RECORD_BYTES:,} are read")
     if file.suffix.lower() in CONVERTED:
-        return _convert(file)
+        return _converted_text(file)
     text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
-    return (_html_text(text) if file.suffix.lower() in (".html", ".htm") else text,)
+    return _html_text(text) if file.suffix.lower() in (".html", ".htm") else text
 
 
 def _html_text(page: str) -> str:
@@ -155,7 +162,7 @@ def _html_text(page: str) -> str:
     return trafilatura.extract(page, include_comments=False, favor_recall=True) or ""
 
 
-def _convert(file: Path) -> tuple[str] | str:
+def _converted_text(file: Path) -> str:
     try:
         from markitdown import MarkItDown
     except ImportError:
@@ -163,9 +170,10 @@ def _convert(file: Path) -> tuple[str] | str:
             f"{file}: reading it needs the extra `documents`: pip install 'lmadapt[documents]'"
         ) from None
     try:
-        text = MarkItDown().convert(str(file)).text_content
-        return (
-            "cannot be converted: not a whole file" if text.startswith(("%PDF", "PK")) else (text,)
-        )
-    except Exception as error:  # whatever the parsers of these formats raise on a broken file
-        return f"cannot be converted: {type(error).__name__}: {str(error).strip()[:200]}"
+        text = str(MarkItDown().convert(str(file)).text_content)
+    except Exception as error:  # the parsers raise anything on a broken file
+        problem = f"{type(error).__name__}: {str(error).strip()[:200]}"
+        raise _BadDocument(f"cannot be converted: {problem}") from None
+    if text.startswith(("%PDF", "PK")):  # the converter returns the bytes it cannot parse
+        raise _BadDocument("cannot be converted: the file is truncated")
+    return text

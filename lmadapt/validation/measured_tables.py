@@ -1,11 +1,12 @@
-"""The curated tables as pandas frames with what can be measured about each row: tokens, leaks, duplicates, problems.
+"""The curated tables as pandas frames of measurements: tokens, leaks, duplicates, problems.
 
-Every problem column is "" where there is none, and says what is wrong where there is one. The tables are read by
-groups of rows; the frames hold no text.
+A problem column is "" where a row has none, and says what is wrong where it has one. The tables
+are read by groups of rows; the frames hold no text.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,24 @@ import pyarrow.parquet as pq
 
 from lmadapt.core.errors import UserError
 from lmadapt.core.tables import CURATED_TABLES, read_groups, read_table
-from lmadapt.curation.decisions import TABLE_OF, Row
+from lmadapt.curation.decisions import TABLE_OF, TRAINING_ROLES, RowDecision
 from lmadapt.curation.decontamination import LeakFinder
 from lmadapt.curation.languages import find_languages, language_problem
 from lmadapt.curation.near_duplicates import near_duplicates
-from lmadapt.curation.quality import conversation_problem, item_problem
-from lmadapt.curation.screening import Rules, Training, parts_of, screen
+from lmadapt.curation.quality import Problem, conversation_problem, item_problem
+from lmadapt.curation.screening import ScreeningRules, TrainingRows, parts_of, screen
 from lmadapt.curation.word_hashes import fold
 from lmadapt.models.chat import encode_conversation
+from lmadapt.validation.table_totals import TRAINING_TABLES, category_frame, totals_frame
 
 Record = dict[str, Any]
+Columns = dict[str, list[Any]]
 Frames = dict[str, pd.DataFrame]
-ROLE_OF = {table: role for role, table in TABLE_OF.items() if role != "evaluation"}
-TRAINING = tuple(ROLE_OF)
+ROLE_OF = {TABLE_OF[role]: role for role in TRAINING_ROLES}
 PLACE = ["id", "source", "location"]
 
 
-def derive(
+def measure_tables(
     curated: Path,
     tokenizer: Any,
     *,
@@ -42,237 +44,246 @@ def derive(
     min_language_confidence: float,
     personal_data: Sequence[str],
 ) -> Frames:
-    """A frame for each curated table but `decisions`, and frames `tables` (columns and types), `categories` (of
-    items), `totals` (one row) and `sizes` (rows, tokens a row and different words of each training table).
+    """A frame for each curated table but `decisions`, and four frames about all of them.
 
-    A table of other columns counts as empty. Raises UserError when a file is missing or no Parquet.
+    These are `tables` (columns and types), `categories` (of items), `totals` (one row) and
+    `sizes` (rows, tokens a row and different words of each training table). A table with other
+    columns counts as empty. Raises UserError when a file is missing or not Parquet.
     """
     schemas, files = _check_schemas(curated)
-    items = (
-        read_table(files["items"], CURATED_TABLES["items"]).to_pylist() if "items" in files else []
-    )
-    sound = [item for item in items if not item_problem(item)]
+    items: list[Record] = []
+    if "items" in files:
+        items = read_table(files["items"], CURATED_TABLES["items"]).to_pylist()
+    sound_items = [item for item in items if not item_problem(item)]
     frames: Frames = {"items": pd.DataFrame(_items(items, tokenizer))}
-    compared: dict[str, list[Row]] = {}
-    training, sizes = Training(), []
-    for table in ("heldout_text", *TRAINING):
+    rows: dict[str, list[RowDecision]] = {}
+    training, sizes = TrainingRows(), []
+    for table in ("heldout_text", *TRAINING_TABLES):
         finder = LeakFinder(
-            sound, ngram_words=decontaminate_ngram_words, in_corpus=table == "corpus"
+            sound_items, ngram_words=decontaminate_ngram_words, in_corpus=table == "corpus"
         )
-        rules = Rules(ROLE_OF.get(table, "corpus"), {}, [], 0.0, personal_data, {}, finder)
-        columns: dict[str, list[Any]] = defaultdict(list)
-        before, vocabulary = len(training.rows), np.empty(0, np.uint32)
-        for group in read_groups(files[table], CURATED_TABLES[table]) if table in files else ():
-            screened = screen(group, rules)
-            training.add(screened)
-            vocabulary = np.union1d(vocabulary, screened.words.hashes)
-            described = _describe(group.to_pylist(), screened.rows, tokenizer)
-            allowed = languages if table == "corpus" else []
-            found = (
-                find_languages(group["text"].to_pylist()) if allowed else [("", 1.0)] * len(group)
-            )
-            problems = [
-                language_problem(one, allowed or [""], min_language_confidence) for one in found
-            ]
-            described["language_problem"] = [problem[1] if problem else "" for problem in problems]
-            for name, values in described.items():
-                columns[name] += values
-        compared[table] = training.rows[before:]
-        frames[table] = pd.DataFrame(
-            columns or _describe([], [], tokenizer) | {"language_problem": []}
+        rules = ScreeningRules(
+            role=ROLE_OF.get(table, "corpus"),
+            filters={},
+            languages=languages if table == "corpus" else [],
+            min_language_confidence=min_language_confidence,
+            personal_data=personal_data,
+            boilerplate={},
+            leaks=finder,
         )
-        rows = len(frames[table])
-        sizes.append({"id": table, "source": f"{table}.parquet", "location": "", "rows": rows})
-        sizes[-1]["tokens_per_row"] = float(frames[table]["tokens"].sum() / max(1, rows))
-        sizes[-1]["vocabulary"] = len(vocabulary)
-    _mark_duplicates(frames, compared, training, near_duplicate_jaccard)
-    uses = Counter(name for table in (*compared, "items") for name in frames[table]["id"])
-    for table in (*compared, "items"):
-        frames[table]["id_uses"] = [uses[name] for name in frames[table]["id"]]
-    counted = {
-        "categories": _categories(items),
-        "totals": _totals(items, frames),
+        before = len(training.rows)
+        groups = read_groups(files[table], CURATED_TABLES[table]) if table in files else ()
+        frames[table], size = _measure_table(table, groups, tokenizer, rules, training)
+        rows[table] = training.rows[before:]
+        sizes.append(size)
+    _mark_duplicates(frames, rows, training, near_duplicate_jaccard)
+    _count_id_uses(frames, [*rows, "items"])
+    return {
+        **frames,
+        "tables": schemas,
+        "categories": category_frame(items),
+        "totals": totals_frame(items, frames),
         "sizes": pd.DataFrame(sizes),
     }
-    return frames | {"tables": schemas} | counted
+
+
+def require_tokenizer(tokenizer: Any, folder: Path) -> Any:
+    """The tokenizer, if it can encode conversations; else raises UserError with what it lacks."""
+    if not tokenizer.chat_template or not tokenizer.eos_token:
+        missing = "end-of-text token" if tokenizer.chat_template else "chat template"
+        raise UserError(
+            f"{folder}: the tokenizer has no {missing}; "
+            "fetch.model.chat_template in params.yaml sets one"
+        )
+    return tokenizer
 
 
 def _check_schemas(curated: Path) -> tuple[pd.DataFrame, dict[str, Path]]:
-    """One row a table, whose `schema_problem` is "" when it fits, and the files of those that do."""
+    """One row a table, whose `schema_problem` is "" if it fits; and the files of those that fit."""
     rows, files = [], {}
     for name, schema in CURATED_TABLES.items():
         file = curated / f"{name}.parquet"
         try:
             found = pq.read_schema(file).remove_metadata()
+        except FileNotFoundError:
+            raise UserError(f"{file}: no such file") from None
         except (pa.ArrowInvalid, OSError) as error:
-            told = (
-                "no such file"
-                if isinstance(error, FileNotFoundError)
-                else f"not a readable Parquet file: {error}"
-            )
-            raise UserError(f"{file}: {told}") from None
-        problem = (
-            ""
-            if found.equals(schema)
-            else f"expected {schema.to_string()}; found {found.to_string()}"
-        )
-        rows.append(
-            {
-                "id": name,
-                "source": file.name,
-                "location": "",
-                "schema_problem": problem.replace("\n", ", "),
-            }
-        )
-        if not problem:
+            raise UserError(f"{file}: not a readable Parquet file: {error}") from None
+        problem = ""
+        if found.equals(schema):
             files[name] = file
+        else:
+            problem = f"expected {schema.to_string()}; found {found.to_string()}"
+        row = {"id": name, "source": file.name, "location": ""}
+        rows.append(row | {"schema_problem": problem.replace("\n", ", ")})
     return pd.DataFrame(rows), files
 
 
-def _describe(
-    records: Sequence[Record], rows: Sequence[Row], tokenizer: Any
-) -> dict[str, list[Any]]:
-    """Columns of a group of training or held-out rows."""
-    columns: dict[str, list[Any]] = {name: [record[name] for record in records] for name in PLACE}
-    leaks = [next(iter(row.leaks), None) for row in rows]
-    columns["leak"] = [f"item {leak.item}: {leak.words}" if leak else "" for leak in leaks]
-    columns["personal_data"] = [
-        row.evidence if "personal data" in row.evidence else "" for row in rows
-    ]
-    columns["category"] = [record.get("category") for record in records]
-    columns["group"] = [record.get("group") for record in records]
-    columns["characters"] = [len("".join(parts_of(record)).strip()) for record in records]
+def _measure_table(
+    table: str,
+    groups: Iterable[pa.Table],
+    tokenizer: Any,
+    rules: ScreeningRules,
+    training: TrainingRows,
+) -> tuple[pd.DataFrame, Record]:
+    """The frame of a training or held-out table, and its row of `sizes`; adds to `training`."""
+    columns = _describe([], [], tokenizer) | {"language_problem": []}
+    vocabulary = np.empty(0, np.uint32)
+    without_languages = replace(rules, languages=[])
+    for group in groups:
+        screened = screen(group, without_languages)
+        training.add(screened)
+        vocabulary = np.union1d(vocabulary, screened.words.hashes)
+        described = _describe(group.to_pylist(), screened.rows, tokenizer)
+        described["language_problem"] = _language_problems(group, rules)
+        for name, values in described.items():
+            columns[name] += values
+    frame = pd.DataFrame(columns)
+    size = {
+        "id": table,
+        "source": f"{table}.parquet",
+        "location": "",
+        "rows": len(frame),
+        "tokens_per_row": float(frame["tokens"].sum() / max(1, len(frame))),
+        "vocabulary": len(vocabulary),
+    }
+    return frame, size
+
+
+def _language_problems(group: pa.Table, rules: ScreeningRules) -> list[str]:
+    if not rules.languages:
+        return [""] * len(group)
     problems = [
-        (conversation_problem(r["messages"] or ()) if "messages" in r else None) or ("", "")
-        for r in records
+        language_problem(found, rules.languages, rules.min_language_confidence)
+        for found in find_languages(group["text"].to_pylist())
     ]
-    columns["role_order_problem"] = [
-        text if rule == "role_order" else "" for rule, text in problems
-    ]
-    columns["empty_message_problem"] = [
-        text if rule.startswith("empty") else "" for rule, text in problems
-    ]
+    return [problem[1] if problem else "" for problem in problems]
+
+
+def _describe(records: Sequence[Record], rows: Sequence[RowDecision], tokenizer: Any) -> Columns:
+    """Columns of a group of training or held-out rows."""
+    problems = [_conversation_problem(record) for record in records]
     encoded = [
-        (0, 0, "") if rule else _encode(r, tokenizer)
-        for r, (rule, _) in zip(records, problems, strict=True)
+        Encoded() if rule else _encode(record, tokenizer)
+        for record, (rule, _) in zip(records, problems, strict=True)
     ]
-    for place, name in enumerate(("tokens", "supervised_tokens", "encoding_problem")):
-        columns[name] = [one[place] for one in encoded]
-    return columns
+    return {
+        **{name: [record[name] for record in records] for name in PLACE},
+        "leak": [_leak(row) for row in rows],
+        "personal_data": [_personal_data(row) for row in rows],
+        "category": [record.get("category") for record in records],
+        "group": [record.get("group") for record in records],
+        "characters": [len("".join(parts_of(record)).strip()) for record in records],
+        "role_order_problem": [
+            evidence if rule == "role_order" else "" for rule, evidence in problems
+        ],
+        "empty_message_problem": [
+            evidence if rule.startswith("empty") else "" for rule, evidence in problems
+        ],
+        "tokens": [one.tokens for one in encoded],
+        "supervised_tokens": [one.supervised_tokens for one in encoded],
+        "encoding_problem": [one.problem for one in encoded],
+    }
 
 
-def _encode(record: Record, tokenizer: Any) -> tuple[int, int, str]:
-    """Tokens, supervised tokens, and why a conversation cannot be encoded."""
+def _conversation_problem(record: Record) -> Problem:
+    """Rule and evidence, both "" for a sound conversation and for a document."""
+    if "messages" not in record:
+        return "", ""
+    return conversation_problem(record["messages"] or ()) or ("", "")
+
+
+def _leak(row: RowDecision) -> str:
+    return f"item {row.leaks[0].item}: {row.leaks[0].words}" if row.leaks else ""
+
+
+def _personal_data(row: RowDecision) -> str:
+    return row.evidence if "personal data" in row.evidence else ""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """How the tokenizer sees a row, or why it cannot encode it."""
+
+    tokens: int = 0
+    supervised_tokens: int = 0
+    problem: str = ""
+
+
+def _encode(record: Record, tokenizer: Any) -> Encoded:
     if "text" in record:
-        tokens = len(tokenizer(record["text"] or "", add_special_tokens=False)["input_ids"])
-        return tokens, tokens, ""
+        tokens = _count_tokens(record["text"] or "", tokenizer)
+        return Encoded(tokens, tokens)
     try:
         encoded = encode_conversation(tokenizer, record["messages"])
-    except (
-        Exception
-    ) as error:  # a chat template is a program of the model's author and may raise anything
-        return 0, 0, f"{type(error).__name__}: {error}"
-    return len(encoded.input_ids), encoded.loss_tokens, ""
+    except Exception as error:  # a chat template is a program of the model's author
+        return Encoded(problem=f"{type(error).__name__}: {error}")
+    return Encoded(len(encoded.input_ids), encoded.loss_tokens)
 
 
-def _items(items: Sequence[Record], tokenizer: Any) -> dict[str, list[Any]]:
+def _count_tokens(text: str, tokenizer: Any) -> int:
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _items(items: Sequence[Record], tokenizer: Any) -> Columns:
     longest = [max(item["choices"] or [""], key=len) or "" for item in items]
+    asked = [f"{item['prompt']} {choice}" for item, choice in zip(items, longest, strict=True)]
     return {
         **{name: [item[name] for item in items] for name in PLACE},
         "item_problem": [item_problem(item) for item in items],
-        "question": [
-            "\n".join([i["group"] or "", *map(fold, [i["prompt"] or "", *i["choices"]])])
-            for i in items
-        ],
-        "tokens": [
-            _encode({"text": f"{i['prompt']} {text}"}, tokenizer)[0]
-            for i, text in zip(items, longest, strict=True)
-        ],
+        "question": [_question(item) for item in items],
+        "tokens": [_count_tokens(text, tokenizer) for text in asked],
     }
+
+
+def _question(item: Record) -> str:
+    """The same text for items of one group with the same prompt and choices."""
+    return "\n".join([item["group"] or "", fold(item["prompt"] or ""), *map(fold, item["choices"])])
 
 
 def _mark_duplicates(
-    frames: Frames, rows: Mapping[str, list[Row]], training: Training, min_jaccard: float
+    frames: Frames,
+    rows: Mapping[str, list[RowDecision]],
+    training: TrainingRows,
+    min_jaccard: float,
 ) -> None:
-    """Columns `near_duplicate_of` (a row of its kind) and `heldout_overlap` (held-out text like the row or a part)."""
-    heldout = [(row, row.texts[0]) for row in rows["heldout_text"]]
-    for kind in (TRAINING[:2], TRAINING[2:]):
-        mine = [row for table in kind for row in rows[table]]
-        whole = [(row, row.texts[0]) for row in mine]
-        parts = [*heldout, *((row, text) for row in mine for text in row.texts)]
-        for column, texts, keepers in (
-            ("near_duplicate_of", whole, None),
-            ("heldout_overlap", parts, len(heldout)),
-        ):
-            places = np.array([text for _, text in texts], np.int64)
-            keys = training.keys_of(places)
-            found = near_duplicates(keys, places, training.store, min_jaccard, keepers=keepers)
-            twins = {
-                texts[m.document][0].id: f"{texts[m.kept][0].id} ({m.jaccard:.3f})" for m in found
-            }
-            for table in kind:
-                frames[table][column] = [twins.get(row.id, "") for row in rows[table]]
+    """Add the columns `near_duplicate_of` and `heldout_overlap`.
 
-
-def _categories(items: Sequence[Record]) -> pd.DataFrame:
-    """One row for each category of domain and of general items, with their number and that of their clusters.
-
-    `general_items` is empty for a domain category. An item without a cluster is one by itself.
+    They name a similar row of the same kind (documents or conversations), and held-out text
+    similar to the row or to a part of it.
     """
-    clusters: dict[tuple[str, str], Counter[str]] = {}
-    for item in items:
-        if item["group"] in ("domain", "general"):
-            category = clusters.setdefault((item["group"], item["category"]), Counter())
-            category[item["cluster"] or f"\0{item['id']}"] += 1
-    rows = []
-    for (group, name), sizes in sorted(clusters.items()):
-        row = {
-            "id": name,
-            "source": "items",
-            "location": group,
-            "items": sizes.total(),
-            "clusters": len(sizes),
-        }
-        rows.append(row | {"general_items": sizes.total() if group == "general" else None})
-    return pd.DataFrame(rows, columns=[*PLACE, "items", "clusters", "general_items"])
+    heldout = [(row, row.texts[0]) for row in rows["heldout_text"]]
+    for kind in (TRAINING_TABLES[:2], TRAINING_TABLES[2:]):
+        own = [row for table in kind for row in rows[table]]
+        whole = [(row, row.texts[0]) for row in own]
+        parts = [(row, text) for row in own for text in row.texts]
+        twins = _find_twins(whole, training, min_jaccard)
+        overlaps = _find_twins([*heldout, *parts], training, min_jaccard, keepers=len(heldout))
+        for table in kind:
+            frames[table]["near_duplicate_of"] = [twins.get(row.id, "") for row in rows[table]]
+            frames[table]["heldout_overlap"] = [overlaps.get(row.id, "") for row in rows[table]]
 
 
-def _totals(items: Sequence[Record], frames: Frames) -> pd.DataFrame:
-    groups = Counter(item["group"] for item in items)
-    tokens = {table: int(frames[table]["tokens"].sum()) for table in TRAINING}
-    supervised = {table: int(frames[table]["supervised_tokens"].sum()) for table in TRAINING}
-
-    def share(part: int, rest: int) -> float:
-        return part / (part + rest) if part else 0.0
-
-    totals = {
-        **{f"{table}_rows": len(frames[table]) for table in TRAINING},
-        **{f"{group}_items": groups[group] for group in ("domain", "general", "behaviour")},
-        **{
-            f"heldout_{g}_documents": int((frames["heldout_text"]["group"] == g).sum())
-            for g in ("domain", "general")
-        },
-        "general_categories": len(
-            {item["category"] for item in items if item["group"] == "general"}
-        ),
-        "corpus_tokens": tokens["corpus"],
-        "instruction_tokens": tokens["instructions"],
-        "supervised_fraction": share(
-            supervised["instructions"], tokens["instructions"] - supervised["instructions"]
-        ),
-        "replay_text_fraction": share(tokens["replay_text"], tokens["corpus"]),
-        "replay_instructions_fraction": share(
-            supervised["replay_instructions"], supervised["instructions"]
-        ),
-    }
-    return pd.DataFrame([{"id": "totals", "source": "data/curated", "location": "", **totals}])
+def _find_twins(
+    texts: Sequence[tuple[RowDecision, int]],
+    training: TrainingRows,
+    min_jaccard: float,
+    keepers: int | None = None,
+) -> dict[str, str]:
+    """By id of a row, the row it near-duplicates and their similarity."""
+    places = np.array([text for _, text in texts], np.int64)
+    keys = training.keys_of(places)
+    twins = {}
+    for match in near_duplicates(keys, places, training.store, min_jaccard, keepers=keepers):
+        document, kept = texts[match.document][0], texts[match.kept][0]
+        twins[document.id] = f"{kept.id} ({match.jaccard:.3f})"
+    return twins
 
 
-def require_tokenizer(tokenizer: Any, folder: Path) -> Any:
-    """The tokenizer, when it can encode conversations; raises UserError naming what it lacks."""
-    if not tokenizer.chat_template or not tokenizer.eos_token:
-        missing = "end-of-text token" if tokenizer.chat_template else "chat template"
-        raise UserError(
-            f"{folder}: the tokenizer has no {missing}; fetch.model.chat_template in params.yaml sets one"
-        )
-    return tokenizer
+def _count_id_uses(frames: Frames, tables: Sequence[str]) -> None:
+    """Add the column `id_uses`: how often the id of a row stands in all of the tables."""
+    uses: Counter[str] = Counter()
+    for table in tables:
+        uses.update(frames[table]["id"])
+    for table in tables:
+        frames[table]["id_uses"] = [uses[name] for name in frames[table]["id"]]

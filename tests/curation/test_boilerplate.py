@@ -1,8 +1,8 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from curation import boilerplate
 
+from lmadapt.curation import boilerplate
 from lmadapt.curation.boilerplate import common_lines, line_hashes, remove_lines
 
 HEADER = "Copyright of somebody, all rights reserved \u00a9"
@@ -20,7 +20,7 @@ def common(groups: list[pa.Array], min_fraction: float) -> np.ndarray:
     return common_lines(map(line_hashes, groups), min_fraction)
 
 
-def test_a_line_counts_once_a_document_and_needs_ten_of_them() -> None:
+def test_a_line_counts_once_a_document_and_ten_documents_must_have_it() -> None:
     documents = [f"{HEADER}\ntext number {n}\n  {HEADER}\t" for n in range(10)]
     documents += [f"other text {n}" for n in range(10)]
     assert common([column(*documents)], 0.5).tolist() == hashes(HEADER)
@@ -54,7 +54,7 @@ def test_frequent_lines_are_found_though_most_are_forgotten(
     )
 
 
-def test_removal_tells_how_many_and_leaves_other_texts_as_they_are() -> None:
+def test_removal_counts_the_lines_and_leaves_other_texts_alone() -> None:
     lines = np.array(hashes(HEADER), np.uint64)
     texts = ["kept\n", f"{HEADER}\nkept\n {HEADER}", "", HEADER]
     assert list(remove_lines(texts, lines)) == [(1, "kept", 2), (3, "", 1)]

@@ -25,7 +25,7 @@ def test_each_rule_repairs_and_is_named(raw: str, kept: str, rule: str) -> None:
 @pytest.mark.parametrize(
     "text", ["plain", "“curly” &lt;b&gt; ﬁ \uff21", "tab\tand\nline", "שלום नमस्ते 漢字", ""]
 )
-def test_good_text_is_untouched(text: str) -> None:
+def test_sound_text_does_not_change(text: str) -> None:
     assert clean(text) == (text, "", "")
 
 
@@ -47,7 +47,7 @@ def test_cleaning_twice_changes_nothing_more() -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(st.text(st.characters(exclude_categories=("Cs",)), max_size=60))
-def test_cleaning_any_text_twice_is_cleaning_it_once(text: str) -> None:
+def test_a_second_cleaning_changes_no_text(text: str) -> None:
     once = clean(text)[0]
     assert clean(once)[0] == once
 
@@ -58,10 +58,10 @@ def test_cleaning_any_text_twice_is_cleaning_it_once(text: str) -> None:
         st.sampled_from([*"".join(MOJIBAKE_CATEGORIES.values()), *"ÂÃŒœГўВЂ aZ.\n"]), max_size=6
     )
 )
-def test_all_that_is_taken_for_wrongly_decoded_is_looked_at(text: str) -> None:
+def test_every_text_that_ftfy_calls_bad_is_searched(text: str) -> None:
     assert DOUBTFUL.search(text) or not is_bad(text)
 
 
-def test_a_line_that_turns_bad_when_space_before_it_goes_is_repaired_too() -> None:
+def test_a_line_that_only_looks_bad_without_its_leading_space_is_repaired() -> None:
     assert clean(" Ã\u00a0 la carte\nplain")[0] == clean("Ã\u00a0 la carte\nplain")[0]
     assert clean("\n  plain\nschÃ¶n ")[0] == "plain\nschön"

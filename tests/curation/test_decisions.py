@@ -1,11 +1,16 @@
 import pytest
 
 from lmadapt.core.errors import UserError
-from lmadapt.curation.decisions import Row, bad_rows, count_rows, decision_records, require_sound
+from lmadapt.curation.decisions import (
+    RowDecision,
+    decision_records,
+    require_sound,
+    unreadable_rows,
+)
 
 
-def row(name: str, role: str = "corpus") -> Row:
-    return Row(role, "tests", f"at {name}", name)
+def row(name: str, role: str = "corpus") -> RowDecision:
+    return RowDecision(role, "tests", f"at {name}", name)
 
 
 def test_a_chain_of_duplicates_names_the_row_that_is_kept() -> None:
@@ -26,26 +31,20 @@ def test_a_dropped_row_that_was_edited_is_dropped() -> None:
     assert (edited.outcome, edited.rule, edited.evidence) == ("dropped", "leak", "y")
 
 
-def test_of_several_edits_the_first_names_the_rule_and_all_are_evidence() -> None:
+def test_several_edits_keep_the_first_rule_and_all_evidence() -> None:
     edited = row("a")
     edited.edit("mojibake", "x")
     edited.edit("personal_data", "y")
     assert (edited.outcome, edited.rule, edited.evidence) == ("edited", "mojibake", "x; y")
 
 
-def test_rows_are_counted_for_every_role() -> None:
-    points = count_rows([row("a"), row("b"), row("c", "evaluation")], "raw")
-    assert [point["documents"] for point in points] == [2, 0, 0, 0, 1]
-    assert {point["stage"] for point in points} == {"raw"}
-
-
-def test_bad_records_above_the_allowed_share_stop_with_three_of_them() -> None:
+def test_too_many_bad_records_stop_curation_and_three_are_listed() -> None:
     problems = [f"f.jsonl:{n}: no JSON" for n in range(4)]
     bad = [
         {"role": "corpus", "source": "f", "location": str(n), "id": f"f/{n}", "problem": p}
         for n, p in enumerate(problems)
     ]
-    rows = [row(str(n)) for n in range(4)] + bad_rows(bad)
+    rows = [row(str(n)) for n in range(4)] + unreadable_rows(bad)
     require_sound(rows, 0.5)
     with pytest.raises(
         UserError,

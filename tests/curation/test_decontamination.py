@@ -31,7 +31,7 @@ def test_a_shared_run_of_the_answer_is_a_leak() -> None:
     assert leaks(f"Remember to {ANSWER.lower()}, always.", item("i", "Which mitigation?", ANSWER))
 
 
-def test_one_word_less_than_the_run_is_none() -> None:
+def test_a_run_that_is_one_word_short_is_no_leak() -> None:
     words = LONG.split()
     assert leaks(" ".join(words[:13]), item("i", LONG, "x"))
     assert not leaks(" ".join([*words[:12], "but", *words[13:]])[:90], item("i", LONG, "x"))
@@ -45,7 +45,7 @@ def test_the_length_of_the_run_is_a_setting(ngram_words: int, found: bool) -> No
     )
 
 
-def test_a_short_prompt_that_appears_whole_is_a_leak_at_word_borders_only() -> None:
+def test_a_whole_short_prompt_is_a_leak_at_word_boundaries_only() -> None:
     paris = item("i", SHORT, "Paris")
     assert leaks("Quiz: what is the capital of france, and of Spain?", paris)
     assert not leaks("Now what is the capital of Francea?", paris)
@@ -73,7 +73,10 @@ def test_the_corpus_may_quote_domain_items_but_not_hold_their_whole_prompt() -> 
 
 
 def test_a_template_of_many_items_is_no_leak_but_what_they_ask_is() -> None:
-    template = "Read the following description of a weakness carefully and then choose the one name that fits"
+    template = (
+        "Read the following description of a weakness carefully "
+        "and then choose the one name that fits"
+    )
     items = [
         item(f"i{n}", f"{template}: {prose(n, 20)}", "x", cluster=f"c{n}")
         for n in range(MAX_CLUSTERS + 1)
@@ -83,7 +86,7 @@ def test_a_template_of_many_items_is_no_leak_but_what_they_ask_is() -> None:
     assert leaks(f"{template}: {prose(77, 20)}", *items[:MAX_CLUSTERS])
 
 
-def test_each_part_of_an_item_is_reported_once_a_text_and_texts_without_words_never() -> None:
+def test_each_part_of_an_item_is_reported_once_a_text() -> None:
     items = [item("a", SHORT, "x"), item("b", LONG, "x")]
     found = LeakFinder(items, ngram_words=13, in_corpus=False).find(
         split_words(["", SHORT, LONG, SHORT + LONG])
@@ -92,7 +95,7 @@ def test_each_part_of_an_item_is_reported_once_a_text_and_texts_without_words_ne
     assert LeakFinder([], ngram_words=13, in_corpus=False).find(split_words(["text"])) == []
 
 
-def test_question_and_answer_are_told_apart() -> None:
+def test_a_leak_says_whether_it_is_the_question_or_the_answer() -> None:
     found = leaks(f"{LONG}? {ANSWER}.", item("i", LONG, ANSWER))
     assert [(leak.part, leak.words.split()[0]) for leak in found] == [
         ("answer", "canonicalise"),

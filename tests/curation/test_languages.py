@@ -11,7 +11,7 @@ def test_languages_are_found_offline() -> None:
     assert [language for language, _ in find_languages(texts)] == ["en", "de", "zh", "und"]
 
 
-def test_a_text_must_surely_be_in_an_allowed_language_unless_it_has_no_letters() -> None:
+def test_a_text_with_letters_must_be_in_an_allowed_language_with_confidence() -> None:
     assert language_problem(("en", 0.9), ["en"], 0.65) is None
     assert language_problem(("und", 0.0), ["en"], 0.65) is None
     assert language_problem(("en", 0.5), ["en"], 0.65) == (

@@ -49,7 +49,7 @@ def texts() -> list[str]:
     ]
 
 
-def test_similarity_equals_brute_force_jaccard(texts: list[str]) -> None:
+def test_similarity_equals_jaccard_by_brute_force(texts: list[str]) -> None:
     store = WordStore()
     for start in range(0, len(texts), 7):  # as groups come
         store.append(split_words(texts[start : start + 7]))
@@ -108,7 +108,7 @@ def test_only_keepers_drop_others() -> None:
     assert matches(texts, keepers=0) == []
 
 
-def test_templated_short_questions_are_no_duplicates() -> None:
+def test_short_questions_from_one_template_are_not_duplicates() -> None:
     assert not matches(
         [f"Which weakness is described: {prose(n, 6)} {prose(n + 50, 3)}" for n in range(30)]
     )
@@ -126,7 +126,7 @@ def test_documents_without_words_match_nothing() -> None:
     assert not matches([])
 
 
-def test_what_is_left_unread_because_it_cannot_reach_the_limit_is_below_it() -> None:
+def test_reading_stops_early_only_for_texts_below_the_limit() -> None:
     original = prose(60)
     texts = [
         original,
@@ -143,7 +143,7 @@ def test_what_is_left_unread_because_it_cannot_reach_the_limit_is_below_it() -> 
     assert (cut[exact < 0.6] == 0).any()
 
 
-def test_a_low_limit_counts_all_that_an_other_has_alone() -> None:
+def test_a_low_limit_leaves_room_for_every_shingle_of_the_other_text() -> None:
     texts = ["", "one", prose(1, 300), prose(2, 300), " ".join(map(str, range(2000)))]
     store = WordStore()
     store.append(split_words(texts))

@@ -10,10 +10,8 @@ import pytest
 
 from lmadapt.core.errors import UserError
 from lmadapt.core.tables import DOCUMENT, open_table
-from lmadapt.curation.parallel import map_groups
+from lmadapt.curation.parallel import Workers, map_groups
 from tests.raw_tables import curate_records, document, prose, raw_records
-
-LOCAL = {"engine": "local", "ray_address": None}
 
 
 @pytest.fixture
@@ -41,14 +39,14 @@ def test_results_come_in_the_order_of_the_groups(
     processes: int | None, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lmadapt.curation.parallel.GROUPS_A_PROCESS", 1)
-    found = list(map_groups(where, file, DOCUMENT, file.parent, processes=processes, **LOCAL))
+    found = list(map_groups(where, file, DOCUMENT, file.parent, Workers("local", processes)))
     assert [rows for rows, _ in found] == [0, 1, 2, 3, 4]
     assert (os.getpid() in {pid for _, pid in found}) == ((processes or os.cpu_count()) == 1)
 
 
 def test_few_groups_stay_in_this_process(file: Path) -> None:
     assert {
-        pid for _, pid in map_groups(where, file, DOCUMENT, file.parent, processes=3, **LOCAL)
+        pid for _, pid in map_groups(where, file, DOCUMENT, file.parent, Workers("local", 3))
     } == {os.getpid()}
 
 
@@ -58,7 +56,7 @@ def test_an_error_in_a_group_is_raised(
 ) -> None:
     monkeypatch.setattr("lmadapt.curation.parallel.GROUPS_A_PROCESS", groups_a_process)
     with pytest.raises(UserError, match="0 rows"):
-        list(map_groups(fail, file, DOCUMENT, file.parent, processes=2, **LOCAL))
+        list(map_groups(fail, file, DOCUMENT, file.parent, Workers("local", 2)))
 
 
 def sleep(table: pa.Table) -> int:
@@ -70,12 +68,13 @@ def sleep(table: pa.Table) -> int:
 PROGRAM = """
 import sys
 from pathlib import Path
-from curation import engines
 from lmadapt.core.tables import DOCUMENT
-from tests.curation.test_engines import LOCAL, sleep
+from lmadapt.curation import parallel
+from tests.curation.test_parallel import sleep
 if __name__ == "__main__":
-    engines.GROUPS_A_PROCESS = 1
-    list(engines.map_groups(sleep, Path(sys.argv[1]), DOCUMENT, Path(sys.argv[1]).parent, processes=2, **LOCAL))
+    parallel.GROUPS_A_PROCESS = 1
+    file, workers = Path(sys.argv[1]), parallel.Workers("local", 2)
+    list(parallel.map_groups(sleep, file, DOCUMENT, file.parent, workers))
 """
 
 
@@ -110,7 +109,7 @@ def test_ray_gives_the_decisions_and_tables_of_the_local_engine(
 ) -> None:
     pytest.importorskip("daft")
     ray = pytest.importorskip("ray")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setattr("lmadapt.core.tables.GROUP_ROWS", 9)
     records = raw_records()

@@ -11,7 +11,7 @@ REWORDED = "Which weakness lets the attacker read memory behind the buffer end?"
 ITEMS = [item("q/1", PROMPT, "over-read"), item("q/2", "Name the capital of Peru.", "Lima")]
 
 
-def test_a_reworded_question_is_a_leak_of_the_nearest_item_and_others_are_none(
+def test_a_reworded_question_leaks_the_nearest_item(
     tiny_model: Path,
 ) -> None:
     texts = [prose(1), REWORDED, "zzz"]

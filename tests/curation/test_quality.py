@@ -61,7 +61,7 @@ FAILING = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_each_filter_drops_alone_at_its_published_limit_and_is_off_when_it_is_not_named(
+def test_each_filter_works_alone_at_its_published_limit(
     name: str,
 ) -> None:
     found = problem(FAILING[name], {name: PUBLISHED[name]})
@@ -72,7 +72,7 @@ def test_each_filter_drops_alone_at_its_published_limit_and_is_off_when_it_is_no
     assert problem(long_prose, {name: PUBLISHED[name]}) is None
 
 
-def test_digits_count_where_asked() -> None:
+def test_digits_count_as_letters_on_request() -> None:
     assert problem("What is 123 * 456? 56088", FILTERS) is not None
     assert problem("What is 123 * 456? 56088", FILTERS, count_digits=True) is None
 
@@ -81,7 +81,7 @@ def test_combining_marks_are_part_of_letters() -> None:
     assert problem("नमस्ते दुनिया", {"min_alphabetic_fraction": 1.0}) is None
 
 
-def test_braces_and_blank_lines_are_no_repetition() -> None:
+def test_repeated_braces_and_blank_lines_do_not_count() -> None:
     assert problem("if a {\n}\n\nif b {\n}\n\n}", {"max_repeated_line_fraction": 0.0}) is None
 
 
@@ -125,7 +125,7 @@ BEHAVIOUR = {"group": "behaviour", "choices": [], "answer": None, "severity": "m
     ("change", "words"),
     [
         ({"prompt": ""}, "prompt is empty"),
-        ({"group": "other"}, "group 'other'"),
+        ({"group": "other"}, "group 'other'; allowed: domain"),
         ({"choices": ["one"]}, "1 choices"),
         ({"choices": ["one", ""]}, "choice 1 is empty"),
         ({"choices": ["one", "one"]}, "the same"),
@@ -136,7 +136,7 @@ BEHAVIOUR = {"group": "behaviour", "choices": [], "answer": None, "severity": "m
         (BEHAVIOUR | {"check": '{"kind": "regex"}'}, "pattern: Field required"),
         (
             BEHAVIOUR | {"check": '{"kind": "number", "value": 4}', "severity": "bad"},
-            "severity 'bad'",
+            "severity 'bad'; allowed: critical",
         ),
         (
             BEHAVIOUR | {"check": '{"kind": "regex", "pattern": "("}'},

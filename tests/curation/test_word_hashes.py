@@ -38,7 +38,7 @@ TEXT = st.text(st.one_of(PLANE, st.sampled_from("0123456789 ()+-*/^<>\n\tabcABC"
 
 @settings(deadline=None, max_examples=300)
 @given(TEXT)
-def test_the_hashes_are_those_of_the_words_one_can_read(text: str) -> None:
+def test_split_words_hashes_the_words_of_the_normal_form(text: str) -> None:
     assert split_words([text]).hashes.tolist() == [
         word_hash(word) for word in normal_form(text).split()
     ]
@@ -46,7 +46,7 @@ def test_the_hashes_are_those_of_the_words_one_can_read(text: str) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(TEXT)
-def test_folding_and_splitting_twice_is_doing_it_once(text: str) -> None:
+def test_a_second_folding_changes_nothing(text: str) -> None:
     assert fold(fold(text)) == fold(text)
     assert normal_form(normal_form(text)) == normal_form(text)
 
@@ -60,21 +60,22 @@ def test_texts_do_not_depend_on_their_neighbours(texts: list[str]) -> None:
     ]
 
 
-MARKS = "e\u0301\u0323\u0307\u1100\u1161\uac00\u11a8\uff76\uff9e"  # some of which become one, or change places
+# Some of these become one character, or change places.
+MARKS = "e\u0301\u0323\u0307\u1100\u1161\uac00\u11a8\uff76\uff9e"
 OTHERS = "\ufb01\u00c5\u212b\u00bd\u2026\u00e9\u6f22 aI\U0001d400\U0001f600"
 
 
 @settings(deadline=None, max_examples=300)
 @example(["\u1100\u1161", "\uac00\u11a8 e", "\u0301"])
 @given(st.lists(st.text(st.sampled_from(MARKS + OTHERS), max_size=12), max_size=4))
-def test_characters_that_become_one_do_so_in_whatever_they_stand(texts: list[str]) -> None:
+def test_characters_that_combine_do_so_in_any_context(texts: list[str]) -> None:
     words = [[word_hash(word) for word in normal_form(text).split()] for text in texts]
     assert [split_words(texts).of(n).tolist() for n in range(len(texts))] == words
     column = pa.array(["漢字 É", *texts], pa.large_string())
     assert split_words(column.slice(1)).hashes.tolist() == [one for own in words for one in own]
 
 
-def test_a_word_may_be_longer_than_the_bytes_hashed_at_a_time() -> None:
+def test_a_word_may_be_longer_than_a_block() -> None:
     for length in range(1020, 1030):
         for text in (
             "a" * length + " b",

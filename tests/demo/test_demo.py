@@ -70,7 +70,7 @@ def test_answers_stand_equally_often_in_each_place(packages: dict[str, str]) -> 
 
 
 def test_a_wrong_set_role_or_missing_package_says_what_there_is(packages: dict[str, str]) -> None:
-    with pytest.raises(UserError, match=r"no module 'demo.x' in the project"):
+    with pytest.raises(UserError, match=r"the project has no module 'demo.x'"):
         list(module_rows("demo.x", "corpus", packages))
     with pytest.raises(UserError, match=r"'demo.behaviour' has no corpus; it offers: evaluation"):
         list(module_rows("demo.behaviour", "corpus", packages))

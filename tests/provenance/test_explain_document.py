@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from lmadapt.core.errors import UserError
-from lmadapt.curation.curate import curate_tables
+from lmadapt.curation.sequence import curate_tables
 from lmadapt.provenance.explain_document import tell_story
-from tests.raw_tables import RUNNING, SCREENING, SETTINGS, document, prose, raw_records, write_raw
+from tests.raw_tables import curation_settings, document, prose, raw_records, write_raw
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +22,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"id": "f/2", "role": "corpus", "problem": "f:2: no JSON", "source": "f", "location": "2"}
     ]
     (folder / "curated").mkdir()
-    settings = SETTINGS | {"max_bad_records": 0.5}
     curate_tables(
         write_raw(records, folder / "raw", bad),
         folder / "curated",
-        screening=SCREENING,
-        running=RUNNING,
-        **settings,
+        curation_settings(max_bad_records=0.5),
     )
     return folder
 

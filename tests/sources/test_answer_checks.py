@@ -48,7 +48,8 @@ from lmadapt.sources.answer_checks import named_label, score_answer
             ["a certificate", ""],
         ),
         (
-            '{"kind": "json_schema", "schema": {"required": ["n"], "properties": {"n": {"minimum": 2}}}}',
+            '{"kind": "json_schema", "schema": '
+            '{"required": ["n"], "properties": {"n": {"minimum": 2}}}}',
             ['{"n": 2}', 'so: {"n": 3, "m": 1}!'],
             ['{"n": 1}', '{"m": 3}', "n = 3", ""],
         ),
@@ -85,7 +86,7 @@ def test_each_kind_passes_and_fails(check: str, good: list[str], bad: list[str])
         '{"kind": "number"}',
     ],
 )
-def test_a_check_that_cannot_be_applied_is_an_error_that_names_it(check: str) -> None:
+def test_a_broken_check_is_an_error_that_shows_it(check: str) -> None:
     with pytest.raises(
         UserError, match="allowed kinds: exact, number, contains_all, regex"
     ) as error:
@@ -93,7 +94,7 @@ def test_a_check_that_cannot_be_applied_is_an_error_that_names_it(check: str) ->
     assert repr(check) in str(error.value)
 
 
-def test_degrees_lie_between_none_and_all_and_take_the_best_reference() -> None:
+def test_graded_scores_lie_between_0_and_1_and_take_the_best_reference() -> None:
     for kind in ("rouge_l", "chrf", "bleu"):
         check = json.dumps({"kind": kind, "references": ["the old cat sat on the mat"]})
         assert 0.0 < score_answer("the old cat sat on a chair", check) < 1.0
@@ -104,7 +105,7 @@ def test_degrees_lie_between_none_and_all_and_take_the_best_reference() -> None:
     assert score_answer("one two six", by_hand) == pytest.approx(4 / 7)
 
 
-def test_the_first_label_said_counts_and_the_longer_of_two_that_begin_alike() -> None:
+def test_the_first_label_counts_and_the_longer_of_two_at_one_place() -> None:
     assert named_label("HAM; spam", ["spam", "ham"]) == "ham"
     assert named_label("very high", ["high", "very high", "very"]) == "very high"
     assert named_label("highest", ["high"]) == ""

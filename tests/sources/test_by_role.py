@@ -74,7 +74,7 @@ def test_instructions_come_as_messages_as_pairs_or_as_alpaca() -> None:
     assert alpaca["category"] == "a.jsonl"
 
 
-def test_a_conversation_without_reply_passes_with_an_empty_one_beside_complete_ones() -> None:
+def test_a_conversation_without_a_reply_gets_an_empty_one() -> None:
     lines = ['{"messages": [{"role": "user", "content": "q"}]}', '{"question": "q", "answer": "a"}']
     found = rows("m.jsonl", "\n".join(lines), "instructions")
     assert found[0]["messages"][-1] == {"role": "assistant", "content": ""}
@@ -127,7 +127,7 @@ def test_a_check_makes_a_behaviour_item() -> None:
 
 
 BAD: list[tuple[str, str | bytes, Role, str]] = [
-    ("f.jsonl", '{"text": "a"}\n{oops\n', "corpus", "f.jsonl:2: no JSON"),
+    ("f.jsonl", '{"text": "a"}\n{oops\n', "corpus", "f.jsonl:2: not valid JSON"),
     ("f.jsonl", '["a"]\n', "corpus", "f.jsonl:1: expected a JSON object"),
     (
         "f.jsonl",
@@ -160,11 +160,11 @@ BAD: list[tuple[str, str | bytes, Role, str]] = [
         "f.jsonl",
         b'{"text": "\xff"}',
         "corpus",
-        "f.jsonl:1: column 'text' has the byte 0xff, which is no UTF-8",
+        "f.jsonl:1: column 'text' has the byte 0xff, which is not UTF-8",
     ),
-    ("f.jsonl.gz", b"no gzip", "corpus", "f.jsonl.gz:1: cannot be read on from here"),
+    ("f.jsonl.gz", b"no gzip", "corpus", "f.jsonl.gz:1: cannot be read from here on"),
     ("f.csv", "text\na\nb,c\n", "corpus", "f.csv:3: expected 1 columns"),
-    ("f.csv", 'text\n"a', "corpus", "f.csv:2: no CSV"),
+    ("f.csv", 'text\n"a', "corpus", "f.csv:2: not valid CSV"),
     ("f.parquet", "PAR", "corpus", "f.parquet:1: not a readable Parquet file"),
     ("f.docx", "x", "corpus", "f.docx: cannot be read; allowed: a .jsonl, .csv or .parquet file"),
     (
@@ -232,7 +232,7 @@ def test_bad_content_is_refused_with_its_place(
     assert message in refusal(path, content, role)
 
 
-def test_records_that_cannot_be_read_are_told_beside_those_that_can() -> None:
+def test_bad_records_are_reported_and_the_others_are_read() -> None:
     Path("f.jsonl").write_bytes(
         b'{"text": "one"}\nnope\n{"text": 2}\n{"text": "\xe9"}\n{"text": "three\\u0000"}\n'
     )
@@ -240,9 +240,9 @@ def test_records_that_cannot_be_read_are_told_beside_those_that_can() -> None:
     found = list(read_source(Source(path="f.jsonl"), "corpus", bad))
     assert [row["location"] for row in found] == ["1", "5"]
     assert [(row["id"], row["role"], row["problem"]) for row in bad] == [
-        ("f.jsonl/2", "corpus", "f.jsonl:2: no JSON: Expecting value at column 1"),
+        ("f.jsonl/2", "corpus", "f.jsonl:2: not valid JSON: Expecting value at column 1"),
         ("f.jsonl/3", "corpus", "f.jsonl:3: text must be text, got 2"),
-        ("f.jsonl/4", "corpus", "f.jsonl:4: column 'text' has the byte 0xe9, which is no UTF-8"),
+        ("f.jsonl/4", "corpus", "f.jsonl:4: column 'text' has the byte 0xe9, which is not UTF-8"),
     ]
 
 
@@ -264,7 +264,7 @@ def test_a_missing_file_says_what_is_allowed() -> None:
         ({"path": "a", "module": "b"}, "exactly one of path, hub and module"),
         ({"hub": "a/b", "split": "train"}, "needs revision"),
         ({"path": "a", "split": "train"}, "belong to hub data sets only"),
-        ({"module": "a", "columns": {"text": "x"}}, "none to name"),
+        ({"module": "a", "columns": {"text": "x"}}, "leave `columns` out"),
     ],
 )
 def test_a_source_has_one_origin_and_its_own_settings(entry: dict[str, Any], message: str) -> None:
@@ -272,7 +272,7 @@ def test_a_source_has_one_origin_and_its_own_settings(entry: dict[str, Any], mes
         Source.model_validate(entry)
 
 
-def test_a_hub_data_set_is_read_by_split_and_an_unreachable_hub_can_be_tried_again(
+def test_a_hub_data_set_is_read_by_split_and_an_unreachable_hub_is_unavailable(
     project: Path,
 ) -> None:
     folder = project / "acme/faq"
@@ -290,7 +290,7 @@ def test_a_hub_data_set_is_read_by_split_and_an_unreachable_hub_can_be_tried_aga
         list(read_source(Source(hub="acme/none", revision="main", split="train"), "corpus", []))
 
 
-def test_bytes_are_counted_in_utf8_over_all_that_is_said() -> None:
+def test_text_is_counted_in_bytes_of_utf8() -> None:
     found = rows("f.jsonl", '{"text": "é"}\n{"text": "ab"}', "corpus")
     assert text_bytes(pa.Table.from_pylist(found, schema=RAW_TABLES["corpus"])) == 4
     found = rows("q.jsonl", '{"question": "abc", "answer": "d"}', "instructions")

@@ -5,25 +5,30 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from curation import readers
 
 from lmadapt.core.errors import UserError
+from lmadapt.sources import readers
 from lmadapt.sources.readers import read_records
 
-PAGE = """<html><head><title>Notes</title><script>track()</script></head><body><nav><a href="/">Home</a></nav>
-<main><h1>Buffers</h1><p>A buffer overflow writes past the end of the memory that was set aside for it.</p></main>
-</body></html>"""
+PAGE = """<html><head><title>Notes</title><script>track()</script></head>
+<body><nav><a href="/">Home</a></nav><main><h1>Buffers</h1>
+<p>A buffer overflow writes past the end of the memory that was set aside for it.</p>
+</main></body></html>"""
 
 
-OPEN = "http://schemas.openxmlformats.org"
+SCHEMAS = "http://schemas.openxmlformats.org"
+TYPES = "application/vnd.openxmlformats"
 DOCX = {
-    "[Content_Types].xml": f'<Types xmlns="{OPEN}/package/2006/content-types"><Default Extension="rels" '
-    'ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Override PartName="/word/document.xml" '
-    'ContentType="application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"/></Types>',
-    "_rels/.rels": f'<Relationships xmlns="{OPEN}/package/2006/relationships"><Relationship Id="r1" '
-    f'Type="{OPEN}/officeDocument/2006/relationships/officeDocument" Target="word/document.xml"/></Relationships>',
-    "word/document.xml": f'<w:document xmlns:w="{OPEN}/wordprocessingml/2006/main"><w:body><w:p><w:r><w:t>'
-    "A buffer overflow writes past its end.</w:t></w:r></w:p></w:body></w:document>",
+    "[Content_Types].xml": f'<Types xmlns="{SCHEMAS}/package/2006/content-types">'
+    f'<Default Extension="rels" ContentType="{TYPES}-package.relationships+xml"/>'
+    '<Override PartName="/word/document.xml" '
+    f'ContentType="{TYPES}-officedocument.wordprocessingml.document.main+xml"/></Types>',
+    "_rels/.rels": f'<Relationships xmlns="{SCHEMAS}/package/2006/relationships">'
+    f'<Relationship Id="r1" Type="{SCHEMAS}/officeDocument/2006/relationships/officeDocument" '
+    'Target="word/document.xml"/></Relationships>',
+    "word/document.xml": f'<w:document xmlns:w="{SCHEMAS}/wordprocessingml/2006/main"><w:body>'
+    "<w:p><w:r><w:t>A buffer overflow writes past its end.</w:t></w:r></w:p>"
+    "</w:body></w:document>",
 }
 
 
@@ -72,7 +77,7 @@ def test_a_truncated_archive_is_refused_at_the_line_it_ends(
     with pytest.raises(UserError) as error:  # noqa: PT012 - what comes before the end is counted
         while next(records):
             got += 1
-    assert f"f.jsonl{packed}:{got + 1}: cannot be read on from here: " in str(error.value)
+    assert f"f.jsonl{packed}:{got + 1}: cannot be read from here on: " in str(error.value)
     assert 0 < got < 50_000
 
 
@@ -84,7 +89,7 @@ def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
         list(read_records(file, "text"))
 
 
-def test_a_line_that_is_too_long_is_a_bad_record_and_reading_goes_on(
+def test_a_line_that_is_too_long_is_a_bad_record_and_reading_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readers, "MAX_RECORD_BYTES", 1000)
@@ -106,10 +111,10 @@ def test_a_line_that_is_too_long_is_a_bad_record_and_reading_goes_on(
     }
 
 
-def test_nesting_without_end_is_a_bad_record(tmp_path: Path) -> None:
+def test_json_nested_too_deeply_is_a_bad_record(tmp_path: Path) -> None:
     file = tmp_path / "f.jsonl"
     file.write_text("[" * 200_000)
-    assert dict(read_records(file, "text")) == {"1": "no JSON: nested too deep"}
+    assert dict(read_records(file, "text")) == {"1": "not valid JSON: nested too deeply"}
 
 
 def test_an_archive_of_files_is_refused(tmp_path: Path) -> None:
@@ -121,7 +126,7 @@ def test_an_archive_of_files_is_refused(tmp_path: Path) -> None:
         read_records(tmp_path / "docs.tar.gz", "text")
 
 
-def test_a_word_document_is_converted_and_a_broken_one_told(tmp_path: Path) -> None:
+def test_a_word_document_is_converted_and_a_broken_pdf_is_a_bad_record(tmp_path: Path) -> None:
     pytest.importorskip("markitdown")
     with zipfile.ZipFile(tmp_path / "a.docx", "w") as archive:
         for name, content in DOCX.items():

@@ -10,13 +10,13 @@ from lmadapt.core.files import folder_sha256
 from lmadapt.core.sections import load_section
 from lmadapt.core.tables import CURATED_TABLES, read_table
 from stages.curate import CurateParams, curate
-from tests.raw_tables import RUNNING, SCREENING, SETTINGS, raw_records, write_raw
+from tests.raw_tables import SETTINGS, raw_records, write_raw
 
 PARAMS = Path(__file__).parents[2] / "recipes/demo-cpu.yaml"
 
 
 def run(folder: Path, raw: Path) -> Path:
-    params = CurateParams(**SCREENING, **RUNNING, **SETTINGS)
+    params = CurateParams(**SETTINGS)
     curate(
         params,
         raw,
@@ -52,7 +52,7 @@ run(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-def test_killed_at_any_instant_and_run_again_it_gives_the_same_files(tmp_path: Path) -> None:
+def test_a_run_after_a_kill_at_any_time_gives_the_same_files(tmp_path: Path) -> None:
     raw = write_raw(raw_records(), tmp_path / "raw")
     began = time.monotonic()
     expected = folder_sha256(run(tmp_path / "undisturbed", raw))

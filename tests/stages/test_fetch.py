@@ -65,7 +65,7 @@ def table(out: Path, role: str) -> list[dict[str, Any]]:
     return rows
 
 
-def test_the_example_of_the_page_runs_as_it_stands(settings: dict[str, Any]) -> None:
+def test_the_example_in_the_docs_runs_unchanged(settings: dict[str, Any]) -> None:
     out = run_fetch(settings)
     figures = read_json(out / "metrics/fetch.json")
     rows = {role: figures[role]["rows"] for role in RAW_TABLES}
@@ -95,11 +95,11 @@ def test_the_example_of_the_page_runs_as_it_stands(settings: dict[str, Any]) -> 
     assert (out / "models/base/config.json").is_file()
 
 
-def test_a_second_pass_gives_the_same_bytes(settings: dict[str, Any]) -> None:
+def test_a_second_fetch_gives_the_same_bytes(settings: dict[str, Any]) -> None:
     assert folder_sha256(run_fetch(settings, "one")) == folder_sha256(run_fetch(settings, "two"))
 
 
-def test_the_demo_recipe_is_valid_and_names_only_what_there_is() -> None:
+def test_the_demo_recipe_is_valid_and_its_module_exists() -> None:
     params = load_section(FetchParams, "fetch", ROOT / "recipes/demo-cpu.yaml")
     assert len(params.packages) == 8
     assert importlib.import_module(str(params.model.module)).model
@@ -161,13 +161,13 @@ def test_a_module_makes_the_model_of_the_packages_and_checks_the_hash(
     assert not Path("out/data/raw").exists()
 
 
-def test_a_model_has_one_origin_and_a_module_gets_a_template_like_any_other(
+def test_a_model_has_one_origin_and_a_made_one_gets_the_template_too(
     settings: dict[str, Any], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings["model"]["module"] = "makes_a_model"
     assert "give exactly one of name_or_path and module" in stopped(settings)
     settings["model"] |= {"name_or_path": None, "chat_template": "plain"}
-    assert "no function `model` in a module 'makes_a_model'" in stopped(settings)
+    assert "'makes_a_model' is not a module with a function `model`" in stopped(settings)
     made = ModuleType("makes_a_model")
     made.model = lambda packages, sha256, folder: shutil.copytree(
         tiny_model, folder, dirs_exist_ok=True

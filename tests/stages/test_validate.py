@@ -69,7 +69,7 @@ def run(tables: Records, folder: Path, model: Path, **settings: Any) -> dict[str
     return report
 
 
-def test_sound_data_pass_and_are_reported(
+def test_sound_data_passes_and_is_reported(
     tables: Records, tiny_model: Path, tmp_path: Path
 ) -> None:
     report = run(tables, tmp_path, tiny_model)
@@ -131,7 +131,8 @@ def test_an_expectation_of_the_project_stops_the_pipeline(
     tables: Records, tiny_model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "expectations.yaml").write_text(
-        "corpus.sources: {type: expect_column_values_to_be_in_set, arguments: {column: source, value_set: [wiki]}}"
+        "corpus.sources: {type: expect_column_values_to_be_in_set, "
+        "arguments: {column: source, value_set: [wiki]}}"
     )
     with pytest.raises(
         UserError, match=r"1 expectations fail:\n- corpus\.sources: 27 of 27 rows fail"

@@ -27,30 +27,30 @@ def suites(column: str = "tokens") -> dict[str, list[object]]:
     return {"notes": [expectation]}
 
 
-def test_an_outcome_names_count_and_three_offending_rows(tmp_path: Path) -> None:
-    (outcome,) = run_suites(suites(), {"notes": FRAME}, tmp_path)
-    assert (outcome.success, outcome.severity, outcome.rows, outcome.failing) == (
+def test_a_result_names_the_count_and_three_failing_rows(tmp_path: Path) -> None:
+    (result,) = run_suites(suites(), {"notes": FRAME}, tmp_path)
+    assert (result.success, result.severity, result.rows, result.failing) == (
         False,
         "error",
         5,
         4,
     )
-    assert str(outcome) == (
+    assert str(result) == (
         "notes.tokens: 4 of 5 rows fail; expected: few tokens; for example "
         "notes.md line 1 b (50); notes.md line 2 c (60); notes.md line 3 d (70)"
     )
 
 
-def test_an_exception_inside_an_expectation_is_no_success_and_is_told(tmp_path: Path) -> None:
-    (outcome,) = run_suites(suites("absent"), {"notes": FRAME}, tmp_path)
-    assert not outcome.success
-    assert "absent" in outcome.exception
-    assert str(outcome).startswith("notes.tokens: could not be checked: ")
+def test_an_exception_inside_an_expectation_fails_it_and_is_reported(tmp_path: Path) -> None:
+    (result,) = run_suites(suites("absent"), {"notes": FRAME}, tmp_path)
+    assert not result.success
+    assert "absent" in result.exception
+    assert str(result).startswith("notes.tokens: could not be checked: ")
 
 
 def test_a_frame_without_rows_meets_row_expectations(tmp_path: Path) -> None:
-    (outcome,) = run_suites(suites(), {"notes": FRAME[:0]}, tmp_path)
-    assert (outcome.success, outcome.exception) == (True, "")
+    (result,) = run_suites(suites(), {"notes": FRAME[:0]}, tmp_path)
+    assert (result.success, result.exception) == (True, "")
 
 
 def test_data_docs_of_equal_data_are_equal_files_that_load_no_remote_logo(tmp_path: Path) -> None:

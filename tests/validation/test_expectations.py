@@ -10,18 +10,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lmadapt import verdict
 from lmadapt.core.errors import UserError
 from lmadapt.models.chat import PLAIN_TEMPLATE
-from lmadapt.validation.data_docs import Outcome, run_suites
-from lmadapt.validation.expectations import MIN_ITEMS, Suites, add_own, drift_frame, make_suites
-from lmadapt.validation.measured_tables import derive
+from lmadapt.validation.data_docs import ExpectationResult, run_suites
+from lmadapt.validation.expectations import MIN_ITEMS, Limits, Suites, drift_frame, make_suites
+from lmadapt.validation.measured_tables import measure_tables
+from lmadapt.validation.own_expectations import add_own
+from lmadapt.verdict import decision
 from tests.raw_tables import (
-    SHARING,
+    MEASURING,
     Records,
     curate_records,
-    derive_tables,
     judgeable_records,
+    measured_frames,
     prose,
     write_curated,
 )
@@ -29,24 +30,24 @@ from tests.tiny import make_tiny_tokenizer
 
 DOCUMENTS = ("corpus", "replay_text", "heldout_text")
 CONVERSATIONS = ("instructions", "replay_instructions")
-LIMITS = {"max_document_tokens": 1000, "max_failing_fraction": 0.0, "max_drift": 3.0}
 TOKENIZER = make_tiny_tokenizer()
 TOKENIZER.chat_template = (
     "{% if 'unspeakable' in messages | string %}{{ raise_exception('no') }}{% endif %}"
     + PLAIN_TEMPLATE
 )
 ENGLISH = (
-    "This is an entry about the weakness of a program that reads more of the input than it has room for, which was "
-    "found by the people who wrote it and who have since then told everybody else what should be done about it"
+    "This is an entry about the weakness of a program that reads more of the input than it has "
+    "room for, which was found by the people who wrote it and who have since then told everybody "
+    "else what should be done about it"
 )
 CHINESE = (
     "\u8fd9\u662f\u4e00\u6bb5\u5173\u4e8e\u7a0b\u5e8f\u5f31\u70b9\u7684\u4e2d\u6587\u6587\u5b57" * 3
 )
 
 
-def minimums(tables: Records) -> dict[str, float]:
-    """Thresholds that the tables just reach."""
-    return {
+def limits(tables: Records, **changes: float) -> Limits:
+    """Limits that the tables just reach, with changes."""
+    just = {
         "min_corpus_documents": len(tables["corpus"]),
         "min_instructions": len(tables["instructions"]),
         "min_domain_items": 30,
@@ -56,7 +57,11 @@ def minimums(tables: Records) -> dict[str, float]:
         "min_supervised_fraction": 0.4,
         "min_replay_text_fraction": 0.1,
         "min_replay_instructions_fraction": 0.05,
+        "max_document_tokens": 1000,
+        "max_failing_fraction": 0.0,
+        "max_drift": 3.0,
     }
+    return Limits.model_validate(just | changes)
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +74,11 @@ def sound() -> Records:
 
 @pytest.fixture(scope="module")
 def baseline(sound: Records) -> dict[str, Any]:
-    return {"sizes": derive_tables(sound, TOKENIZER)["sizes"].set_index("id").to_dict("index")}
+    return {"sizes": measured_frames(sound, TOKENIZER)["sizes"].set_index("id").to_dict("index")}
 
 
 def frames_of(tables: Records, baseline: dict[str, Any]) -> dict[str, pd.DataFrame]:
-    frames = derive_tables(tables, TOKENIZER, languages=["en"], min_language_confidence=0.0)
+    frames = measured_frames(tables, TOKENIZER, languages=["en"], min_language_confidence=0.0)
     return frames | {"drift": drift_frame(frames["sizes"], baseline)}
 
 
@@ -82,13 +87,15 @@ def sound_frames(sound: Records, baseline: dict[str, Any]) -> dict[str, pd.DataF
     return frames_of(sound, baseline)
 
 
-def check(suites: Suites, frames: dict[str, pd.DataFrame], site: Path) -> dict[str, Outcome]:
-    return {outcome.name: outcome for outcome in run_suites(suites, frames, site)}
+def check(
+    suites: Suites, frames: dict[str, pd.DataFrame], site: Path
+) -> dict[str, ExpectationResult]:
+    return {result.name: result for result in run_suites(suites, frames, site)}
 
 
-def failing(outcomes: dict[str, Outcome]) -> set[str]:
-    assert not [outcome.exception for outcome in outcomes.values() if outcome.exception]
-    return {name for name, outcome in outcomes.items() if not outcome.success}
+def failing(results: dict[str, ExpectationResult]) -> set[str]:
+    assert not [result.exception for result in results.values() if result.exception]
+    return {name for name, result in results.items() if not result.success}
 
 
 def first_text(rows: list[dict[str, Any]], change: Callable[[str], str]) -> None:
@@ -206,7 +213,7 @@ THRESHOLDS = {
 def test_a_planted_fault_is_caught_by_its_expectation_and_no_other(
     sound: Records, baseline: dict[str, Any], sound_frames: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
-    """All faults are checked in one go; frames that a fault leaves as they are meet what they met without it."""
+    """All faults are checked in one run; a frame that a fault leaves alone is not checked."""
     suites: Suites = {}
     checked: dict[str, pd.DataFrame] = {}
     for name, fault in FAULTS.items():
@@ -219,34 +226,33 @@ def test_a_planted_fault_is_caught_by_its_expectation_and_no_other(
         if name == "tables.schema_problem":
             folder = write_curated(sound, tmp_path)
             pq.write_table(pa.table({"id": [1]}), folder / "decisions.parquet")
-            frames = frames | {"tables": derive(folder, TOKENIZER, **SHARING)["tables"]}
-        for other, suite in make_suites(
-            minimums(sound) | THRESHOLDS.get(name, {}), **LIMITS
-        ).items():
+            frames = frames | {"tables": measure_tables(folder, TOKENIZER, **MEASURING)["tables"]}
+        changed = limits(sound, **THRESHOLDS.get(name, {}))
+        for other, suite in make_suites(changed).items():
             if other == frame or not frames[other].equals(sound_frames[other]):
                 suites[f"{name}|{other}"], checked[f"{name}|{other}"] = suite, frames[other]
-    outcomes = iter(run_suites(suites, checked, None))
-    failed: dict[str, list[Outcome]] = {name: [] for name in FAULTS}
+    results = iter(run_suites(suites, checked, None))
+    failed: dict[str, list[ExpectationResult]] = {name: [] for name in FAULTS}
     for key, suite in suites.items():
         failed[key.partition("|")[0]] += [
-            outcome for outcome in (next(outcomes) for _ in suite) if not outcome.success
+            result for result in (next(results) for _ in suite) if not result.success
         ]
-    assert {name: [outcome.name for outcome in found] for name, found in failed.items()} == {
+    assert {name: [result.name for result in found] for name, found in failed.items()} == {
         n: [n] for n in FAULTS
     }
-    for (outcome,) in failed.values():
-        assert not outcome.exception
-        assert outcome.failing >= 1
-        assert outcome.examples
+    for (result,) in failed.values():
+        assert not result.exception
+        assert result.failing >= 1
+        assert result.examples
 
 
 def test_sound_tables_meet_every_expectation_and_every_expectation_has_a_fault(
     sound: Records, sound_frames: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
-    outcomes = check(make_suites(minimums(sound), **LIMITS), sound_frames, tmp_path)
-    assert failing(outcomes) == set()
-    assert set(outcomes) == set(FAULTS)
-    assert {outcome.severity for outcome in outcomes.values()} == {"error", "warning"}
+    results = check(make_suites(limits(sound)), sound_frames, tmp_path)
+    assert failing(results) == set()
+    assert set(results) == set(FAULTS)
+    assert {result.severity for result in results.values()} == {"error", "warning"}
 
 
 @pytest.mark.parametrize("group", ["domain", "general"])
@@ -254,12 +260,14 @@ def test_items_of_both_groups_are_needed_whatever_the_settings(
     group: str, sound: Records, tmp_path: Path
 ) -> None:
     tables = sound | {"items": [item for item in sound["items"] if item["group"] != group]}
-    suites = make_suites(dict.fromkeys(minimums(sound), 0), **LIMITS)
+    minimums = [name for name in Limits.model_fields if name.startswith("min_")]
+    none = dict.fromkeys(minimums, 0) | {"min_corpus_documents": 1}
+    suites = make_suites(limits(sound, **none))
     assert failing(check(suites, frames_of(tables, {}), tmp_path)) == {f"totals.{group}_items"}
 
 
 def test_a_category_needs_as_many_items_as_the_verdict_asks_for() -> None:
-    assert MIN_ITEMS == verdict.MIN_ITEMS
+    assert MIN_ITEMS == decision.MIN_ITEMS
 
 
 def test_a_failing_fraction_is_tolerated_in_rows_but_not_in_leaks(
@@ -268,9 +276,9 @@ def test_a_failing_fraction_is_tolerated_in_rows_but_not_in_leaks(
     tables = copy.deepcopy(sound)
     FAULTS["corpus.characters"](tables)
     tables["corpus"][1]["text"] += f" {tables['items'][-1]['prompt']}"
-    frames = derive_tables(tables, TOKENIZER)
+    frames = measured_frames(tables, TOKENIZER)
     for fraction, fails in ((0.0, {"corpus.characters", "corpus.leak"}), (0.1, {"corpus.leak"})):
-        suites = make_suites(minimums(sound), **LIMITS | {"max_failing_fraction": fraction})
+        suites = make_suites(limits(sound, max_failing_fraction=fraction))
         assert (
             failing(check({"corpus": suites["corpus"]}, frames, tmp_path / str(fraction))) == fails
         )
@@ -288,12 +296,10 @@ def test_a_failing_fraction_is_tolerated_in_rows_but_not_in_leaks(
 def test_each_threshold_decides(
     setting: str, value: float, name: str, sound: Records, baseline: dict[str, Any], tmp_path: Path
 ) -> None:
-    settings = minimums(sound) | LIMITS | {setting: value}
-    limits = {key: settings.pop(key) for key in LIMITS}
     frame = name.partition(".")[0]
     baseline = copy.deepcopy(baseline)
     baseline["sizes"]["corpus"]["rows"] += 1
-    suites = {frame: make_suites(settings, **limits)[frame]}
+    suites = {frame: make_suites(limits(sound, **{setting: value}))[frame]}
     assert failing(check(suites, frames_of(sound, baseline), tmp_path)) == {name}
 
 
@@ -311,18 +317,18 @@ items.no_tests:
 def test_a_file_of_the_project_changes_expectations_and_adds_some(
     sound: Records, tmp_path: Path
 ) -> None:
-    suites = make_suites(minimums(sound), **LIMITS)
+    suites = make_suites(limits(sound))
     (tmp_path / "own.yaml").write_text(OWN)
     add_own(suites, tmp_path / "own.yaml")
-    frames = derive_tables(sound, TOKENIZER)
-    outcomes = check(
+    frames = measured_frames(sound, TOKENIZER)
+    results = check(
         {"items": suites["items"], "corpus": suites["corpus"][:2]}, frames, tmp_path / "site"
     )
-    assert (outcomes["corpus.tokens"].severity, outcomes["corpus.tokens"].max_failing_fraction) == (
+    assert (results["corpus.tokens"].severity, results["corpus.tokens"].max_failing_fraction) == (
         "warning",
         0.5,
     )
-    added = outcomes["items.no_tests"]
+    added = results["items.no_tests"]
     assert (added.success, added.failing, added.severity, added.max_failing_fraction) == (
         False,
         60,
@@ -340,11 +346,11 @@ def test_a_file_of_the_project_changes_expectations_and_adds_some(
     [
         (
             "corpus.tokns: {severity: warning}",
-            "corpus.tokns: no such expectation, and no type to make one; ours: ",
+            "corpus.tokns: not an expectation of ours, and `type` is missing to make one; ours: ",
         ),
         (
             "corpse.x: {type: expect_column_values_to_be_unique}",
-            "corpse.x: begins with no table; allowed: tables, ",
+            "corpse.x: must start with a table; allowed: tables, ",
         ),
         ("corpus.x: {type: expect_magic}", "corpus.x: "),
         (
@@ -354,11 +360,11 @@ def test_a_file_of_the_project_changes_expectations_and_adds_some(
         ("corpus.tokens: {severty: error}", "unknown key; did you mean `severity`?"),
     ],
 )
-def test_what_is_wrong_in_that_file_is_named(
+def test_a_mistake_in_the_projects_file_is_named(
     entry: str, message: str, sound: Records, tmp_path: Path
 ) -> None:
     (tmp_path / "own.yaml").write_text(entry)
     with pytest.raises(UserError) as error:
-        add_own(make_suites(minimums(sound), **LIMITS), tmp_path / "own.yaml")
+        add_own(make_suites(limits(sound)), tmp_path / "own.yaml")
     assert message in str(error.value)
     assert "own.yaml" in str(error.value)

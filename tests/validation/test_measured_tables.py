@@ -5,12 +5,12 @@ import pytest
 
 from lmadapt.core.errors import UserError
 from lmadapt.models.chat import encode_conversation
-from lmadapt.validation.measured_tables import derive, require_tokenizer
+from lmadapt.validation.measured_tables import measure_tables, require_tokenizer
 from tests.raw_tables import (
-    SHARING,
+    MEASURING,
     Records,
     curate_records,
-    derive_tables,
+    measured_frames,
     prose,
     raw_records,
     write_curated,
@@ -26,7 +26,7 @@ def sound() -> Records:
 
 
 def test_tokens_are_those_of_the_tokenizer(sound: Records) -> None:
-    frames = derive_tables(sound, TOKENIZER)
+    frames = measured_frames(sound, TOKENIZER)
     assert frames["corpus"]["tokens"].tolist() == [
         len(TOKENIZER.encode(row["text"])) for row in sound["corpus"]
     ]
@@ -40,7 +40,7 @@ def test_a_row_that_cannot_be_encoded_is_a_failing_row_with_its_error(sound: Rec
     tokenizer.chat_template = "{{ raise_exception('not today') }}"
     tables = copy.deepcopy(sound)
     tables["instructions"][0]["messages"] = []
-    frame = derive_tables(tables, tokenizer)["instructions"]
+    frame = measured_frames(tables, tokenizer)["instructions"]
     assert [bool(problem) for problem in frame["encoding_problem"][:3]] == [False, True, True]
     assert [bool(problem) for problem in frame["role_order_problem"][:3]] == [True, False, False]
     assert "not today" in frame["encoding_problem"][1]
@@ -50,15 +50,15 @@ def test_a_near_duplicate_names_its_twin_and_follows_the_threshold(sound: Record
     tables = copy.deepcopy(sound)
     tables["replay_text"][0]["text"] = f"{tables['heldout_text'][0]['text']} {prose(5, 5)}"
     for jaccard, twin in ((0.8, f"{tables['heldout_text'][0]['id']} (0.918)"), (0.95, "")):
-        frames = derive_tables(tables, TOKENIZER, near_duplicate_jaccard=jaccard)
+        frames = measured_frames(tables, TOKENIZER, near_duplicate_jaccard=jaccard)
         assert frames["replay_text"]["heldout_overlap"][0] == twin
         assert frames["replay_text"]["near_duplicate_of"][0] == ""
 
 
-def test_an_answer_that_is_held_out_is_found(sound: Records) -> None:
+def test_an_answer_that_repeats_held_out_text_is_found(sound: Records) -> None:
     tables = copy.deepcopy(sound)
     tables["instructions"][0]["messages"][-1]["content"] = tables["heldout_text"][0]["text"].upper()
-    frame = derive_tables(tables, TOKENIZER)["instructions"]
+    frame = measured_frames(tables, TOKENIZER)["instructions"]
     assert frame["heldout_overlap"][0] == f"{tables['heldout_text'][0]['id']} (1.000)"
 
 
@@ -67,24 +67,24 @@ def test_a_leak_names_item_and_words_and_follows_the_length_of_the_run(sound: Re
     prompt = tables["items"][0]["prompt"]
     tables["replay_text"][0]["text"] += " ".join(["", *prompt.split()[1:]])
     for words, leaks in ((13, 0), (5, 1)):
-        frame = derive_tables(tables, TOKENIZER, decontaminate_ngram_words=words)["replay_text"]
+        frame = measured_frames(tables, TOKENIZER, decontaminate_ngram_words=words)["replay_text"]
         assert (frame["leak"] != "").sum() == leaks
     assert frame["leak"][0].startswith(f"item {tables['items'][0]['id']}: ")
 
 
-def test_personal_data_that_is_left_is_counted_by_kind_and_never_shown(sound: Records) -> None:
+def test_personal_data_that_is_left_is_counted_but_not_shown(sound: Records) -> None:
     tables = copy.deepcopy(sound)
     tables["corpus"][0]["text"] += " Ask jane.roe@example.org."
-    frame = derive_tables(tables, TOKENIZER)["corpus"]
+    frame = measured_frames(tables, TOKENIZER)["corpus"]
     assert frame["personal_data"][0] == "personal data: 1 EMAIL"
     assert "".join(frame["personal_data"][1:]) == ""
-    assert not derive_tables(tables, TOKENIZER, personal_data=["phones"])["corpus"][
+    assert not measured_frames(tables, TOKENIZER, personal_data=["phones"])["corpus"][
         "personal_data"
     ].any()
 
 
 def test_sizes_are_rows_length_and_vocabulary_of_each_table(sound: Records) -> None:
-    frame = derive_tables(sound, TOKENIZER)["sizes"].set_index("id")
+    frame = measured_frames(sound, TOKENIZER)["sizes"].set_index("id")
     words = {
         word for row in sound["replay_text"] for word in row["text"].lower().strip(".").split()
     }
@@ -97,14 +97,14 @@ def test_a_missing_table_is_named(sound: Records, tmp_path: Path) -> None:
     folder = write_curated(sound, tmp_path / "curated")
     (folder / "items.parquet").unlink()
     with pytest.raises(UserError, match=r"items\.parquet: no such file"):
-        derive(folder, TOKENIZER, **SHARING)
+        measure_tables(folder, TOKENIZER, **MEASURING)
 
 
-def test_a_file_that_is_no_table_is_named(sound: Records, tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet_is_named(sound: Records, tmp_path: Path) -> None:
     folder = write_curated(sound, tmp_path / "curated")
     (folder / "items.parquet").write_text("PAR")
     with pytest.raises(UserError, match=r"items\.parquet: not a readable Parquet file"):
-        derive(folder, TOKENIZER, **SHARING)
+        measure_tables(folder, TOKENIZER, **MEASURING)
 
 
 def test_categories_are_counted_by_group_and_an_item_without_a_cluster_is_its_own(
@@ -113,7 +113,7 @@ def test_categories_are_counted_by_group_and_an_item_without_a_cluster_is_its_ow
     tables = copy.deepcopy(sound)
     for item in tables["items"]:
         item.update(category="facts", cluster="" if item["group"] == "general" else "one")
-    frame = derive_tables(tables, TOKENIZER)["categories"]
+    frame = measured_frames(tables, TOKENIZER)["categories"]
     assert frame[["id", "location", "items", "clusters"]].to_numpy().tolist() == [
         ["facts", "domain", 10, 1],
         ["facts", "general", 10, 10],

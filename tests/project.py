@@ -1,4 +1,4 @@
-"""A clone of this project in a temporary folder, with a tiny model and small data, run by the real `dvc`."""
+"""A copy of this project in a temporary folder, with a tiny model and small data, for real `dvc`."""
 
 import json
 import os
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from lmadapt.core.recipes import use_recipe
 
 ROOT = Path(__file__).parents[1]
 WORDS = [
@@ -53,7 +55,7 @@ SMALL = {
 
 
 def make_project(folder: Path, model: Path) -> Path:
-    """Copy the tracked files of this project as a git repository, with small data and the demo's params made small."""
+    """Copy the tracked files of this project into a git repository with small data and params."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True
     ).stdout
@@ -61,7 +63,7 @@ def make_project(folder: Path, model: Path) -> Path:
         if (ROOT / name).is_file() and not name.startswith("tests/") and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    shutil.copy2(ROOT / "recipes/demo-cpu.yaml", folder / "params.yaml")
+    use_recipe("demo-cpu", ROOT / "recipes", folder / "params.yaml", force=True)
     write_data(folder / "data/own")
     for command in (
         ["init", "-q"],
@@ -80,7 +82,7 @@ def make_project(folder: Path, model: Path) -> Path:
 
 
 def set_params(folder: Path, changes: dict[str, Any]) -> None:
-    """Merge `changes` into params.yaml; a mapping is merged key by key unless it holds packages or sources."""
+    """Merge `changes` into params.yaml key by key; `packages` and `sources` are replaced whole."""
     file = folder / "params.yaml"
     params = yaml.safe_load(file.read_text())
     _merge(params, changes)

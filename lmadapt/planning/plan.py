@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import read_json, write_json
-from lmadapt.core.sections import Section, load_section, plain, read_params
+from lmadapt.core.sections import Section, check_section, plain
 from lmadapt.core.stage_runner import RUNS
 from lmadapt.planning.memory_model import (
     PARTS,
@@ -285,12 +285,14 @@ def _remedies(shape: Shape, plan: StagePlan, keys: set[str]) -> Iterator[tuple[s
     yield "a smaller model, or devices with more memory", _high(shape, setting)
 
 
-def plan_params(params: Path, device: Device, *, fetched: bool = True) -> list[StagePlan]:
-    """The plans of both training stages of a params file or recipe in the current folder."""
-    model = plain(read_params(params)["fetch"]["model"])
+def plan_params(
+    params: Mapping[str, Any], source: str, device: Device, *, fetched: bool = True
+) -> list[StagePlan]:
+    """Plan both training stages for the params of a file or recipe, which errors call `source`."""
+    model = plain(params["fetch"]["model"])
     config = model_config(model, Path(), fetched=fetched)
     return [
-        plan_stage(name, load_section(PlannedStage, name, params), *config, device)
+        plan_stage(name, check_section(PlannedStage, name, params, source), *config, device)
         for name in ("pretrain", "sft")
     ]
 

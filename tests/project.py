@@ -1,4 +1,4 @@
-"""A copy of this project in a temporary folder, with a tiny model and small data, for real `dvc`."""
+"""A copy of this project in a temporary folder, with a tiny model and small data, for `dvc`."""
 
 import json
 import os
@@ -133,7 +133,7 @@ def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def write_data(folder: Path) -> None:
-    """Small but sound data for each role: distinct texts, a held-out part, no item among the instructions."""
+    """Write small but sound data for each role: distinct texts, and no item in the instructions."""
     write_lines(
         folder / "corpus.jsonl",
         [{"text": _weakness(i), "entity": f"weakness {i}"} for i in range(90)],
@@ -165,7 +165,8 @@ def write_data(folder: Path) -> None:
 def _weakness(i: int) -> str:
     a, b, c = WORDS[i % 15], WORDS[(7 * i + 3) % 15], FAULTS[i % 8]
     return (
-        f"In product number {i} the {a} reaches the {b} before any check, which ends in a {c} of kind {i * 17 % 101}. "
+        f"In product number {i} the {a} reaches the {b} before any check, "
+        f"which ends in a {c} of kind {i * 17 % 101}. "
         f"An attacker at port {i * 31 % 997} may repeat the {c} {i + 2} times until the {b} fails."
     )
 
@@ -173,8 +174,9 @@ def _weakness(i: int) -> str:
 def _story(i: int) -> str:
     a, b = COLOURS[i % 10], COLOURS[(3 * i + 1) % 10]
     return (
-        f"On day {i} the {a} boat met a {b} lighthouse, {i * 13 % 89} miles from home, and its crew of {i + 3} sang. "
-        f"They had rowed for {i * 7 % 53} hours under a {b} sky and were glad of {i * 11 % 61} warm loaves."
+        f"On day {i} the {a} boat met a {b} lighthouse, {i * 13 % 89} miles from home, "
+        f"and its crew of {i + 3} sang. They had rowed for {i * 7 % 53} hours under a {b} sky "
+        f"and were glad of {i * 11 % 61} warm loaves."
     )
 
 

@@ -78,7 +78,7 @@ def params_class(stage: str) -> type[Section]:
 
 
 def read_keys(kind: type[Section]) -> set[str]:
-    """Attributes read in the modules of the class and its bases, and of a training's loop and plan."""
+    """Attributes read where the class and its bases stand, and in a training's loop and plan."""
     modules = {base.__module__ for base in kind.__mro__ if issubclass(base, Section)}
     files = {
         FILES[module]

@@ -74,15 +74,20 @@ def use_recipe(name: str, folder: Path, params: Path, *, force: bool = False) ->
 
 def _can_be_restored(params: Path, folder: Path) -> bool:
     content = params.read_bytes()
-    if any(render_recipe(name, folder).encode() == content for name in list_recipes(folder)):
+    if _committed(params) == content:
         return True
+    return any(render_recipe(name, folder).encode() == content for name in list_recipes(folder))
+
+
+def _committed(params: Path) -> bytes | None:
+    """Return the file as it is at HEAD; None without git, or when it is not committed."""
     command = ["git", "show", f"HEAD:./{params.name}"]
     place = params.resolve().parent
     try:
-        committed = subprocess.run(command, cwd=place, capture_output=True, check=False)
+        shown = subprocess.run(command, cwd=place, capture_output=True, check=False)
     except FileNotFoundError:
-        return False
-    return committed.returncode == 0 and committed.stdout == content
+        return None
+    return shown.stdout if shown.returncode == 0 else None
 
 
 def _merge(name: str, folder: Path) -> CommentedMap:
@@ -92,6 +97,8 @@ def _merge(name: str, folder: Path) -> CommentedMap:
         hint = did_you_mean(name, recipes, cutoff=0.4)
         raise UserError(f"no recipe `{name}` in {folder}; {hint}available: {', '.join(recipes)}")
     file = folder / f"{name}.yaml"
+    if not (folder / DEFAULTS).is_file():
+        raise UserError(f"{folder / DEFAULTS}: no such file; recipe `{name}` changes its settings")
     settings, overrides = read_params(folder / DEFAULTS), read_params(file)
     settings.ca.comment = None  # the header of the defaults is about recipes
     _override(settings, overrides, file, [])

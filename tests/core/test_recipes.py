@@ -245,3 +245,9 @@ def test_an_unknown_recipe_names_the_nearest(folder: Path) -> None:
 def test_the_defaults_are_no_recipe(folder: Path) -> None:
     with pytest.raises(UserError, match="no recipe `defaults`"):
         read_recipe("defaults", folder)
+
+
+def test_a_missing_file_of_defaults_is_named(folder: Path) -> None:
+    (folder / "defaults.yaml").unlink()
+    with pytest.raises(UserError, match=r"defaults.yaml: no such file; recipe `small` changes"):
+        read_recipe("small", folder)

@@ -128,7 +128,8 @@ def _override_comment(settings: CommentedMap, overrides: CommentedMap, key: str)
     if not ours or not ours[END_OF_LINE] or ours[END_OF_LINE].value.startswith("\n"):
         return
     comment = ours[END_OF_LINE].value.partition("\n")[0]
-    if default := settings.ca.items.get(key):
+    default = settings.ca.items.get(key)
+    if default and default[END_OF_LINE]:
         rest = default[END_OF_LINE].value.partition("\n")[2]
         default[END_OF_LINE].value = f"{comment}\n{rest}"
     else:

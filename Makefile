@@ -1,4 +1,5 @@
-# `make run` and `make test` need Python 3.11 or newer, git and make; all else is installed into .venv from the lock.
+# `make run` and `make test` need Python 3.11 or newer, git and make. The lock installs the rest
+# into .venv.
 PYTHON ?= python3
 BIN := $(abspath .venv/bin)
 export PATH := $(BIN):$(PATH)
@@ -10,34 +11,34 @@ export DO_NOT_TRACK := true
 help:  ## list the targets
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-install: .venv/installed  ## make .venv from the lock, unless it is newer than the lock
+install: .venv/installed  ## make .venv from the lock, unless it is up to date
 
-run: .venv/installed  ## run every stage that is not up to date, then show the result
+run: .venv/installed  ## run the stages that are not up to date, then show the result
 	dvc repro
 	lmadapt summary
 
 test: .venv/installed  ## run the tests
 	python -m pytest -n 2
 
-test-faults: .venv/installed  ## run the long tests: killed stages, several processes, servers and workers that fail
+test-faults: .venv/installed  ## run the long tests: killed stages, failing servers and workers
 	python -m pytest -m faults
 
-servers: .venv/installed  ## start private PostgreSQL, Prefect and MLflow servers on loopback and print their addresses
+servers: .venv/installed  ## start PostgreSQL, Prefect and MLflow on loopback, print their addresses
 	@python infra/servers.py
 
-check: .venv/installed  ## lint, formatting and types
+check: .venv/installed  ## lint, check formatting and types
 	ruff check .
 	ruff format --check .
 	mypy
 
-format: .venv/installed  ## put the code in order
+format: .venv/installed  ## mend what the linter can, and format
 	ruff check --fix .
 	ruff format .
 
 bench-%: .venv/bench  ## run benchmarks/%.py against its peers and write benchmarks/results/%.json
 	python -m benchmarks.$*
 
-lock: ## resolve pyproject.toml anew and write requirements.lock
+lock:  ## resolve pyproject.toml again and write requirements.lock
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	pip install --quiet '.[all,dev]' 'torch==2.13.0'
@@ -45,7 +46,7 @@ lock: ## resolve pyproject.toml anew and write requirements.lock
 	pip install --quiet --no-deps --no-build-isolation --editable .
 	touch .venv/installed
 
-clean:  ## remove what the pipeline and the tools made; keeps DVC's cache and the registry
+clean:  ## remove what the pipeline and the tools made, except DVC's cache and the registry
 	rm -rf data/raw data/curated models/base models/pretrained models/adapter
 	git clean -fdXq metrics plots reports .lmadapt .pytest_cache .mypy_cache .ruff_cache
 
@@ -54,7 +55,7 @@ clean:  ## remove what the pipeline and the tools made; keeps DVC's cache and th
 	$(PYTHON) -m venv .venv
 	pip install --quiet --no-compile --requirement requirements.lock
 	pip install --quiet --no-deps --no-build-isolation --editable .
-	@# On all cores, and now: where Python may write no bytecode later, every start would compile what it imports.
+	@# Compile now, on all cores: where .venv is read-only later, every start would compile again.
 	python -m compileall -q -j 0 .venv/lib > /dev/null || true
 	touch .venv/installed
 

@@ -25,6 +25,7 @@ from benchmarks.curate_corpus import (
     write_corpus,
 )
 from benchmarks.record import write_results
+from lmadapt.core.recipes import read_recipe
 from lmadapt.core.tables import BAD_RECORD, write_table
 from lmadapt.curation.personal_data import KINDS, mask_personal_data
 from lmadapt.curation.quality import FILTERS
@@ -192,7 +193,7 @@ def quality_row(folder: Path, planted: Planted, rows: list[Row]) -> dict[str, fl
 
 def stage_row(folder: Path, size: str, planted: Planted, rows: list[Row], *, processes: int) -> Row:
     """The whole stage with every rule on; limits of the filters are so wide that they measure all and drop little."""
-    params = yaml.safe_load((PROJECT / "recipes/demo-cpu.yaml").read_text())["curate"]
+    params = read_recipe("demo-cpu", PROJECT / "recipes")["curate"]
     filters = {name: 1e9 if name.startswith("max_") else -1.0 for name in FILTERS}
     params |= {
         "filters": filters,

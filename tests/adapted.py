@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from lmadapt.core.recipes import use_recipe
 from lmadapt.core.tables import write_table
 from lmadapt.evaluation.exam import PREDICTION
 from stages.register import RegisterParams, register
@@ -22,8 +23,8 @@ def make_adapted_project(folder: Path, base: Path, *, outcome: str = "SHIP") -> 
     (folder / "reports/forgetting.html").write_text("<p>nothing forgotten</p>")
     write_evaluation(folder, outcome)
     write_predictions(folder)
-    for name, source in (("dvc.yaml", "dvc.yaml"), ("params.yaml", "recipes/demo-cpu.yaml")):
-        shutil.copy2(ROOT / source, folder / name)
+    shutil.copy2(ROOT / "dvc.yaml", folder / "dvc.yaml")
+    use_recipe("demo-cpu", ROOT / "recipes", folder / "params.yaml")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""A clone of this project in a temporary folder, with a tiny model and small data, run by the real `dvc`."""
+"""A copy of this project in a temporary folder, with a tiny model and small data, for `dvc`."""
 
 import json
 import os
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from lmadapt.core.recipes import use_recipe
 
 ROOT = Path(__file__).parents[1]
 WORDS = [
@@ -53,7 +55,7 @@ SMALL = {
 
 
 def make_project(folder: Path, model: Path) -> Path:
-    """Copy the tracked files of this project as a git repository, with small data and the demo's params made small."""
+    """Copy the tracked files of this project into a git repository with small data and params."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True
     ).stdout
@@ -61,7 +63,7 @@ def make_project(folder: Path, model: Path) -> Path:
         if (ROOT / name).is_file() and not name.startswith("tests/") and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    shutil.copy2(ROOT / "recipes/demo-cpu.yaml", folder / "params.yaml")
+    use_recipe("demo-cpu", ROOT / "recipes", folder / "params.yaml", force=True)
     write_data(folder / "data/own")
     for command in (
         ["init", "-q"],
@@ -80,7 +82,7 @@ def make_project(folder: Path, model: Path) -> Path:
 
 
 def set_params(folder: Path, changes: dict[str, Any]) -> None:
-    """Merge `changes` into params.yaml; a mapping is merged key by key unless it holds packages or sources."""
+    """Merge `changes` into params.yaml key by key; `packages` and `sources` are replaced whole."""
     file = folder / "params.yaml"
     params = yaml.safe_load(file.read_text())
     _merge(params, changes)
@@ -131,7 +133,7 @@ def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def write_data(folder: Path) -> None:
-    """Small but sound data for each role: distinct texts, a held-out part, no item among the instructions."""
+    """Write small but sound data for each role: distinct texts, and no item in the instructions."""
     write_lines(
         folder / "corpus.jsonl",
         [{"text": _weakness(i), "entity": f"weakness {i}"} for i in range(90)],
@@ -163,7 +165,8 @@ def write_data(folder: Path) -> None:
 def _weakness(i: int) -> str:
     a, b, c = WORDS[i % 15], WORDS[(7 * i + 3) % 15], FAULTS[i % 8]
     return (
-        f"In product number {i} the {a} reaches the {b} before any check, which ends in a {c} of kind {i * 17 % 101}. "
+        f"In product number {i} the {a} reaches the {b} before any check, "
+        f"which ends in a {c} of kind {i * 17 % 101}. "
         f"An attacker at port {i * 31 % 997} may repeat the {c} {i + 2} times until the {b} fails."
     )
 
@@ -171,8 +174,9 @@ def _weakness(i: int) -> str:
 def _story(i: int) -> str:
     a, b = COLOURS[i % 10], COLOURS[(3 * i + 1) % 10]
     return (
-        f"On day {i} the {a} boat met a {b} lighthouse, {i * 13 % 89} miles from home, and its crew of {i + 3} sang. "
-        f"They had rowed for {i * 7 % 53} hours under a {b} sky and were glad of {i * 11 % 61} warm loaves."
+        f"On day {i} the {a} boat met a {b} lighthouse, {i * 13 % 89} miles from home, "
+        f"and its crew of {i + 3} sang. They had rowed for {i * 7 % 53} hours under a {b} sky "
+        f"and were glad of {i * 11 % 61} warm loaves."
     )
 
 

@@ -142,9 +142,8 @@ def test_every_path_of_a_command_is_a_declared_dep_or_out(stage: str) -> None:
     }
     # dvc.lock is what DVC itself writes while a stage runs: it cannot be a dep of one.
     assert undeclared - {"dvc.lock"} == set()
-    own_files = {
-        dep for dep in GRAPH[stage]["deps"] if stage == "fetch"
-    }  # users add their data there
+    # Users add the files of their data to the deps of fetch.
+    own_files = set(GRAPH[stage]["deps"]) if stage == "fetch" else set()
     assert {path for path in declared - own_files if not is_code(path)} <= paths | ordering_only(
         stage
     )
@@ -173,10 +172,9 @@ def test_params_yaml_has_a_section_for_each_stage_and_the_pools_they_run_on() ->
     assert set(params["pools"]) <= set(STAGES)
 
 
-def test_no_key_has_a_name_that_dvc_leaves_out_when_it_looks_for_an_earlier_run() -> None:
-    from dvc_data.hashfile.meta import (
-        Meta,  # two values of such a key are one to the run cache of dvc 3.67
-    )
+def test_no_key_has_a_name_that_dvc_ignores_when_it_looks_for_an_earlier_run() -> None:
+    # The run cache of DVC 3.67 takes two values of such a key for the same.
+    from dvc_data.hashfile.meta import Meta
 
     names = re.findall(r"^\s*(?:- )?(\w+):", (ROOT / "params.yaml").read_text(), re.MULTILINE)
     assert not {Meta.PARAM_SIZE, Meta.PARAM_NFILES} & set(names)
@@ -206,7 +204,10 @@ def test_no_stage_imports_a_stage_and_flows_import_neither() -> None:
 
 
 def test_planning_needs_no_library_of_training_until_it_tries_one() -> None:
-    program = "import sys, lmadapt.planning.doctor, lmadapt.planning.plan; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    program = (
+        "import sys, lmadapt.planning.doctor, lmadapt.planning.plan\n"
+        "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 

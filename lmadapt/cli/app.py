@@ -63,12 +63,16 @@ def _prepare(context: typer.Context) -> None:
 
 @app.command()
 def use(
-    recipe: Annotated[str | None, typer.Argument(help="Its name; none lists them all.")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(help="Name of the recipe; without one, all are listed.")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite changes that are not committed.")
     ] = False,
 ) -> None:
-    """Put a recipe in use: write it over params.yaml.
+    """Write the settings of a recipe, with comments, to params.yaml.
+
+    A recipe in recipes/ holds what differs from recipes/defaults.yaml.
 
     Example: `lmadapt use 8b-24gb`, then edit the sources in params.yaml, then `dvc repro`.
     """
@@ -79,37 +83,41 @@ def use(
             say(f"[bold]{name:<12}[/] {escape(purpose)}")
         return
     use_recipe(recipe, RECIPES, PARAMS, force=force)
-    say(f"{PARAMS} is now the recipe {recipe}; `dvc repro` runs it")
+    say(f"{PARAMS} now holds the recipe {recipe}; `dvc repro` runs it")
 
 
 @app.command()
 def plan(
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe instead of params.yaml; `lmadapt use` lists them.")
+        str | None, typer.Option(help="Plan this recipe instead of params.yaml.")
     ] = None,
     gpu: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="24GB, 8x80GB, l40s, 2xh100, cpu, … instead of what is here."
+            metavar="NAME", help="24GB, 8x80GB, l40s, 2xh100, cpu, … instead of this machine."
         ),
     ] = None,
 ) -> None:
-    """Tell whether both trainings fit, before they start: memory by part, micro-batch, steps, time. Exit 1 if not.
+    """Estimate memory and time of both trainings before they start. Exit 1 when one does not fit.
 
-    Reads the model's config.json only: no weights are downloaded or loaded. *low* to *high* is what may happen;
-    a training fits where *high* does, and what to change is listed in the order in which it costs least. Without
-    `--gpu`: the GPUs found here; without any, those a recipe is named after, else this CPU. docs/plan.md says how.
+    It reads only the model's config.json and loads no weights. The estimate runs from *low* to
+    *high*; a training fits when *high* does. Where one does not fit, the changes that would help
+    are listed, the cheapest first.
+
+    Without `--gpu` it plans for the GPUs of this machine; without GPUs here, for those that the
+    recipe is named after; else for this CPU. docs/plan.md explains the estimate.
 
     Examples: `lmadapt plan`, `lmadapt plan --gpu 24GB`, `lmadapt plan --recipe 70b-8x80gb`
     """
-    from lmadapt.core.recipes import recipe_file
+    from lmadapt.core.recipes import read_recipe
     from lmadapt.planning.devices import named_device, planning_device
     from lmadapt.planning.plan import plan_params
     from lmadapt.planning.plan_table import render_plan
 
-    file = recipe_file(recipe, RECIPES) if recipe else PARAMS
+    params = read_recipe(recipe, RECIPES) if recipe else read_params(PARAMS)
     device = named_device(gpu) if gpu else planning_device(recipe)
-    plans = plan_params(file, device, fetched=recipe is None)
+    source = f"recipe {recipe}" if recipe else str(PARAMS)
+    plans = plan_params(params, source, device, fetched=recipe is None)
     for part in render_plan(plans):
         Console().print(part, highlight=False, soft_wrap=True)
     if any(plan.verdict == "too large" for plan in plans):

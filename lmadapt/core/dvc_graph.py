@@ -1,4 +1,4 @@
-"""Paths of the pipeline, read from dvc.yaml, where they stand."""
+"""Paths of the pipeline, as dvc.yaml states them."""
 
 import shlex
 from itertools import pairwise
@@ -10,9 +10,10 @@ from lmadapt.core.errors import UserError
 
 
 def stage_paths(stage: str, graph: Path = Path("dvc.yaml")) -> dict[str, Path]:
-    """The paths a stage is called with, by option: {"base": Path("models/base"), …}.
+    """Return the paths in a stage's command by option: {"base": Path("models/base"), …}.
 
-    Raises UserError when there is no dvc.yaml, which means that this is not the project's folder, or no such stage.
+    Raises UserError when there is no dvc.yaml, so that this is not the folder of the project, or
+    when dvc.yaml has no such stage.
     """
     if not graph.is_file():
         raise UserError(f"{graph}: no such file; run lmadapt in the folder of the project")
@@ -20,4 +21,5 @@ def stage_paths(stage: str, graph: Path = Path("dvc.yaml")) -> dict[str, Path]:
     if stage not in stages:
         raise UserError(f"{graph}: has no stage `{stage}`; present: {', '.join(stages)}")
     words = shlex.split(stages[stage]["cmd"])
-    return {option[2:]: Path(value) for option, value in pairwise(words) if option.startswith("--")}
+    options = [(word, value) for word, value in pairwise(words) if word.startswith("--")]
+    return {option.removeprefix("--"): Path(value) for option, value in options}

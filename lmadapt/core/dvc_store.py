@@ -1,4 +1,4 @@
-"""Reading what DVC stored, by its MD5, without the project: from its cache, or a remote of any kind fsspec knows."""
+"""Read files that DVC stored, by their MD5, from its cache or a remote that fsspec can open."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,7 +8,10 @@ from lmadapt.core.errors import UserError
 
 
 def store_addresses(project: Path) -> list[str]:
-    """Folders that hold DVC's objects (`files/md5/…`): the project's cache, then its default remote; [] without DVC."""
+    """Return the folders that hold DVC's objects (`files/md5/…`).
+
+    The cache comes first, then the default remote. Without DVC in `project` the list is empty.
+    """
     from dvc.config import NoRemoteError
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
@@ -30,9 +33,10 @@ def fetch(
     target: Path,
     only: Callable[[str], bool] = lambda _: True,
 ) -> None:
-    """Put a stored file at `target`, or below it those files of a stored folder (`….dir`) whose names pass `only`.
+    """Put the stored file at `target`; of a stored folder (`….dir`), the files that pass `only`.
 
-    A link where a store is local, else a copy. Raises UserError when no store has it.
+    `only` gets a file's path inside the folder. Files are linked where the store is local, else
+    copied. Raises UserError when no store has the object.
     """
     from fsspec.core import url_to_fs
 
@@ -52,6 +56,5 @@ def fetch(
         else:
             files.get_file(stored, str(target))
         return
-    raise UserError(
-        f"DVC's object {md5} is in none of its stores: {', '.join(stores) or 'none is recorded'}"
-    )
+    known = ", ".join(stores) or "none is recorded"
+    raise UserError(f"no DVC store has the object {md5}; stores: {known}")

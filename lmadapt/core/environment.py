@@ -1,4 +1,4 @@
-"""Settings every process of ours starts with: no telemetry, and no surprise downloads."""
+"""Settings that every process starts with: no telemetry, and no download that nobody asked for."""
 
 import logging
 import os
@@ -19,18 +19,19 @@ QUIET = {
 
 
 def prepare_environment(*, offline: bool) -> None:
-    """Switch off the telemetry of every library, and warnings no user can act on; with `offline`, forbid hub access.
+    """Switch off telemetry and warnings that no user can act on; `offline` forbids hub access.
 
-    Call it before the libraries are imported. A variable the user has set stays as it is.
+    Call it before the libraries are imported. A variable that the user has set stays as it is.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    # It advises to install a package that would download kernels from a hub.
+    # This logger recommends a package that would download kernels from a hub.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
-    if offline:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        if hub := sys.modules.get(
-            "huggingface_hub.constants"
-        ):  # it reads the variable when it is imported
-            hub.HF_HUB_OFFLINE = os.environ["HF_HUB_OFFLINE"] == "1"  # type: ignore[attr-defined]
+    if not offline:
+        return
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # The module read the variable if it was imported earlier.
+    hub = sys.modules.get("huggingface_hub.constants")
+    if hub:
+        hub.HF_HUB_OFFLINE = os.environ["HF_HUB_OFFLINE"] == "1"  # type: ignore[attr-defined]

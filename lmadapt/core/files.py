@@ -1,4 +1,4 @@
-"""Writing whole files or nothing, and fingerprints of what was written."""
+"""Files and folders that appear whole or not at all, and their SHA-256."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from lmadapt.core.errors import UserError
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; rename it to `target` when the block succeeds, else remove it."""
+    """Yield a temporary path; it becomes `target` when the block succeeds, else it is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -26,7 +26,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `target`; it replaces `target` when the block succeeds."""
+    """Yield an empty temporary folder; it replaces `target` when the block succeeds."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -41,14 +41,17 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 def write_json(target: Path, content: Any) -> None:
-    """Write JSON with sorted keys, so that equal content is an equal file; NaN is refused with ValueError."""
+    """Write JSON with sorted keys: equal content gives an equal file. NaN raises ValueError."""
     with atomic_file(target) as temporary:
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(source: Path) -> Any:
-    """Read a JSON file; raises UserError naming the file (and line) when it is missing or broken."""
+    """Return the content of a JSON file.
+
+    Raises UserError, which names the file, when it is missing, and file and line when it is broken.
+    """
     try:
         return json.loads(source.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -58,13 +61,13 @@ def read_json(source: Path) -> Any:
 
 
 def file_sha256(source: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Return the hexadecimal SHA-256 of a file's bytes."""
     with source.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def folder_sha256(folder: Path) -> str:
-    """Hexadecimal SHA-256 over the sorted relative names and contents of all files below `folder`."""
+    """Return the hexadecimal SHA-256 over relative names and contents of all files in `folder`."""
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n".encode())

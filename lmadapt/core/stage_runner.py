@@ -1,4 +1,4 @@
-"""Run one stage as a program: its section of params.yaml, its paths from the command line."""
+"""Run a stage as a program: its section of params.yaml, its paths from the command line."""
 
 import argparse
 import inspect
@@ -17,28 +17,21 @@ from lmadapt.core.files import file_sha256, read_json, write_json
 from lmadapt.core.sections import load_section
 
 PARAMS_FILE = Path("params.yaml")
-RUNS = Path(
-    ".lmadapt/runs"
-)  # of each stage's last run here: what must not stand in its deterministic metrics
+RUNS = Path(".lmadapt/runs")
+"""A file a stage: time and machine of its last run here, which its metrics leave out to stay
+equal for equal inputs."""
 
 
 def run(stage: Callable[..., None], *, offline: bool = True) -> None:
-    """Call `stage(params, **paths)` and exit: 0 when it returns, the error's exit code when it raises UserError.
+    """Call `stage(params, **paths)`; when it raises UserError, exit with the error's exit code.
 
-    The section read is the one named like the function, as the type of its argument `params`; every other
-    argument is a path and becomes a required option `--name PATH`. dvc.yaml states them all.
+    `params` is the section of params.yaml that has the function's name, as the type that the
+    function annotates. Every other argument of the function is a path and becomes a required
+    option `--name PATH`.
     """
     prepare_environment(offline=offline)
     arguments = inspect.signature(stage).parameters
-    parser = argparse.ArgumentParser(
-        prog=f"python -m stages.{stage.__name__}", description=inspect.getdoc(stage)
-    )
-    for name in arguments:
-        if name != "params":
-            parser.add_argument(
-                f"--{name.replace('_', '-')}", type=Path, required=True, metavar="PATH"
-            )
-    paths: dict[str, Any] = vars(parser.parse_args())
+    paths = _parse_paths(stage, [name for name in arguments if name != "params"])
     began = time.monotonic()
     try:
         stage(load_section(arguments["params"].annotation, stage.__name__, PARAMS_FILE), **paths)
@@ -50,14 +43,23 @@ def run(stage: Callable[..., None], *, offline: bool = True) -> None:
 
 
 def recorded_run(stage: str, metrics: Path) -> dict[str, Any] | None:
-    """How long the stage took and on what, if it ran here and wrote `metrics` as they are now."""
+    """Return the record of the run that wrote `metrics` as they are now, if that ran here.
+
+    Keys: `seconds`, `processor`, `cores`, `gpus` (names) and `peak_bytes`.
+    """
     record = RUNS / f"{stage}.json"
-    run = dict(read_json(record)) if record.is_file() and metrics.is_file() else {}
-    return run if run and run.pop("metrics_sha256") == file_sha256(metrics) else None
+    if not record.is_file() or not metrics.is_file():
+        return None
+    run = dict(read_json(record))
+    return run if run.pop("metrics_sha256") == file_sha256(metrics) else None
 
 
 def recorded_memory(metrics: Path) -> list[dict[str, Any]]:
-    """Of each training that wrote its file in folder `metrics` here: planned bytes (low, expected, high), peak."""
+    """Return planned and measured memory in bytes of the trainings that ran here.
+
+    `metrics` is the folder of the metrics files. A row has `stage`, `planned` ([low, expected,
+    high]) and `measured` (the peak).
+    """
     rows = []
     for stage in ("pretrain", "sft"):
         plan, run = RUNS / f"{stage}.plan.json", recorded_run(stage, metrics / f"{stage}.json")
@@ -66,18 +68,28 @@ def recorded_memory(metrics: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _parse_paths(stage: Callable[..., None], names: list[str]) -> dict[str, Path]:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m stages.{stage.__name__}", description=inspect.getdoc(stage)
+    )
+    for name in names:
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=Path, required=True, metavar="PATH")
+    return vars(parser.parse_args())
+
+
 def _record_run(stage: str, seconds: float, metrics: Path) -> None:
-    torch = sys.modules.get("torch")  # loaded where the stage uses it
-    gpus = range(torch.cuda.device_count()) if torch else []
+    torch = sys.modules.get("torch")  # only stages that use it have loaded it
+    gpus = range(torch.cuda.device_count()) if torch else range(0)
+    if torch and gpus:
+        peak = torch.cuda.max_memory_reserved()  # of the first GPU, with its allocator's reserve
+    else:
+        peak = getrusage(RUSAGE_SELF).ru_maxrss * 1024
     run = {
         "seconds": round(seconds, 1),
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(gpu) for gpu in gpus] if torch else [],
-        # of the first GPU, with what its allocator keeps; without one, of this process
-        "peak_bytes": torch.cuda.max_memory_reserved()
-        if torch and gpus
-        else getrusage(RUSAGE_SELF).ru_maxrss * 1024,
-        "energy_kwh": None,  # nothing here measures it
+        "peak_bytes": peak,
     }
     write_json(RUNS / f"{stage}.json", run | {"metrics_sha256": file_sha256(metrics)})

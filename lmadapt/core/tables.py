@@ -1,4 +1,4 @@
-"""The tables that pass between stages: their columns, and reading and writing them whole."""
+"""The Parquet tables that pass between stages: their columns, reading and writing."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,10 +12,8 @@ import pyarrow.parquet as pq
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import atomic_file
 
-GROUP_ROWS, GROUP_CHARACTERS = (
-    10_000,
-    2**22,
-)  # of a group of rows, which is what is held in memory at once
+GROUP_ROWS = 10_000  # rows of a group, which is what is in memory at once
+GROUP_CHARACTERS = 2**22  # characters of a group
 _REPEATING = ["source", "entity", "category"]
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 
@@ -23,10 +21,8 @@ DOCUMENT = pa.schema(
     [
         ("id", pa.string()),  # unique over all tables: "<source>/<location>"
         ("text", pa.string()),
-        (
-            "entity",
-            pa.string(),
-        ),  # what the text is about; splits keep one entity on one side; "" = none
+        # What the text is about, "" for nothing named; splits keep an entity on one side.
+        ("entity", pa.string()),
         ("source", pa.string()),  # the source's name in params.yaml, file or package
         ("location", pa.string()),  # line, row, file or record inside the source
     ]
@@ -35,10 +31,8 @@ DOCUMENT = pa.schema(
 INSTRUCTION = pa.schema(
     [
         ("id", pa.string()),
-        (
-            "messages",
-            pa.list_(MESSAGE),
-        ),  # roles system (first only), user, assistant; the last is assistant
+        # Roles: system (first only), user, assistant. The last message is the assistant's.
+        ("messages", pa.list_(MESSAGE)),
         ("category", pa.string()),
         ("entity", pa.string()),
         ("source", pa.string()),
@@ -51,21 +45,15 @@ ITEM = pa.schema(
         ("id", pa.string()),
         ("group", pa.string()),  # domain | general | behaviour | fairness
         ("category", pa.string()),
-        (
-            "cluster",
-            pa.string(),
-        ),  # the entity the item is about; items of one cluster are correlated
+        # The entity that the item is about; items of one cluster are correlated.
+        ("cluster", pa.string()),
         ("prompt", pa.string()),  # the user's message
-        (
-            "choices",
-            pa.list_(pa.string()),
-        ),  # multiple choice, or the two texts of a fairness pair; else empty
-        ("answer", pa.int32()),  # index into choices; null where none is right
-        (
-            "check",
-            pa.string(),
-        ),  # where the model answers freely: JSON object, see lmadapt/sources/answer_checks.py; else ""
-        ("severity", pa.string()),  # behaviour only: critical | major | minor; "" otherwise
+        # Choices of a multiple-choice item, or both texts of a fairness pair; else empty.
+        ("choices", pa.list_(pa.string())),
+        ("answer", pa.int32()),  # index into choices; null where no choice is right
+        # Of a free answer: a JSON object, see lmadapt/sources/answer_checks.py; else "".
+        ("check", pa.string()),
+        ("severity", pa.string()),  # of behaviour: critical | major | minor; else ""
         ("source", pa.string()),
         ("location", pa.string()),
     ]
@@ -76,22 +64,16 @@ HELDOUT = pa.schema([*DOCUMENT, pa.field("group", pa.string())])  # group: domai
 DECISION = pa.schema(
     [
         ("id", pa.string()),
-        (
-            "role",
-            pa.string(),
-        ),  # corpus | instructions | general_text | general_instructions | evaluation
+        # corpus | instructions | general_text | general_instructions | evaluation
+        ("role", pa.string()),
         ("outcome", pa.string()),  # kept | edited | dropped
-        ("rule", pa.string()),  # the rule that decided; "" when kept untouched
-        (
-            "evidence",
-            pa.string(),
-        ),  # what the rule saw: a figure with its threshold, or the matching text
-        ("duplicate_of", pa.string()),  # id of the document that was kept instead; "" otherwise
-        ("split", pa.string()),  # the curated table the document went to; "" when dropped
-        (
-            "content_hash",
-            pa.string(),
-        ),  # hexadecimal SHA-256 of the raw text; "" of a record that could not be read
+        ("rule", pa.string()),  # the rule that decided; "" when kept unchanged
+        # What the rule found: a figure with its threshold, or the matching text.
+        ("evidence", pa.string()),
+        ("duplicate_of", pa.string()),  # id of the document that was kept instead; else ""
+        ("split", pa.string()),  # the curated table that got the document; "" when dropped
+        # Hexadecimal SHA-256 of the raw text; "" for a record that could not be read.
+        ("content_hash", pa.string()),
         ("source", pa.string()),
         ("location", pa.string()),
     ]
@@ -127,19 +109,15 @@ CURATED_TABLES = {
 
 
 def write_table(rows: Iterable[dict[str, Any]] | pa.Table, schema: pa.Schema, target: Path) -> None:
-    """Write rows as Parquet under `schema`, a group of rows at a time; the file appears whole or not at all.
+    """Write rows as a Parquet table of `schema`; the file appears whole or not at all.
 
-    Raises UserError naming the target when a row does not fit the schema.
+    Rows that are dicts are written in groups, so that they need not be in memory together. Raises
+    UserError, which names `target`, when a row does not fit the schema.
     """
-    groups = [rows] if isinstance(rows, pa.Table) else _grouped(rows)
     with open_table(schema, target) as write:
-        for group in groups:
+        for group in [rows] if isinstance(rows, pa.Table) else _grouped(rows):
             try:
-                write(
-                    group
-                    if isinstance(group, pa.Table)
-                    else pa.Table.from_pylist(group, schema=schema)
-                )
+                write(_as_table(group, schema))
             except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError) as error:
                 names = ", ".join(schema.names)
                 raise UserError(
@@ -147,9 +125,13 @@ def write_table(rows: Iterable[dict[str, Any]] | pa.Table, schema: pa.Schema, ta
                 ) from None
 
 
+def _as_table(rows: list[dict[str, Any]] | pa.Table, schema: pa.Schema) -> pa.Table:
+    return rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema=schema)
+
+
 @contextmanager
 def open_table(schema: pa.Schema, target: Path) -> Iterator[Callable[[pa.Table], None]]:
-    """Yield a function that appends rows to a Parquet file as a group; the file appears whole or not at all."""
+    """Yield a function that appends a group of rows; the file appears whole or not at all."""
     with (
         atomic_file(target) as temporary,
         pq.ParquetWriter(
@@ -160,7 +142,7 @@ def open_table(schema: pa.Schema, target: Path) -> Iterator[Callable[[pa.Table],
 
 
 def _grouped(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Rows in groups of at most GROUP_ROWS, and of about GROUP_CHARACTERS."""
+    """Yield groups of at most GROUP_ROWS rows and of about GROUP_CHARACTERS characters."""
     group: list[dict[str, Any]] = []
     characters = 0
     for row in rows:
@@ -174,35 +156,35 @@ def _grouped(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def read_table(source: Path, schema: pa.Schema) -> pa.Table:
-    """Read a Parquet table and check its columns and types.
+    """Read a Parquet table, whose columns and types must be those of `schema`.
 
-    Raises UserError naming the file when it is missing, no Parquet, or of other columns.
+    Raises UserError, which names the file, when it is missing, no Parquet or has other columns.
     """
     with _open_checked(source, schema) as file:
         return file.read()
 
 
 def read_groups(source: Path, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The same, one group of rows after the other."""
+    """Yield the groups of rows of a table, in order; errors as in `read_table`."""
     with _open_checked(source, schema) as file:
         for group in range(file.num_row_groups):
             yield file.read_row_group(group)
 
 
 def count_groups(source: Path, schema: pa.Schema) -> int:
-    """Number of groups of rows in a Parquet table."""
+    """Return how many groups of rows a table has; errors as in `read_table`."""
     with _open_checked(source, schema) as file:
         return int(file.num_row_groups)
 
 
 def read_group(source: Path, schema: pa.Schema, group: int) -> pa.Table:
-    """One group of rows."""
+    """Read the group of rows with index `group`; errors as in `read_table`."""
     with _open_checked(source, schema) as file:
         return file.read_row_group(group)
 
 
 def text_bytes(table: pa.Table) -> int:
-    """UTF-8 bytes of what is said in a raw table: documents, messages, or prompts with their choices."""
+    """Return the UTF-8 bytes of a raw table's documents, messages, or prompts and choices."""
     total = 0
     for name in ("text", "messages", "prompt", "choices"):
         if name in table.column_names:
@@ -219,9 +201,11 @@ def text_bytes(table: pa.Table) -> int:
 def _open_checked(source: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(source) as file:
-            if not (found := file.schema_arrow).equals(schema, check_metadata=False):
+            found = file.schema_arrow
+            if not found.equals(schema, check_metadata=False):
+                expected = schema.to_string()
                 raise UserError(
-                    f"{source}: expected the columns {schema.to_string()}, found {found.to_string()}"
+                    f"{source}: expected the columns {expected}, found {found.to_string()}"
                 )
             yield file
     except FileNotFoundError:

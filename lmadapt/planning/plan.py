@@ -5,7 +5,7 @@ It loads no weights and imports no torch.
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import read_json, write_json
-from lmadapt.core.sections import Section, load_section, plain, read_params
+from lmadapt.core.sections import Section, check_section, plain
 from lmadapt.core.stage_runner import RUNS
 from lmadapt.planning.devices import Device, cpu, found_device
 from lmadapt.planning.memory_model import (
@@ -109,12 +109,14 @@ def model_config(
     return dict(read_json(folder / "config.json")), name
 
 
-def plan_params(params: Path, device: Device, *, fetched: bool = True) -> list[StagePlan]:
-    """The plans of both training stages in a params file or recipe, for the current folder."""
-    model = plain(read_params(params)["fetch"]["model"])
-    config, source = model_config(model, Path(), fetched=fetched)
+def plan_params(
+    params: Mapping[str, Any], source: str, device: Device, *, fetched: bool = True
+) -> list[StagePlan]:
+    """Plan both training stages for the params of a file or recipe, which errors call `source`."""
+    model = plain(params["fetch"]["model"])
+    config = model_config(model, Path(), fetched=fetched)
     return [
-        plan_stage(name, load_section(PlannedStage, name, params), config, source, device)
+        plan_stage(name, check_section(PlannedStage, name, params, source), *config, device)
         for name in ("pretrain", "sft")
     ]
 
@@ -233,8 +235,6 @@ def _changes(plan: StagePlan) -> Iterator[tuple[str, dict[str, Any]]]:
     for gpus in MORE_GPUS:
         if cuda and gpus > setting.gpus:
             yield f"{gpus} GPUs with FSDP", {"gpus": gpus}
-
-
 def check_memory(stage: str, params: Section, base: Path) -> int:
     """Rows of a micro-batch for a training that starts here; the plan is kept for the report.
 

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lmadapt.cli.app import app
+from lmadapt.core.recipes import render_recipe, use_recipe
 from lmadapt.report.markdown import summarise_in_markdown
 from tests.adapted import ROOT, make_adapted_project, write_evaluation
 from tests.report_inputs import make_figures
@@ -106,10 +107,11 @@ def test_the_gate_without_an_evaluation_is_an_error(project: Path) -> None:
 
 def test_use_lists_recipes_and_writes_the_one_named(project: Path) -> None:
     shutil.copytree(ROOT / "recipes", project / "recipes")
-    shutil.copy(project / "recipes/demo-cpu.yaml", project / "params.yaml")
+    use_recipe("demo-cpu", project / "recipes", project / "params.yaml", force=True)
     assert "one 24 GB GPU" in lmadapt("use").output
     assert lmadapt("use", "8b-24gb").exit_code == 0
-    assert (project / "params.yaml").read_text() == (ROOT / "recipes/8b-24gb.yaml").read_text()
+    written = (project / "params.yaml").read_text()
+    assert written == render_recipe("8b-24gb", ROOT / "recipes")
     (project / "params.yaml").write_text("mine: 1\n")
     assert lmadapt("use", "demo-cpu").exit_code == 1
     assert lmadapt("use", "demo-cpu", "--force").exit_code == 0

@@ -14,7 +14,7 @@ print(huggingface_hub.constants.HF_HUB_OFFLINE, get_telemetry_client())
 """
 
 
-def test_a_stage_is_quiet_and_offline_although_its_file_imports_the_libraries_first() -> None:
+def test_a_stage_is_quiet_and_offline_even_if_its_libraries_are_imported_first() -> None:
     environment = {
         name: value for name, value in os.environ.items() if name not in {*QUIET, "HF_HUB_OFFLINE"}
     }

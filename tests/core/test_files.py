@@ -46,7 +46,7 @@ def test_a_new_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
     assert [file.name for file in target.iterdir()] == ["weights"]
 
 
-def test_equal_content_is_an_equal_file_whatever_the_order_of_keys(tmp_path: Path) -> None:
+def test_equal_content_gives_an_equal_file_in_any_order_of_keys(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"x": 1, "y": "é"})
     write_json(tmp_path / "b.json", {"y": "é", "x": 1})
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()

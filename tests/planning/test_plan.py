@@ -14,7 +14,7 @@ import pytest
 from lmadapt.core import stage_runner
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import write_json
-from lmadapt.core.recipes import list_recipes
+from lmadapt.core.recipes import list_recipes, read_recipe
 from lmadapt.core.sections import read_params
 from lmadapt.core.stage_runner import recorded_memory
 from lmadapt.planning import memory_model
@@ -67,17 +67,16 @@ def in_project(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_recipe_fits_the_gpu_it_names_and_not_a_tenth_of_its_memory() -> None:
     checked = 0
     for recipe in list_recipes(ROOT / "recipes"):
-        device = planning_device(recipe)
-        for plan in plan_params(ROOT / f"recipes/{recipe}.yaml", device, fetched=False):
+        device, params = planning_device(recipe), read_recipe(recipe, ROOT / "recipes")
+        for plan in plan_params(params, recipe, device, fetched=False):
             assert plan.verdict == "fits", (recipe, plan.stage, total(plan.parts))
             assert tuple(plan.parts) == PARTS
             checked += 1
         small = replace(device, memory=min(device.memory, 20e9) / 10)
         assert all(
-            p.verdict == "too large"
-            for p in plan_params(ROOT / f"recipes/{recipe}.yaml", small, fetched=False)
+            p.verdict == "too large" for p in plan_params(params, recipe, small, fetched=False)
         )
-    assert checked == 2 * len(list((ROOT / "recipes").glob("*.yaml"))) >= 8
+    assert checked == 2 * len(list_recipes(ROOT / "recipes")) >= 8
 
 
 def test_the_plan_is_for_the_gpu_in_the_name_of_the_recipe() -> None:

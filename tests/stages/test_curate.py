@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 
 from lmadapt.core.files import folder_sha256
-from lmadapt.core.sections import load_section
+from lmadapt.core.recipes import read_recipe
+from lmadapt.core.sections import check_section
 from lmadapt.core.tables import CURATED_TABLES, read_table
 from stages.curate import CurateParams, curate
 from tests.raw_tables import SETTINGS, raw_records, write_raw
 
-PARAMS = Path(__file__).parents[2] / "recipes/demo-cpu.yaml"
+ROOT = Path(__file__).parents[2]
 
 
 def run(folder: Path, raw: Path) -> Path:
@@ -60,7 +61,7 @@ def test_a_run_after_a_kill_at_any_time_gives_the_same_files(tmp_path: Path) -> 
     for _ in range(10):
         command = [sys.executable, "-c", PROGRAM, str(tmp_path / "out"), str(raw)]
         with subprocess.Popen(
-            command, cwd=PARAMS.parents[1], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process:
             assert process.stdout
             process.stdout.readline()
@@ -78,4 +79,5 @@ def test_a_run_after_a_kill_at_any_time_gives_the_same_files(tmp_path: Path) -> 
 
 
 def test_the_demo_has_every_setting() -> None:
-    assert load_section(CurateParams, "curate", PARAMS).near_duplicate_jaccard == 0.8
+    demo = read_recipe("demo-cpu", ROOT / "recipes")
+    assert check_section(CurateParams, "curate", demo, "demo-cpu").near_duplicate_jaccard == 0.8

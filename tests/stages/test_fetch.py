@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 from demo import gemma
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import folder_sha256, read_json
-from lmadapt.core.sections import load_section
+from lmadapt.core.recipes import read_recipe
+from lmadapt.core.sections import check_section, load_section
 from lmadapt.core.tables import RAW_TABLES, read_table
 from lmadapt.models.chat import PLAIN_TEMPLATE
 from stages.fetch import FetchParams, fetch
@@ -99,8 +100,10 @@ def test_a_second_fetch_gives_the_same_bytes(settings: dict[str, Any]) -> None:
     assert folder_sha256(run_fetch(settings, "one")) == folder_sha256(run_fetch(settings, "two"))
 
 
-def test_the_demo_recipe_is_valid_and_its_module_exists() -> None:
-    params = load_section(FetchParams, "fetch", ROOT / "recipes/demo-cpu.yaml")
+def test_the_demo_recipe_is_valid_and_names_only_what_there_is() -> None:
+    params = check_section(
+        FetchParams, "fetch", read_recipe("demo-cpu", ROOT / "recipes"), "demo-cpu"
+    )
     assert len(params.packages) == 8
     assert importlib.import_module(str(params.model.module)).model
 

@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 
 import stages.validate
 from lmadapt.core.errors import UserError
-from lmadapt.core.sections import load_section
+from lmadapt.core.recipes import read_recipe
+from lmadapt.core.sections import check_section
 from lmadapt.validation.expectations import make_suites
 from stages.validate import ValidateParams, validate
 from tests.raw_tables import Records, curate_records, judgeable_records, write_curated
@@ -39,9 +40,10 @@ SETTINGS = {
 
 
 def test_the_demo_has_every_setting() -> None:
-    assert set(
-        load_section(ValidateParams, "validate", PROJECT / "recipes/demo-cpu.yaml").model_dump()
-    ) == set(SETTINGS)
+    demo = read_recipe("demo-cpu", PROJECT / "recipes")
+    assert set(check_section(ValidateParams, "validate", demo, "demo-cpu").model_dump()) == set(
+        SETTINGS
+    )
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 from lmadapt.core.files import folder_sha256
+from lmadapt.core.recipes import list_recipes, read_recipe
 from lmadapt.models.loading import load_bf16
 from tests.stages import test_pretrain, test_sft
 from tests.tables import write_heldout, write_instructions, write_texts
@@ -239,9 +240,9 @@ def test_accelerate_reads_each_config_and_launches_with_it(file: Path) -> None:
 
 def test_recipes_name_configs_whose_processes_can_share_a_step() -> None:
     named = 0
-    for recipe in (ROOT / "recipes").glob("*.yaml"):
+    for recipe in list_recipes(ROOT / "recipes"):
         for stage in PARAMS:
-            params = yaml.safe_load(recipe.read_text())[stage]
+            params = read_recipe(recipe, ROOT / "recipes")[stage]
             if params["accelerate_config"]:
                 count = yaml.safe_load((ROOT / params["accelerate_config"]).read_text())[
                     "num_processes"

@@ -1,4 +1,4 @@
-"""The whole pipeline, through real `dvc repro`, on a two-layer model: what a user's run leaves behind."""
+"""The whole pipeline by real `dvc repro` on a two-layer model: what a run leaves behind."""
 
 import json
 import os
@@ -76,9 +76,7 @@ def test_a_second_repro_runs_nothing(project: Path) -> None:
     assert "Data and pipelines are up to date" in again.stdout
 
 
-def test_a_changed_margin_is_judged_and_registered_anew_and_so_is_the_way_back(
-    project: Path,
-) -> None:
+def test_a_changed_margin_gives_a_new_version_and_the_old_margin_the_old_one(project: Path) -> None:
     def registered() -> dict:  # type: ignore[type-arg]
         return {"version": metrics(project, "register")["version"], **aliases(project)}
 
@@ -190,9 +188,7 @@ def test_the_lineage_document_follows_its_schema(project: Path) -> None:
     assert document["metrics"]["validate"]["expectations"]
 
 
-def test_every_document_is_traced_to_its_decision_and_counted_as_the_stages_counted(
-    project: Path,
-) -> None:
+def test_trace_finds_each_document_and_agrees_with_the_counts_of_the_stages(project: Path) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db", f"sqlite:///{project}/mlflow.db")
     version = client.get_model_version_by_alias("tiny", "candidate")
     run = client.get_run(version.run_id)
@@ -223,7 +219,7 @@ def test_every_document_is_traced_to_its_decision_and_counted_as_the_stages_coun
     assert "no document 'nothing/1' among the" in unknown.stderr
 
 
-def test_a_version_is_made_again_from_its_commit_with_the_same_hashes(project: Path) -> None:
+def test_reproducing_a_version_gives_the_same_hashes(project: Path) -> None:
     shown = lmadapt(project, "reproduce", "tiny@candidate")
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert re.search(r"sft +│ models/adapter +│ (\w+\.dir) +│ \1 +│ same", shown.stdout)

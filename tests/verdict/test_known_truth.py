@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.known_truth import Design, draw_clusters, draw_evaluation, draw_pair
+from benchmarks.verdict_known_truth import Design, draw_clusters, draw_evaluation, draw_pair
 from lmadapt.verdict.decision import compare, judge
 
 

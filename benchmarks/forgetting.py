@@ -148,7 +148,8 @@ def make_small(arguments: argparse.Namespace, folder: Path) -> None:
     os.chdir(folder)  # the stage writes its checkpoints into the working folder
     arguments.project, arguments.kept = folder, folder / "kept"
     arguments.picture, arguments.seeds = folder / "forgetting.svg", [0]
-    arguments.set = ["max_tokens=600", "max_sequence_tokens=64", "batch_tokens=128"]
+    arguments.settings = ["none", "ewc", "self_replay_kl", "replay_answers"]
+    arguments.set = ["max_tokens=300", "max_sequence_tokens=32", "batch_tokens=128"]
 
 
 def measure(arguments: argparse.Namespace) -> None:

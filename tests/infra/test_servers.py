@@ -1,4 +1,4 @@
-"""The servers for one machine: they answer on loopback, keep their data and ports, and end together."""
+"""The servers for one machine answer on loopback, keep data and ports, and stop together."""
 
 import signal
 import stat
@@ -21,7 +21,7 @@ def listening(process: int) -> set[str]:
 
 
 @pytest.mark.timeout(300)
-def test_the_servers_answer_on_loopback_alone_keep_what_they_have_and_leave_no_process(
+def test_the_servers_use_only_loopback_keep_data_and_ports_and_leave_no_process(
     tmp_path: Path,
 ) -> None:
     with servers(tmp_path / "servers", keep=True) as (process, addresses):

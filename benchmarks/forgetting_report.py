@@ -1,6 +1,7 @@
 """The report of benchmarks/forgetting.py: runs compared with the base, in figures and a picture."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -115,9 +116,10 @@ def print_table(rows: Rows) -> None:
 
 def frontier(rows: Rows, *, margin: float) -> str:
     """An SVG: general change in points (across), domain gain in bits per byte (up), the margin."""
-    ends = [100 * end for row in rows for end in row["general_change"]["interval"]]
-    across = axis([0.0, -100 * margin, *ends])
-    up = axis([0.0, *(end for row in rows for end in row["domain_gain"]["interval"])])
+    changed = chain.from_iterable(row["general_change"]["interval"] for row in rows)
+    gained = chain.from_iterable(row["domain_gain"]["interval"] for row in rows)
+    across = axis([0.0, -100 * margin, *(100 * end for end in changed)])
+    up = axis([0.0, *gained])
 
     def x(points: float) -> float:
         return round(70 + 6.2 * across.percent(points), 1)

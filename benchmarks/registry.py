@@ -88,7 +88,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     if not arguments.smoke:
         rows += serving(arguments.repetitions, folder)
     medians = {row["measure"]: row["median"] for row in rows}
-    # Registering loads base and adapter twice, which takes what it takes without a registry.
+    # Registering loads base and adapter twice; that time is not the registry's.
     loading = 2 * medians["load the base and adapter"]
     measurements = {
         "register_seconds": round(medians["register"] - loading, 2),

@@ -326,7 +326,7 @@ def headlines(rows: list[Row]) -> dict[str, float]:
     covered = [row["coverage"] for row in rows if row["kind"] in promised]
     held = [row["rate"] for row in rows if row["kind"] == "false HOLD"]
     powers = [row for row in rows if row["kind"] == "power at the named n"]
-    found = [row[key]["rate"] for row in powers for key in ("not_ship", "hold")]
+    found = [row[key]["rate"] for row, key in product(powers, ("not_ship", "hold"))]
     return {
         "false_hold_rate_max": max(held),
         "power_at_named_n_min": min(found),

@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def read_catalogue(file: Path) -> list[Weakness]:
     ]
     entries.sort(key=lambda entry: int(entry.get("ID")))
     impacts = {_entity(entry): _impacts(entry) for entry in entries}
-    frequency = Counter(impact for named in impacts.values() for impact in named)
+    frequency = Counter(chain.from_iterable(impacts.values()))
     relatives = _relatives(entries)
     return [
         Weakness(

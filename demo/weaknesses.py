@@ -65,11 +65,9 @@ def evaluation(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Four-way items about the evaluated weaknesses; the distractors are theirs too."""
     catalogue = _catalogue(packages)
     shared = _shared_mitigations(catalogue)
-    facts = [
-        fact
-        for weakness in filter(is_evaluated, catalogue)
-        for fact in _item_facts(weakness, shared)
-    ]
+    facts: list[Fact] = []
+    for weakness in filter(is_evaluated, catalogue):
+        facts += _item_facts(weakness, shared)
     yield from choice_items(facts, group="domain", limit=LIMIT)
 
 

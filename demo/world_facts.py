@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def is_evaluated(entity: str) -> bool:
 def _facts(packages: Mapping[str, str]) -> list[Fact]:
     countries = _countries(unpacked("countryinfo", packages) / "countryinfo" / "data")
     facts = [
-        *(fact for country in countries for fact in _country_facts(country)),
+        *chain.from_iterable(map(_country_facts, countries)),
         *_border_facts(countries),
         *_province_facts(countries),
         *_element_facts(unpacked("mendeleev", packages) / "mendeleev" / "elements.db"),
@@ -114,7 +115,8 @@ def _border_facts(countries: list[dict[str, Any]]) -> Iterator[Fact]:
 
 def _province_facts(countries: list[dict[str, Any]]) -> Iterator[Fact]:
     """Provinces whose name is unique and does not give the country away."""
-    owners = Counter(name for country in countries for name in set(country.get("provinces") or ()))
+    named = [set(country.get("provinces") or ()) for country in countries]
+    owners = Counter(chain.from_iterable(named))
     for country in countries:
         telling = words(country["name"]) | words(country.get("demonym") or "")
         provinces = [

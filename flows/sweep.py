@@ -6,6 +6,7 @@ ones up to STAGE.
 """
 
 import threading
+from collections import ChainMap
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def side_by_side(parts: list[Part], commit: str, of: Sweep) -> Ends:
         thread.start()
     for thread in threads:
         thread.join()
-    return {number: end for of_part in ends for number, end in of_part.items()}
+    return dict(ChainMap(*ends))
 
 
 def run_part(part: Part, commit: str, of: Sweep) -> Ends:

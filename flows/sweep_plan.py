@@ -7,6 +7,7 @@ sets that also agree on the earlier one.
 
 import json
 from dataclasses import dataclass
+from itertools import chain, product
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -80,7 +81,7 @@ def reads(stage: dict[str, Any], key: str) -> bool:
     named = [file["params.yaml"] for file in files if "params.yaml" in file]
     if not all(named):
         return True  # an entry without keys: the whole file
-    return any(nested(key, name) for names in named for name in names)
+    return any(nested(key, name) for name in chain.from_iterable(named))
 
 
 def nested(key: str, name: str) -> bool:
@@ -90,10 +91,11 @@ def nested(key: str, name: str) -> bool:
 
 def feeds(earlier: dict[str, Any], later: dict[str, Any]) -> bool:
     """Whether an output of one stage is, contains or lies in a dependency of another."""
-    listed = [one for kind in ("outs", "metrics", "plots") for one in earlier.get(kind, [])]
+    listed = chain.from_iterable(earlier.get(kind, []) for kind in ("outs", "metrics", "plots"))
     made = [PurePosixPath(next(iter(one)) if isinstance(one, dict) else one) for one in listed]
     needed = [PurePosixPath(one) for one in later.get("deps", [])]
-    return any(out.is_relative_to(dep) or dep.is_relative_to(out) for out in made for dep in needed)
+    pairs = product(made, needed)
+    return any(out.is_relative_to(dep) or dep.is_relative_to(out) for out, dep in pairs)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ that fails changes nothing there, so the next look starts another run.
 import hashlib
 import json
 import os
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,10 @@ def local_sources(fetch: dict[str, Any]) -> list[str]:
 
     A hub id is among them too; no file has its name.
     """
-    sources = [
-        source.get("path") for named in (fetch.get("sources") or {}).values() for source in named
-    ]
+    sources = chain.from_iterable((fetch.get("sources") or {}).values())
     model = fetch.get("model") or {}
-    names = [*sources, model.get("name_or_path"), model.get("chat_template")]
+    names = [source.get("path") for source in sources]
+    names += [model.get("name_or_path"), model.get("chat_template")]
     return [name for name in names if name]
 
 

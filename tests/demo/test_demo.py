@@ -40,7 +40,7 @@ def test_every_module_fills_the_columns_of_its_roles_with_unique_ids(
         assert rows
         assert set(rows[0]) == set(RAW_TABLES[role].names)
         pa.Table.from_pylist(rows, schema=RAW_TABLES[role])
-    ids = [row["id"] for rows in tables.values() for row in rows]
+    ids = [row["id"] for row in chain.from_iterable(tables.values())]
     assert len(ids) == len(set(ids))
 
 

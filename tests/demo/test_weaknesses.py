@@ -1,4 +1,5 @@
 import re
+from itertools import product
 
 from demo import weaknesses
 from demo.catalogue import excerpt, first_sentence
@@ -43,7 +44,7 @@ def test_no_distractor_is_true_of_the_weakness(packages: Packages) -> None:
                 impact.lower().replace("dos", "denial of service") for impact in own.impacts
             ],
         }[item["category"]]
-        assert not any(same(choice, answer) for choice in wrong for answer in true)
+        assert not any(same(choice, answer) for choice, answer in product(wrong, true))
         for relative in own.relatives & catalogue.keys():
             assert catalogue[relative].name not in wrong
 

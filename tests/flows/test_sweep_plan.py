@@ -53,7 +53,8 @@ def test_some_sets_share_a_stage_that_others_do_not() -> None:
     assert [fork.params for fork in root.forks] == [
         {"curate.seed": 7, "pretrain.seed": seed} for seed in (1, 2)
     ]
-    assert [leaf.params for fork in root.forks for leaf in fork.forks] == sets
+    leaves = [*root.forks[0].forks, *root.forks[1].forks]
+    assert [leaf.params for leaf in leaves] == sets
 
 
 def test_sets_with_the_same_stages_still_have_a_branch_each() -> None:

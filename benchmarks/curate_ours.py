@@ -1,4 +1,7 @@
-"""Near-duplicate detection by ours, as a program like those of the peers: CORPUS OUTPUT; every candidate is checked."""
+"""Our near-duplicate detection as a program like the peers': CORPUS OUTPUT.
+
+Unlike the peers it checks every candidate.
+"""
 
 import json
 import sys
@@ -12,7 +15,7 @@ from lmadapt.curation.word_hashes import split_words
 
 
 def deduplicate(corpus: str, min_jaccard: float) -> list[tuple[str, str]]:
-    """Ids of (dropped, kept), the longest kept."""
+    """Ids of the dropped and of the kept document; the longest is kept."""
     store, keys, ids, lengths = WordStore(), [], [], []
     file = pq.ParquetFile(corpus)
     for group in range(file.num_row_groups):

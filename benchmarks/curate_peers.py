@@ -1,7 +1,8 @@
-"""Near-duplicate detection by the peers, each run as a program of its own: CONTESTANT CORPUS OUTPUT.
+"""The peers' near-duplicate detection, each as a program of its own: CONTESTANT CORPUS OUTPUT.
 
-5-word shingles, 112 permutations in 14 bands of 8, on one core. Each writes how many documents it would drop; none
-checks its candidates. The program runs in an environment of their own (curate-peers.txt), and imports none of ours.
+5-word shingles, 112 permutations in 14 bands of 8, on one core. Each writes how many documents it
+would drop; none checks its candidates. The program runs in the peers' own environment
+(curate-peers.txt) and imports nothing of ours.
 """
 
 import json
@@ -12,11 +13,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 WORD = re.compile(r"\w+")
-GROUP = 1000  # documents handed over at once
+GROUP = 1000  # documents read at once
 
 
 def texts(corpus):
-    """The documents, group after group."""
+    """The texts of the documents, a group at a time."""
     for batch in pq.ParquetFile(corpus).iter_batches(batch_size=GROUP, columns=["text"]):
         yield batch.column(0).to_pylist()
 
@@ -28,7 +29,7 @@ def shingles(text):
 
 
 def rensa(corpus):
-    """R-MinHash by its batch interface, then its LSH."""
+    """R-MinHash through its batch interface, then its LSH."""
     from rensa import RMinHash, RMinHashLSH
 
     index = RMinHashLSH(threshold=0.8, num_perm=112, num_bands=14)
@@ -56,7 +57,10 @@ def datasketch(corpus):
 
 
 def daft(corpus):
-    """Its normalisation and minhash expressions; bands are joined and clusters found as its tutorial does, in numpy."""
+    """Its normalisation and minhash expressions.
+
+    Bands are joined and clusters found as its tutorial does, in numpy.
+    """
     import daft as engine
     import numpy as np
     from daft.functions import minhash, normalize
@@ -100,10 +104,8 @@ def datatrove(corpus):
     from datatrove.pipeline.readers import ParquetReader
     from datatrove.pipeline.writers import JsonlWriter
 
-    folder, config = (
-        Path(corpus).with_suffix(".datatrove"),
-        MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8),
-    )
+    folder = Path(corpus).with_suffix(".datatrove")
+    config = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8)
     reader = ParquetReader(str(Path(corpus).parent), glob_pattern=Path(corpus).name)
     steps = [
         ([reader, MinhashDedupSignature(f"{folder}/sig", config=config)], 1),
@@ -115,10 +117,12 @@ def datatrove(corpus):
         LocalPipelineExecutor(
             pipeline, tasks=tasks, workers=1, logging_dir=f"{folder}/logs/{number}"
         ).run()
-    counts = json.loads((folder / "logs/3/stats.json").read_text())[1]["stats"]
-    return counts["dropped"]["total"] if isinstance(counts["dropped"], dict) else counts["dropped"]
+    dropped = json.loads((folder / "logs/3/stats.json").read_text())[1]["stats"]["dropped"]
+    return dropped["total"] if isinstance(dropped, dict) else dropped
 
+
+CONTESTANTS = {"rensa": rensa, "datasketch": datasketch, "daft": daft, "datatrove": datatrove}
 
 if __name__ == "__main__":
     contestant, source, output = sys.argv[1:]
-    Path(output).write_text(json.dumps(globals()[contestant](source)))
+    Path(output).write_text(json.dumps(CONTESTANTS[contestant](source)))

@@ -1,6 +1,12 @@
-"""Flows on agents: what Prefect adds to a stage, what a hand-off costs, how soon a lost machine's work goes on, sweeps.
+"""Stages as flows on agents: what Prefect adds, what a hand-off costs, and what a sweep saves.
 
-On a small project of three stages with real servers (PostgreSQL, Prefect, MLflow) and workers, all on this machine.
+A small project of three stages, real servers (PostgreSQL, Prefect, MLflow) and real workers, all on
+this machine. Measures the seconds that Prefect adds to a stage, on agents and without a server; the
+hand-off of an output of 1.5 GB between agents against two plain copies of it; how soon another
+worker continues the stage of a lost one; and a sweep against its sets one after the other. A smoke
+run hands off an output of 1 MB, and starts no server.
+
+Takes about 20 minutes on two cores; writes benchmarks/results/flows.json.
 """
 
 import os
@@ -13,14 +19,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.flows_sweep import sweep_rows
-from benchmarks.record import write_results
+from benchmarks.flows_sweep import measure_sweeps
+from benchmarks.record import benchmark_parser, write_results
 from flows.hand_off import hand_over
 from flows.run_stage import dvc
 from tests.flows.agents import Team, make_repository, push, run, team
 
 REPETITIONS, STAGES, STEPS = 3, ("curate", "train", "register"), 2
-HANDED_BYTES = 1_500_000_000
+HANDED_BYTES, SMOKE_BYTES = 1_500_000_000, 1_000_000
 PLAIN = """
 import sys
 from pathlib import Path
@@ -32,10 +38,10 @@ LOCAL = {
     "flow": [["-m", "flows.adapt"]],
     "dvc": [["-m", "dvc", "repro", stage] for stage in STAGES],
 }
-BIG = f"""
+BIG = """
 stages:
   make:
-    cmd: head -c {HANDED_BYTES} /dev/urandom > big.bin
+    cmd: head -c BYTES /dev/urandom > big.bin
     outs: [big.bin]
   use:
     cmd: stat -c %s big.bin > size.txt
@@ -46,32 +52,45 @@ Row = dict[str, Any]
 
 
 def main() -> None:
-    """Measure all in turn, write the results."""
+    """Measure all parts in turn, and write the results."""
+    arguments = benchmark_parser("flows", __doc__).parse_args()
     rows: list[Row] = []
+    left_out: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="bench-flows-") as name:
         for part in ("agents", "lost", "local", "handoff", "sweep"):
             Path(name, part).mkdir()
-        measurements = overhead(Path(name, "agents"), rows)
-        measurements |= local_overhead(Path(name, "local"), rows)
-        measurements |= hand_off_of_a_model(Path(name, "handoff"), rows)
-        measurements |= lost_worker(Path(name, "lost"), rows)
-        swept, speedup = sweep_rows(Path(name, "sweep"))
-        rows += swept
-        measurements |= speedup
-    rounded = {key: round(value, 3) for key, value in measurements.items()}
+        if arguments.smoke:
+            measurements = hand_off_of_a_model(Path(name, "handoff"), rows, SMOKE_BYTES)
+            servers = "a smoke run starts no server"
+            left_out = dict.fromkeys(("agents", "local flow", "lost worker", "sweep"), servers)
+        else:
+            measurements = overhead(Path(name, "agents"), rows)
+            measurements |= local_overhead(Path(name, "local"), rows)
+            measurements |= hand_off_of_a_model(Path(name, "handoff"), rows, HANDED_BYTES)
+            measurements |= lost_worker(Path(name, "lost"), rows)
+            swept = measure_sweeps(Path(name, "sweep"))
+            rows += swept
+            measurements["sweep_speedup"] = statistics.median(row["speedup"] for row in swept)
     write_results(
-        "flows", rounded, rows=rows, packages=["prefect", "dvc"], seeds=[], repetitions=REPETITIONS
+        "flows",
+        arguments,
+        {key: round(value, 3) for key, value in measurements.items()},
+        rows=rows,
+        packages=["prefect", "dvc"],
+        seeds=[],
+        repetitions=1 if arguments.smoke else REPETITIONS,
+        left_out=left_out,
     )
 
 
 def note(rows: list[Row], what: str, **measured: Any) -> None:
-    """Keep a row and show it."""
+    """Keep a row and print it."""
     rows.append({"what": what, **measured})
     print(rows[-1], file=sys.stderr, flush=True)
 
 
 def overhead(folder: Path, rows: list[Row]) -> dict[str, float]:
-    """Seconds a stage takes longer in a run of `pipeline` than the same hand-over as a program of its own."""
+    """Seconds that a stage in a run of `pipeline` takes beyond its hand-over as a plain program."""
     found = []
     with team(folder, steps=STEPS) as one:
         one.start_worker("cpu-agent", "cpu")
@@ -107,24 +126,27 @@ def plainly(folder: Path, commit: str, repetition: int) -> float:
 
 
 def seconds_between(begin: str, end: str) -> float:
-    """From one time of Prefect's to another."""
+    """The seconds between two times as Prefect writes them."""
     return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
 
 
 def local_overhead(folder: Path, rows: list[Row]) -> dict[str, float]:
-    """Seconds that `python -m flows.adapt` takes longer for a stage than `dvc repro STAGE`, its start apart.
+    """Seconds that `python -m flows.adapt` takes for a stage beyond `dvc repro STAGE`.
 
-    Its start, of Prefect's own server above all, is what it takes for no stage at all: `start_seconds`, once a run.
+    Its start, mostly of Prefect's own server, is not counted: `start_seconds`, once a run, is what
+    it takes for no stage at all.
     """
     make_repository(folder, STEPS)
     project = folder / "project"
-    variables = {"RAN": str(folder / "ran.txt"), "PYTHONPATH": str(project), "DO_NOT_TRACK": "true"}
-    variables |= {
+    variables = {
+        "RAN": str(folder / "ran.txt"),
+        "PYTHONPATH": str(project),
+        "DO_NOT_TRACK": "true",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PREFECT_HOME": str(folder / "prefect"),
     }
     found = []
-    for repetition in range(-1, REPETITIONS):  # the first makes Prefect's database
+    for repetition in range(-1, REPETITIONS):  # the first one makes Prefect's database
         seconds = {}
         for name, programs in LOCAL.items():
             (project / "source.txt").write_text(f"{name} {repetition}")
@@ -139,18 +161,19 @@ def local_overhead(folder: Path, rows: list[Row]) -> dict[str, float]:
     return {"local_overhead_seconds_median": statistics.median(found[1:])}
 
 
-def hand_off_of_a_model(folder: Path, rows: list[Row]) -> dict[str, float]:
-    """Seconds from a made output to its use on another agent, over those of two plain copies of it."""
+def hand_off_of_a_model(folder: Path, rows: list[Row], size: int) -> dict[str, float]:
+    """Seconds from a made output of `size` bytes to its use on another agent, over two copies'."""
     make_repository(folder, STEPS)
     project = folder / "project"
-    push(project, dvc_yaml=BIG, _gitignore="/big.bin\n/size.txt\n.lmadapt/\n")
-    dvc(["repro", "make"], project, lambda line: None, {})
+    graph = BIG.replace("BYTES", str(size))
+    push(project, dvc_yaml=graph, _gitignore="/big.bin\n/size.txt\n.lmadapt/\n")
+    dvc(["repro", "make"], project, ignore, {})
     commit = push(project)
     run(folder, "git", "clone", "-q", "-b", "main", "shared.git", "other")
     began = time.perf_counter()
-    dvc(["push", "--run-cache", "make"], project, lambda line: None, {})
+    dvc(["push", "--run-cache", "make"], project, ignore, {})
     pushed = time.perf_counter() - began
-    hand_over("use", commit, "runs/big", folder / "other", lambda line: None)
+    hand_over("use", commit, "runs/big", folder / "other", ignore)
     seconds = time.perf_counter() - began
     began = time.perf_counter()
     for copy in ("one", "two"):
@@ -163,13 +186,17 @@ def hand_off_of_a_model(folder: Path, rows: list[Row]) -> dict[str, float]:
         seconds=seconds,
         push_seconds=pushed,
         two_copies_seconds=copying,
-        bytes=HANDED_BYTES,
+        bytes=size,
     )
     return {"handoff_vs_copy": seconds / copying}
 
 
+def ignore(line: str) -> None:
+    """Log nothing."""
+
+
 def lost_worker(folder: Path, rows: list[Row]) -> dict[str, float]:
-    """Seconds from the end of a machine to its run being taken for lost, and from there to its stage on another."""
+    """Seconds until the run of a lost machine is crashed, and then until another one runs it."""
     with team(folder, steps=40) as one:
         one.start_worker("cpu-agent", "cpu")
         one.start_worker("gpu-one", "gpu")
@@ -184,7 +211,7 @@ def lost_worker(folder: Path, rows: list[Row]) -> dict[str, float]:
 
 
 def crashed(one: Team) -> bool:
-    """Whether the server takes a run for lost."""
+    """Whether the server calls a run crashed."""
     return any(found["state_type"] == "CRASHED" for found in one.runs())
 
 

@@ -1,16 +1,21 @@
-"""What each mitigation of forgetting keeps and costs: continued pre-training on the demo's corpus, three seeds.
+"""What each mitigation of forgetting keeps and costs: continued pre-training on the demo's corpus.
 
-Needs `dvc repro validate`. Each run is the stage `pretrain` itself, from models/base, on a fixed budget of tokens: the
-step in which the demo forgets. Its model then answers a fixed random part of the general items and reads held-out text
-of the domain, as does the base. One file a run is kept below --kept, and a run whose file is there is not repeated: an
-interrupted benchmark goes on. `--report` writes the results of what is there.
+Needs `dvc repro validate`. A run is the stage `pretrain` itself: it trains models/base on a fixed
+budget of tokens, the step in which the demo forgets. The trained model and the base then answer a
+fixed random part of the general items and read held-out text of the domain. Each run leaves a file
+below --kept, and a run that has its file is not repeated, so an interrupted benchmark continues.
 
-Domain gain: bits per byte of held-out domain text, base less trained, mean over the seeds, with an interval that
-resamples documents. General change: accuracy, trained less base, by item, mean over the seeds, with an interval that
-allows for items of one cluster (lmadapt.verdict.statistics). Intervals have 90 % confidence.
+Domain gain: bits per byte of held-out domain text, base less trained, mean over the seeds; its
+interval resamples documents. General change: accuracy, trained less base, by item, mean over the
+seeds; its interval allows for items of one cluster (lmadapt.verdict.statistics). Intervals have
+90 % confidence.
+
+Ten settings with three seeds take about two hours on two cores; writes
+benchmarks/results/forgetting.json and docs/forgetting.svg.
 """
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,14 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import machine, write_results
+from benchmarks.forgetting_report import Run, compare_runs, frontier, headlines, print_table
+from benchmarks.record import benchmark_parser, machine, write_results
 from lmadapt.core.environment import prepare_environment
 from lmadapt.core.files import read_json, write_json
 from lmadapt.core.tables import DOCUMENT, HELDOUT, INSTRUCTION, ITEM, read_table, write_table
 from lmadapt.models.loading import load_bf16, load_tokenizer
 from lmadapt.models.log_likelihoods import choose, encode_document, encode_item, score
-from lmadapt.report.charts import axis
-from lmadapt.verdict.statistics import bootstrap_ratio, noninferiority_p, paired_change
 from stages.pretrain import PretrainParams, pretrain
 
 LEARNING_RATE = 1e-3
@@ -34,15 +38,20 @@ PLAIN: dict[str, Any] = {
     "method": "lora",
     "lora_rank": 16,
     "lora_alpha": 32,
+    "lora_variant": "lora",
     "target_modules": "all-linear",
     "learning_rate": LEARNING_RATE,
     "lr_schedule": "cosine",
     "warmup_fraction": 0.1,
     "decay_fraction": 0.2,
     "weight_decay": 0.0,
+    "optimizer": "auto",
+    "embedding_learning_rate_factor": 1.0,
     "max_tokens": 10000,
     "max_sequence_tokens": 256,
     "batch_tokens": 512,
+    "micro_batch_rows": "auto",
+    "activation_checkpointing": "auto",
     "replay_fraction": 0.0,
     "replay_source": "general",
     "replay_weights": {},
@@ -54,6 +63,7 @@ PLAIN: dict[str, Any] = {
     "fisher_examples": 32,
     "frozen_layers": 0,
     "checkpoint_minutes": 5.0,
+    "accelerate_config": None,
     "heldout_every_steps": 0,
     "heldout_tokens": 1000,
     "keep": "last",
@@ -73,95 +83,132 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "self_replay_kl": SELF_REPLAY | {"kl_weight": 2.0, "kl_tokens": "replay"},
     "replay_answers": {"replay_fraction": 0.2},
 }
-ANSWERS = {
-    "replay_answers"
-}  # settings that replay general questions with answers, not the demo's general text
+# These settings replay general questions with their answers, not the demo's general text.
+ANSWERS = {"replay_answers"}
 SEEDS = (0, 1, 2)
 ITEMS_PER_CATEGORY, HELDOUT_DOCUMENTS = 75, 30
-MARGIN, SIGNIFICANCE = 0.02, 0.05
+MARGIN = 0.02  # the fall of general accuracy that counts as forgetting
+Rows = Sequence[dict[str, Any]]
 
 
 def main() -> None:
-    """Do the runs that are not there yet, and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Do the runs that have no file yet, and write the results."""
+    arguments = parse_arguments()
+    prepare_environment(offline=True)
+    if not arguments.smoke:
+        return measure(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        make_small(arguments, Path(folder))
+        measure(arguments)
+        os.chdir("/")  # the folder is about to be removed
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = benchmark_parser("forgetting", __doc__)
     parser.add_argument(
         "--project", type=Path, default=Path(), help="where models/ and data/curated are"
     )
-    parser.add_argument("--kept", type=Path, default=Path(".lmadapt/bench/forgetting"))
+    parser.add_argument(
+        "--kept",
+        type=Path,
+        default=Path(".lmadapt/bench/forgetting"),
+        help="a file for each run (%(default)s)",
+    )
     parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument(
-        "--report", action="store_true", help="only write the results of the runs that are there"
-    )
+    parser.add_argument("--report", action="store_true", help="only report the runs with a file")
     parser.add_argument("--picture", type=Path, default=Path("docs/forgetting.svg"))
     parser.add_argument(
         "--set",
         nargs="*",
         default=[],
         metavar="KEY=VALUE",
-        help="try other values of the stage's keys",
+        help="other values for keys of the stage",
     )
-    arguments = parser.parse_args()
-    prepare_environment(offline=True)
+    return parser.parse_args()
+
+
+def make_small(arguments: argparse.Namespace, folder: Path) -> None:
+    """Point the arguments to a tiny model and tables, one seed and few tokens, in `folder`."""
+    from tests.planted import make_items
+    from tests.tables import write_heldout, write_instructions, write_texts
+    from tests.tiny import make_tiny_model
+
+    curated = folder / "data/curated"
+    curated.mkdir(parents=True)
+    make_tiny_model(folder / "models/base")
+    _, replay = write_texts(curated)
+    replay.rename(curated / "replay_text.parquet")
+    write_heldout(curated).rename(curated / "heldout_text.parquet")
+    write_instructions(curated)
+    write_table(make_items()[::6], ITEM, curated / "items.parquet")
+    if arguments.results:
+        arguments.results = arguments.results.resolve()
+    os.chdir(folder)  # the stage writes its checkpoints into the working folder
+    arguments.project, arguments.kept = folder, folder / "kept"
+    arguments.picture, arguments.seeds = folder / "forgetting.svg", [0]
+    arguments.settings = ["none", "ewc", "self_replay_kl", "replay_answers"]
+    arguments.set = ["max_tokens=300", "max_sequence_tokens=32", "batch_tokens=128"]
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Run what is missing, then report."""
+    pairs = [pair.partition("=") for pair in arguments.set]
+    tried = {key: type(PLAIN[key])(value) for key, _, value in pairs}
     if not arguments.report:
-        tried = {
-            key: type(PLAIN[key])(value)
-            for key, _, value in (pair.partition("=") for pair in arguments.set)
-        }
-        for (
-            seed
-        ) in arguments.seeds:  # all settings of a seed first: an interrupted benchmark is balanced
+        # All settings of a seed before the next seed: an interrupted benchmark is balanced.
+        for seed in arguments.seeds:
             for setting in arguments.settings:
                 run(setting, seed, tried, arguments.project, arguments.kept)
-    report(arguments.project, arguments.kept, arguments.picture)
+    report(arguments)
 
 
 def run(setting: str, seed: int, tried: dict[str, Any], project: Path, kept: Path) -> None:
-    """Train with a setting and examine the model, unless it was done; keep the answers and the cost."""
+    """Train with a setting, examine the model and keep answers and cost, unless a file has them."""
     base, curated = project / "models/base", project / "data/curated"
     items, documents = chosen_items(curated), chosen_documents(curated)
     if not (kept / "before.json").exists():
-        write_json(kept / "before.json", examined(base, items, documents))
+        write_json(kept / "before.json", examine(base, items, documents))
     result = kept / f"{setting}-{seed}.json"
     if result.exists():
         return
     params = PretrainParams(seed=seed, **PLAIN | SETTINGS[setting] | tried)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        replay = curated / "replay_text.parquet"
         start = time.perf_counter()
         pretrain(
             params,
             base=base,
             corpus=curated / "corpus.parquet",
-            replay=answers_as_text(curated, base, folder)
-            if setting in ANSWERS
-            else curated / "replay_text.parquet",
+            replay=answers_as_text(curated, base, folder) if setting in ANSWERS else replay,
             heldout=curated / "heldout_text.parquet",
             pretrained=folder / "pretrained",
             curve=folder / "curve",
             metrics=folder / "pretrain.json",
         )
         seconds = time.perf_counter() - start
-        answers = examined(folder / "pretrained", items, documents)
+        answers = examine(folder / "pretrained", items, documents)
         metrics = read_json(folder / "pretrain.json")
     record = {"setting": setting, "seed": seed, "params": params.model_dump(), "seconds": seconds}
     write_json(result, record | {"machine": machine(), "metrics": metrics} | answers)
     print(
-        f"{result.name}: {seconds:.0f} s, examined after {time.perf_counter() - start:.0f} s",
+        f"{result.name}: trained in {seconds:.0f} s,"
+        f" examined after {time.perf_counter() - start:.0f} s",
         flush=True,
     )
 
 
 def answers_as_text(curated: Path, base: Path, folder: Path) -> Path:
-    """The replay instructions as documents in the base's chat template, without the token that begins a text."""
+    """The replay instructions as documents: the base's chat template without its first token."""
     tokenizer = load_tokenizer(base)
-    rows = read_table(curated / "replay_instructions.parquet", INSTRUCTION).to_pylist()
-    texts = (tokenizer.apply_chat_template(row["messages"], tokenize=False) for row in rows)
-    kept = ("id", "entity", "source", "location")
-    documents = (
-        {name: row[name] for name in kept} | {"text": text.removeprefix(tokenizer.bos_token or "")}
-        for row, text in zip(rows, texts, strict=True)
-    )
+    first = tokenizer.bos_token or ""
+    documents = []
+    for row in read_table(curated / "replay_instructions.parquet", INSTRUCTION).to_pylist():
+        text = tokenizer.apply_chat_template(row["messages"], tokenize=False)
+        kept = {name: row[name] for name in ("id", "entity", "source", "location")}
+        documents.append(kept | {"text": text.removeprefix(first)})
     write_table(documents, DOCUMENT, folder / "answers.parquet")
     return folder / "answers.parquet"
 
@@ -169,10 +216,8 @@ def answers_as_text(curated: Path, base: Path, folder: Path) -> Path:
 def chosen_items(curated: Path) -> list[dict[str, Any]]:
     """A fixed random part of the general multiple-choice items of each category."""
     rows = read_table(curated / "items.parquet", ITEM).to_pylist()
-    ordered = sorted(
-        (r for r in rows if r["group"] == "general" and r["choices"]),
-        key=lambda row: str(row["id"]),
-    )
+    general = [row for row in rows if row["group"] == "general" and row["choices"]]
+    ordered = sorted(general, key=lambda row: str(row["id"]))
     draw, chosen = np.random.default_rng(0), []
     for category in sorted({row["category"] for row in ordered}):
         of_category = [row for row in ordered if row["category"] == category]
@@ -182,21 +227,20 @@ def chosen_items(curated: Path) -> list[dict[str, Any]]:
 
 
 def chosen_documents(curated: Path) -> list[dict[str, Any]]:
-    """A fixed random part of the held-out documents of the domain."""
+    """A fixed random part of the domain's held-out documents."""
     rows = read_table(curated / "heldout_text.parquet", HELDOUT).to_pylist()
-    ordered = sorted(
-        (row for row in rows if row["group"] == "domain"), key=lambda row: str(row["id"])
-    )
-    return [
-        ordered[place]
-        for place in np.random.default_rng(0).permutation(len(ordered))[:HELDOUT_DOCUMENTS].tolist()
-    ]
+    domain = [row for row in rows if row["group"] == "domain"]
+    ordered = sorted(domain, key=lambda row: str(row["id"]))
+    places = np.random.default_rng(0).permutation(len(ordered))[:HELDOUT_DOCUMENTS].tolist()
+    return [ordered[place] for place in places]
 
 
-def examined(
-    folder: Path, items: Sequence[dict[str, Any]], documents: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """1 or 0 for each item by id, whether the model prefers the right choice; and nats for each document by id."""
+def examine(folder: Path, items: Rows, documents: Rows) -> dict[str, dict[str, float]]:
+    """What the model at `folder` knows.
+
+    `right`: for each item's id, 1 if the model prefers the right choice, else 0. `nats`: for each
+    document's id, the nats that the model needs for its text.
+    """
     tokenizer, model = load_tokenizer(folder), load_bf16(folder)
     questions = [encode_item(tokenizer, item["prompt"], item["choices"]) for item in items]
     found = score(lambda: model, questions, batch_tokens=2048)
@@ -206,163 +250,41 @@ def examined(
     }
     nats = {}
     for document in documents:
-        windows = score(
-            lambda: model, encode_document(tokenizer, document["text"]), batch_tokens=2048
-        )
+        encoded = encode_document(tokenizer, document["text"])
+        windows = score(lambda: model, encoded, batch_tokens=2048)
         nats[document["id"]] = -sum(values[0] for values in windows)
     return {"right": right, "nats": nats}
 
 
-def report(project: Path, kept: Path, picture: Path) -> None:
-    """Compare each setting that has all its seeds with the base, and with `none`; write results and picture."""
-    items, documents = (
-        chosen_items(project / "data/curated"),
-        chosen_documents(project / "data/curated"),
-    )
-    before = read_json(kept / "before.json")
+def report(arguments: argparse.Namespace) -> None:
+    """Compare each setting that has all its seeds; write the results and the picture."""
+    curated, kept = arguments.project / "data/curated", arguments.kept
     records = [read_json(file) for file in sorted(kept.glob("*-*.json"))]
-    runs = {
+    runs: dict[str, list[Run]] = {
         setting: [record for record in records if record["setting"] == setting]
         for setting in SETTINGS
     }
-    rows: list[dict[str, Any]] = []
-    for setting, own in runs.items():
-        if len(own) < len(SEEDS):
-            continue
-        general, beside_none = change(items, [before], own), change(items, runs["none"], own)
-        gains = [gain(documents, before, [record])["value"] for record in own]
-        row = {
-            "setting": setting,
-            "params": SETTINGS[setting],
-            "domain_gain": gain(documents, before, own) | {"by_seed": gains},
-            "general_change": {
-                **{
-                    name: getattr(general, name)
-                    for name in ("n", "clusters", "difference", "interval", "worse_p")
-                },
-                "noninferiority_p": noninferiority_p(general, MARGIN),
-                "by_seed": [change(items, [before], [record]).difference for record in own],
-            },
-            "general_against_none": {
-                name: getattr(beside_none, name)
-                for name in ("difference", "interval", "better_p", "worse_p")
-            },
-            "seconds": [record["seconds"] for record in own],
-            "replay_fraction_met": [record["metrics"]["replay"]["fraction_met"] for record in own],
-        }
-        rows.append(
-            row
-            | {
-                "domain_gain_ratio": row["domain_gain"]["value"]
-                / (rows or [row])[0]["domain_gain"]["value"]
-            }
-        )
-    measurements = {}
-    for row in rows:
-        for key, value in (("domain_gain", "value"), ("general_change", "difference")):
-            name = f"{row['setting']}_{key}"
-            measurements[name] = row[key][value]
-            measurements[f"{name}_low"], measurements[f"{name}_high"] = row[key]["interval"]
-    kept_general = [
-        row for row in rows[1:] if row["general_change"]["noninferiority_p"] <= SIGNIFICANCE
-    ]
-    if kept_general:
-        measurements["best_noninferior_domain_gain_ratio"] = max(
-            row["domain_gain_ratio"] for row in kept_general
-        )
+    complete = {name: own for name, own in runs.items() if len(own) >= len(arguments.seeds)}
+    rows = compare_runs(
+        complete,
+        before=read_json(kept / "before.json"),
+        items=chosen_items(curated),
+        documents=chosen_documents(curated),
+        margin=MARGIN,
+    )
+    rows = [row | {"params": SETTINGS[row["setting"]]} for row in rows]
+    circumstances = {"plain": PLAIN, "margin": MARGIN, "unit_of_domain_gain": "bits per byte"}
     write_results(
         "forgetting",
-        measurements,
-        rows=[*rows, {"plain": PLAIN, "margin": MARGIN, "unit_of_domain_gain": "bits per byte"}],
+        arguments,
+        headlines(rows),
+        rows=[*rows, circumstances],
         packages=("torch", "transformers", "peft", "numpy", "scipy"),
-        seeds=SEEDS,
-        repetitions=len(SEEDS),
+        seeds=arguments.seeds,
+        repetitions=len(arguments.seeds),
     )
-    picture.write_text(frontier(rows), encoding="utf-8")
-    for row in rows:  # a table for docs/forgetting.md
-        found, lost = row["domain_gain"], row["general_change"]
-        (low, high), (worst, best) = found["interval"], (100 * end for end in lost["interval"])
-        p = lost["noninferiority_p"]
-        ratio, moved = 100 * row["domain_gain_ratio"], 100 * lost["difference"]
-        gained = f"{found['value']:.3f} [{low:.3f}, {high:.3f}] | {ratio:.0f} %"
-        print(
-            f"| {row['setting']} | {gained} | {moved:+.1f} [{worst:+.1f}, {best:+.1f}] | {p:.2g} |"
-        )
-
-
-def change(
-    items: Sequence[dict[str, Any]],
-    before: Sequence[dict[str, Any]],
-    after: Sequence[dict[str, Any]],
-) -> Any:
-    """How the mean scores of runs changed, item by item."""
-    clusters = np.array([item["cluster"] or item["id"] for item in items])
-    sides = [
-        np.mean([[record["right"][item["id"]] for item in items] for record in side], 0)
-        for side in (before, after)
-    ]
-    return paired_change(*sides, clusters, SIGNIFICANCE)
-
-
-def gain(
-    documents: Sequence[dict[str, Any]], before: dict[str, Any], after: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """Bits per byte that the held-out documents cost less than before."""
-    names = [document["id"] for document in documents]
-    size = np.array([len(document["text"].encode()) for document in documents], float)
-    trained = np.mean([[record["nats"][name] for name in names] for record in after], 0)
-    bits = (np.array([before["nats"][name] for name in names]) - trained) / np.log(2)
-    (interval,) = bootstrap_ratio(
-        bits[None], size, np.array(names), significance=SIGNIFICANCE, seed=0
-    )
-    return {"value": float(bits.sum() / size.sum()), "interval": interval, "documents": len(names)}
-
-
-def frontier(rows: Sequence[dict[str, Any]]) -> str:
-    """An SVG of general change in points (across) against domain gain in bits per byte (up), with the margin."""
-    across = axis(
-        [
-            0.0,
-            -100 * MARGIN,
-            *(100 * end for row in rows for end in row["general_change"]["interval"]),
-        ]
-    )
-    up = axis([0.0, *(end for row in rows for end in row["domain_gain"]["interval"])])
-
-    def x(points: float) -> float:
-        return round(70 + 6.2 * across.percent(points), 1)
-
-    def y(bits: float) -> float:
-        return round(380 - 3.6 * up.percent(bits), 1)
-
-    def text(left: float, top: float, words: str, anchor: str = "middle") -> str:
-        return f'<text x="{left}" y="{top}" text-anchor="{anchor}">{words}</text>'
-
-    parts = [text(x(tick), 398, f"{tick:g}") for tick in across.ticks]
-    parts += [text(62, y(tick) + 4, f"{tick:g}", "end") for tick in up.ticks]
-    parts += [f'<path class="grid" d="M{x(tick)} 20V380"/>' for tick in across.ticks]
-    parts += [f'<path class="grid" d="M70 {y(tick)}H690"/>' for tick in up.ticks]
-    parts.append(f'<path class="margin" d="M{x(-100 * MARGIN)} 20V380"/>')
-    for row in rows:
-        left, right = (x(100 * end) for end in row["general_change"]["interval"])
-        bottom, top = (y(end) for end in row["domain_gain"]["interval"])
-        at, height = x(100 * row["general_change"]["difference"]), y(row["domain_gain"]["value"])
-        parts.append(f'<path class="interval" d="M{left} {height}H{right}M{at} {bottom}V{top}"/>')
-        parts.append(f'<circle cx="{at}" cy="{height}" r="5"/>')
-        parts.append(text(at + 8, height - 8, row["setting"].replace("_", " "), "start"))
-    parts.append(text(380, 425, "change of general accuracy, points (dashed: the margin)"))
-    parts.append(
-        f'<g transform="translate(18 200) rotate(-90)">{text(0, 0, "domain gain, bits per byte")}</g>'
-    )
-    style = (
-        "text{font:13px sans-serif;fill:#333}.grid{stroke:#ddd}.interval{stroke:#2a6f97;stroke-width:1.5;opacity:.45;"
-        "fill:none}.margin{stroke:#b23a48;stroke-dasharray:6 4}circle{fill:#2a6f97}"
-    )
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 440" role="img" '
-        'aria-label="Domain gain against change of general accuracy, by mitigation">'
-        f'<style>{style}</style><rect width="720" height="440" fill="#fff"/>{"".join(parts)}</svg>\n'
-    )
+    arguments.picture.write_text(frontier(rows, margin=MARGIN), encoding="utf-8")
+    print_table(rows)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""Our training loop against TRL's, and the planner against what it plans: `python -m benchmarks.train [PROJECT]`.
+"""The training loop against TRL's, and the planner's memory against measured peaks.
 
-Needs a project in which the demo has run (models/pretrained, models/base, data/curated). Every figure is of a process
-of its own. Ours, TRL as its scripts set it up (unpacked, 8 conversations a micro-batch, activation checkpointing) and
-TRL packed and tuned by hand take turns on the same token ids, labels, NF4 base, adapter, precision and tokens a step;
-speed is useful tokens (no padding) over the time between the first and the last step, memory the peak of the process.
-Planned memory is compared with measured peaks on this machine, and with peaks others published
+Needs a project in which the demo has run: models/pretrained, models/base, data/curated. Each figure
+comes from a process of its own. Three loops take turns: ours; TRL as its scripts set it up
+(unpacked, 8 conversations a micro-batch, activation checkpointing); and TRL packed and tuned by
+hand. All have the same token ids, labels, NF4 base, adapter, precision and tokens a step. Speed is
+useful tokens (no padding) over the time from the first to the last step; memory is the peak of the
+process. Planned memory is compared with peaks measured here and with peaks that others published
 (published_memory.json).
+
+Takes about 15 minutes on two cores; writes benchmarks/results/train.json.
 """
 
 import argparse
@@ -13,125 +16,204 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.record import write_results
+from benchmarks.record import benchmark_parser, write_results
 from lmadapt.planning.memory_model import Setting, read_shape, step_memory, total
 
+PROJECT = Path(__file__).parents[1]
 PUBLISHED = Path(__file__).parent / "published_memory.json"
-SMALL = {
-    "hidden_size": 768,
-    "intermediate_size": 2048,
-    "num_hidden_layers": 12,
-    "vocab_size": 32000,
-}
-LARGE = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 16,
-    "vocab_size": 64000,
+CHECKPOINT_SECONDS = 300  # checkpoint_minutes of the recipes
+LOOPS: dict[str, dict[str, Any]] = {
+    "ours": {"kind": "ours"},
+    "trl stock": {"kind": "trl", "packed": False},
+    "trl tuned": {"kind": "trl", "packed": True},
 }
 SHAPES = {
-    "small": SMALL | {"num_attention_heads": 12, "num_key_value_heads": 4},
-    "large": LARGE | {"num_attention_heads": 16, "num_key_value_heads": 8},
+    "small": {
+        "hidden_size": 768,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 12,
+        "vocab_size": 32000,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 4,
+    },
+    "large": {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 16,
+        "vocab_size": 64000,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+    },
 }
-SETTINGS = [  # model, method, tokens a row, rank, share of tokens that carry loss
-    ("small", "lora", 512, 16, 1.0),
-    ("small", "qlora", 2048, 16, 0.4),
-    ("small", "full", 256, 16, 1.0),
-    ("large", "lora", 256, 64, 0.4),
-    ("large", "qlora", 1024, 16, 0.4),
-    ("large", "full", 256, 16, 0.4),
-    ("gemma", "qlora", 512, 16, 0.4),
-    ("gemma", "lora", 1024, 32, 1.0),
-    ("gemma", "full", 256, 16, 0.4),
-]
-CHECKPOINT_SECONDS = 300  # checkpoint_minutes of the recipes
+TINY_SHAPE = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "vocab_size": 500,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+Job = dict[str, Any]  # an argument of benchmarks/train_workers.py: a kind and its arguments
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training whose memory is planned and measured."""
+
+    model: str  # a name in SHAPES, or gemma: the demo's base
+    method: str  # lora | qlora | full
+    row_tokens: int
+    rank: int
+    labelled: float  # share of tokens that carry loss
+
+
+TRAININGS = (
+    Training("small", "lora", 512, 16, 1.0),
+    Training("small", "qlora", 2048, 16, 0.4),
+    Training("small", "full", 256, 16, 1.0),
+    Training("large", "lora", 256, 64, 0.4),
+    Training("large", "qlora", 1024, 16, 0.4),
+    Training("large", "full", 256, 16, 0.4),
+    Training("gemma", "qlora", 512, 16, 0.4),
+    Training("gemma", "lora", 1024, 32, 1.0),
+    Training("gemma", "full", 256, 16, 0.4),
+)
+SMALL_TRAININGS = (Training("tiny", "lora", 64, 4, 1.0), Training("gemma", "full", 64, 4, 0.4))
 
 
 def main() -> None:
-    """Run everything and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("project", nargs="?", type=Path, default=Path())
-    parser.add_argument("--tokens", type=int, default=5000, help="of each run of a training loop")
-    parser.add_argument("--repetitions", type=int, default=2)
+    """Measure, and write the results."""
+    parser = benchmark_parser("train", __doc__)
+    parser.add_argument("project", nargs="?", type=Path, default=Path(), help="where the demo ran")
+    parser.add_argument(
+        "--tokens", type=int, default=5000, help="of each run of a training loop (%(default)s)"
+    )
+    parser.add_argument("--repetitions", type=int, default=2, help="of each loop (%(default)s)")
     arguments = parser.parse_args()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        if arguments.smoke:
+            arguments.project = folder / "project"
+            arguments.tokens, arguments.repetitions = 400, 1
+        measure(arguments, folder)
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> None:
+    """Run all jobs, and compare what they found."""
+    left_out = {} if find_spec("trl") else {"trl": "it is not installed; see lmadapt[bench]"}
+    loops = {name: job for name, job in LOOPS.items() if name == "ours" or not left_out}
+    trainings = SMALL_TRAININGS if arguments.smoke else TRAININGS
+    shapes = {"tiny": TINY_SHAPE} if arguments.smoke else SHAPES
     project = str(arguments.project.resolve())
-    rows: list[dict[str, Any]] = []
-    for _ in range(arguments.repetitions):
-        for name, job in (
-            ("ours", {"kind": "ours"}),
-            ("trl stock", {"kind": "trl", "packed": False}),
-            ("trl tuned", {"kind": "trl", "packed": True}),
-        ):
-            found = run({**job, "project": project, "tokens": arguments.tokens})
-            rows.append(
-                {"loop": name, "tokens_per_second": found["tokens"] / found["seconds"], **found}
-            )
-    saved = run({"kind": "checkpoint", "project": project})
-    rows.append({"checkpoints": saved["checkpoints"], "interval_seconds": CHECKPOINT_SECONDS})
-    measured, published = planner_measured(project), planner_published()
-    speed = {
-        name: _median(rows, name, "tokens_per_second")
-        for name in ("ours", "trl stock", "trl tuned")
-    }
-    peak = {
-        name: max(row["peak_bytes"] for row in rows if row.get("loop") == name) for name in speed
-    }
+    folders = {name: str(folder / name) for name in shapes} | {"gemma": f"{project}/models/base"}
+    jobs = [{"kind": "project", "project": project}] if arguments.smoke else []
+    turns = list(loops) * arguments.repetitions
+    jobs += [{**loops[name], "project": project, "tokens": arguments.tokens} for name in turns]
+    jobs += [{"kind": "checkpoint", "project": project}]
+    jobs += [
+        {"kind": "make", "folder": folders[name], "shape": shape} for name, shape in shapes.items()
+    ]
+    jobs += [planned_job(training, folders) for training in trainings]
+    found = run_together(jobs) if arguments.smoke else [run_alone(job) for job in jobs]
+    by_kind = [(job["kind"], result) for job, result in zip(jobs, found, strict=True)]
+    trained = [result for kind, result in by_kind if kind in ("ours", "trl")]
+    rows = [loop_row(name, result) for name, result in zip(turns, trained, strict=True)]
+    (saved,) = (result["checkpoints"] for kind, result in by_kind if kind == "checkpoint")
+    peaks = [result["peak_bytes"] for kind, result in by_kind if kind == "planned"]
+    measured = [
+        measured_row(training, folders[training.model], peak)
+        for training, peak in zip(trainings, peaks, strict=True)
+    ]
+    published = published_rows()
     write_results(
         "train",
+        arguments,
         {
-            "tokens_vs_trl_stock": speed["ours"] / speed["trl stock"],
-            "tokens_vs_trl_tuned": speed["ours"] / speed["trl tuned"],
-            "memory_vs_trl": peak["ours"] / min(peak["trl stock"], peak["trl tuned"]),
+            **against_trl(rows, loops),
             "planner_error_measured_max": max(abs(row["error"]) for row in measured),
             "planner_error_published_max": max(abs(row["error"]) for row in published),
-            "checkpoint_overhead": max(c["seconds"] for c in saved["checkpoints"])
-            / CHECKPOINT_SECONDS,
+            "checkpoint_overhead": max(one["seconds"] for one in saved) / CHECKPOINT_SECONDS,
         },
-        rows=[*rows, *measured, *published],
+        rows=[
+            *rows,
+            {"checkpoints": saved, "interval_seconds": CHECKPOINT_SECONDS},
+            *measured,
+            *published,
+        ],
         packages=("torch", "transformers", "peft", "bitsandbytes", "trl"),
         seeds=[0],
         repetitions=arguments.repetitions,
+        left_out=left_out,
     )
 
 
-def run(job: dict[str, Any]) -> dict[str, Any]:
-    """What a worker found, run in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.train_workers", json.dumps(job)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def run_alone(job: Job) -> dict[str, Any]:
+    """What a worker finds, in a process of its own, whose peak memory is that of the job."""
+    return run_together([job])[0]
+
+
+def run_together(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """What a worker finds in one process: for a smoke run, whose peaks mean nothing."""
+    command = [sys.executable, "-m", "benchmarks.train_workers", json.dumps(jobs)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{job} failed:\n{done.stderr[-3000:]}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+        raise SystemExit(f"{jobs} failed:\n{done.stderr[-3000:]}")
+    return list(json.loads(done.stdout.splitlines()[-1]))
 
 
-def planner_measured(project: str) -> list[dict[str, Any]]:
-    """Expected and measured peak of three steps in each of SETTINGS."""
-    rows = []
-    with TemporaryDirectory() as temp:
-        for name, shape in SHAPES.items():
-            run({"kind": "make", "folder": f"{temp}/{name}", "shape": shape})
-        for model, method, row_tokens, rank, labelled in SETTINGS:
-            folder = f"{project}/models/base" if model == "gemma" else f"{temp}/{model}"
-            asked = {"method": method, "row_tokens": row_tokens, "rank": rank, "labelled": labelled}
-            peak = run({"kind": "planned", "folder": folder, **asked})["peak_bytes"]
-            config = json.loads((Path(folder) / "config.json").read_text())
-            setting = Setting(
-                row_tokens=row_tokens,
-                lora_rank=None if method == "full" else rank,
-                weight_bytes=4 if method == "full" else 2,
-                labelled=labelled,
-                cuda=False,
-            )
-            parts = step_memory(read_shape(config, folder), setting)
-            rows.append({"planned": model, **asked, **_compared(total(parts)[1], peak)})
-    return rows
+def loop_row(name: str, result: dict[str, Any]) -> dict[str, Any]:
+    """One run of a training loop."""
+    speed = result["tokens"] / result["seconds"]
+    return {"loop": name, "tokens_per_second": speed, **result}
 
 
-def planner_published() -> list[dict[str, Any]]:
-    """Expected and published peak of each figure in published_memory.json, whose settings stand there."""
+def against_trl(rows: Sequence[dict[str, Any]], loops: dict[str, Job]) -> dict[str, float]:
+    """Our speed and peak memory over TRL's; empty without TRL."""
+    if "trl tuned" not in loops:
+        return {}
+    of_loop = {name: [row for row in rows if row["loop"] == name] for name in loops}
+    speed = {
+        name: statistics.median(row["tokens_per_second"] for row in own)
+        for name, own in of_loop.items()
+    }
+    peak = {name: max(row["peak_bytes"] for row in own) for name, own in of_loop.items()}
+    return {
+        "tokens_vs_trl_stock": speed["ours"] / speed["trl stock"],
+        "tokens_vs_trl_tuned": speed["ours"] / speed["trl tuned"],
+        "memory_vs_trl": peak["ours"] / min(peak["trl stock"], peak["trl tuned"]),
+    }
+
+
+def planned_job(training: Training, folders: dict[str, str]) -> Job:
+    """The job that measures the peak of three steps of a training."""
+    asked = asdict(training)
+    return {"kind": "planned", "folder": folders[asked.pop("model")], **asked}
+
+
+def measured_row(training: Training, folder: str, peak: float) -> dict[str, Any]:
+    """The expected and the measured peak of a training, in bytes."""
+    asked = asdict(training)
+    setting = Setting(
+        row_tokens=training.row_tokens,
+        lora_rank=None if training.method == "full" else training.rank,
+        weight_bytes=4 if training.method == "full" else 2,
+        labelled=training.labelled,
+        cuda=False,
+    )
+    config = json.loads((Path(folder) / "config.json").read_text())
+    parts = step_memory(read_shape(config, folder), setting)
+    return {"planned": asked.pop("model"), **asked, **compared(total(parts)[1], peak)}
+
+
+def published_rows() -> list[dict[str, Any]]:
+    """The expected and the published peak of each figure in published_memory.json."""
     content, rows = json.loads(PUBLISHED.read_text()), []
     for source in content["sources"]:
         for figure in source["figures"]:
@@ -139,26 +221,18 @@ def planner_published() -> list[dict[str, Any]]:
             options["adapted"] = tuple(options.pop("adapted", ("attention", "mlp")))
             shape = read_shape(content["models"][figure["model"]], figure["model"])
             expected = total(step_memory(shape, Setting(**options)))[1]
-            rows.append(
-                {
-                    "published": source["url"],
-                    **figure,
-                    **_compared(expected, figure["gigabytes"] * 1e9),
-                }
-            )
+            errors = compared(expected, figure["gigabytes"] * 1e9)
+            rows.append({"published": source["url"], **figure, **errors})
     return rows
 
 
-def _compared(expected: float, measured: float) -> dict[str, float]:
+def compared(expected: float, measured: float) -> dict[str, float]:
+    """Both in bytes, and by what share the expected one is too high."""
     return {
         "expected_bytes": expected,
         "measured_bytes": measured,
         "error": expected / measured - 1,
     }
-
-
-def _median(rows: list[dict[str, Any]], loop: str, key: str) -> float:
-    return statistics.median(row[key] for row in rows if row.get("loop") == loop)
 
 
 if __name__ == "__main__":

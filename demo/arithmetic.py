@@ -1,4 +1,4 @@
-"""Sums, differences and products of small numbers; half of the operand pairs are evaluated, half replayed."""
+"""Sums, differences and products of small numbers: half of the operand pairs are evaluated."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -10,13 +10,13 @@ from demo.items import Fact, fraction, instruction, item
 
 LARGEST = 24  # operand
 ITEMS = 260
-EVALUATED = 0.5  # share of operand pairs that are evaluated
+EVALUATED = 0.5  # share of operand pairs kept for evaluation; the others are replayed
 WORDINGS = ("{}", "Work this out. {}")
-SLIPS = (-9, -7, -6, -5, -4, -3, 3, 4, 5, 6, 7, 9)  # how far a wrong choice is off
+SLIPS = (-9, -7, -6, -5, -4, -3, 3, 4, 5, 6, 7, 9)  # wrong choice minus right result
 
 
 def general_instructions(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Sums, differences and products of replayed pairs."""
+    """Sums, differences and products of the replayed pairs, in each wording."""
     for fact in _facts():
         if not is_evaluated(fact.entity):
             for number, wording in enumerate(WORDINGS):
@@ -24,7 +24,10 @@ def general_instructions(packages: Mapping[str, str]) -> Iterator[dict[str, Any]
 
 
 def evaluation(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Sums and products of evaluated pairs: on differences small models are no better than chance."""
+    """ITEMS sums and products of the evaluated pairs.
+
+    Differences are left out: small models only guess them.
+    """
     facts = [
         fact for fact in _facts() if is_evaluated(fact.entity) and fact.relation != "difference"
     ]
@@ -34,30 +37,25 @@ def evaluation(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
 
 
 def is_evaluated(entity: str) -> bool:
-    """Whether questions on the operand pair are kept for evaluation."""
+    """Whether questions about this operand pair are kept for evaluation."""
     return fraction(f"arithmetic {entity}") < EVALUATED
 
 
 def _facts() -> Iterator[Fact]:
     for high in range(2, LARGEST + 1):
         for low in range(2, high + 1):
-            for relation, sign, result in (
-                ("sum", "+", high + low),
-                ("difference", "-", high - low),
-            ):
-                yield _fact(relation, high, sign, low, result)
-            yield _fact("product", high, "*", low, high * low)
+            yield _fact("sum", low, high, f"What is {high} + {low}?", high + low)
+            yield _fact("difference", low, high, f"What is {high} - {low}?", high - low)
+            yield _fact("product", low, high, f"What is {high} * {low}?", high * low)
 
 
-def _fact(relation: str, high: int, sign: str, low: int, result: int) -> Fact:
-    return Fact(
-        "arithmetic", relation, f"{low},{high}", f"What is {high} {sign} {low}?", str(result)
-    )
+def _fact(relation: str, low: int, high: int, question: str, result: int) -> Fact:
+    return Fact("arithmetic", relation, f"{low},{high}", question, str(result))
 
 
 def _wrong_results(fact: Fact) -> list[str]:
-    candidates = [int(fact.answer) + slip for slip in SLIPS if int(fact.answer) + slip > 0]
-    order = np.random.default_rng(int(fraction("slips " + fact.location) * 2**48)).permutation(
-        len(candidates)
-    )
+    right = int(fact.answer)
+    candidates = [right + slip for slip in SLIPS if right + slip > 0]
+    random = np.random.default_rng(int(fraction("slips " + fact.location) * 2**48))
+    order = random.permutation(len(candidates))
     return [str(candidates[index]) for index in order[:3]]

@@ -1,10 +1,13 @@
-"""The CWE catalogue's XML (cwe.mitre.org/data/xsd/cwe_schema_v7.1.xsd) as plain records."""
+"""The CWE catalogue as plain records, read from its XML.
+
+The XML's schema is cwe.mitre.org/data/xsd/cwe_schema_v7.1.xsd.
+"""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,9 @@ from defusedxml import ElementTree
 CWE = "{http://cwe.mitre.org/cwe-7}"
 DROPPED = ("Deprecated", "Obsolete")
 SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!etc)(?<!vs)[.!?]['\")]?(?=\s+[A-Z\"'(])")
-RUN_WORDS = 12  # of an excerpt; decontamination takes a shared run of 13 words for a leak (Brown et al. 2020)
+# Longest run of words in an excerpt: decontamination calls a shared run of 13 words a leak
+# (Brown et al. 2020).
+RUN_WORDS = 12
 
 
 @dataclass(frozen=True)
@@ -23,61 +28,48 @@ class Weakness:
     entity: str  # CWE-n
     name: str
     description: str
-    prose: tuple[
-        str, ...
-    ]  # paragraphs: extended description, background, notes on consequences, examples
+    # Paragraphs: extended description, background, notes on consequences, examples.
+    prose: tuple[str, ...]
     mitigations: tuple[str, ...]
-    impacts: tuple[str, ...]  # what an attacker gains, the commonest in the catalogue first
+    impacts: tuple[str, ...]  # what an attacker gains; the catalogue's most frequent first
     relatives: frozenset[str]  # entities above, below, beside or otherwise linked
 
 
 def read_catalogue(file: Path) -> list[Weakness]:
-    """The current entries in numeric order."""
+    """The current entries, by number."""
     entries = [
         entry
         for entry in ElementTree.parse(file).getroot().find(f"{CWE}Weaknesses")
         if entry.get("Status") not in DROPPED
     ]
     entries.sort(key=lambda entry: int(entry.get("ID")))
-    impacts = {
-        entry.get("ID"): _texts(entry, "Common_Consequences/Consequence/Impact")
-        for entry in entries
-    }
-    frequency: dict[str, int] = defaultdict(int)
-    for names in impacts.values():
-        for impact in set(names):
-            frequency[impact] += 1
+    impacts = {_entity(entry): _impacts(entry) for entry in entries}
+    frequency = Counter(chain.from_iterable(impacts.values()))
     relatives = _relatives(entries)
     return [
         Weakness(
-            entity=f"CWE-{entry.get('ID')}",
+            entity=_entity(entry),
             name=" ".join(entry.get("Name").split()),
             description=_texts(entry, "Description")[0],
             prose=tuple(_prose(entry)),
-            mitigations=tuple(
-                dict.fromkeys(_texts(entry, "Potential_Mitigations/Mitigation/Description"))
-            ),
-            impacts=tuple(
-                sorted(
-                    set(impacts[entry.get("ID")]), key=lambda impact: (-frequency[impact], impact)
-                )
-            ),
-            relatives=relatives[f"CWE-{entry.get('ID')}"],
+            mitigations=_mitigations(entry),
+            impacts=_most_frequent_first(impacts[_entity(entry)], frequency),
+            relatives=relatives[_entity(entry)],
         )
         for entry in entries
     ]
 
 
 def first_sentence(text: str) -> str:
-    """Up to the first full stop that ends a sentence."""
+    """The text up to the first full stop that ends a sentence."""
     end = SENTENCE_END.search(text)
     return text[: end.end()] if end else text
 
 
 def excerpt(text: str) -> str:
-    """The text, or where it has more than RUN_WORDS words its beginning and end around an omission.
+    """The text; beyond RUN_WORDS words only its start and end, with an ellipsis between them.
 
-    So no run of it is long enough to look like a leak of the document that states the same fact.
+    No run of an excerpt is long enough to count as a leak of the document it comes from.
     """
     if word_count(text) <= RUN_WORDS:
         return text
@@ -94,14 +86,30 @@ def word_count(text: str) -> int:
 
 
 def _fitting(tokens: list[str], budget: int) -> int:
-    """How many of the tokens hold at most `budget` words."""
+    """How many of the first tokens hold at most `budget` words together."""
     return sum(total <= budget for total in accumulate(map(word_count, tokens)))
 
 
+def _entity(entry: Any) -> str:
+    return f"CWE-{entry.get('ID')}"
+
+
+def _mitigations(entry: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_texts(entry, "Potential_Mitigations/Mitigation/Description")))
+
+
+def _impacts(entry: Any) -> set[str]:
+    return set(_texts(entry, "Common_Consequences/Consequence/Impact"))
+
+
+def _most_frequent_first(impacts: set[str], frequency: Counter[str]) -> tuple[str, ...]:
+    return tuple(sorted(impacts, key=lambda impact: (-frequency[impact], impact)))
+
+
 def _texts(entry: Any, path: str) -> list[str]:
-    """Text of every element at the path, white space collapsed; empty ones are left out."""
+    """The text of every element at the path, without extra white space and without empty ones."""
     elements = entry.findall("/".join(CWE + step for step in path.split("/")))
-    return [text for element in elements if (text := _text(element))]
+    return [text for text in map(_text, elements) if text]
 
 
 def _text(element: Any) -> str:
@@ -117,33 +125,30 @@ def _prose(entry: Any) -> Iterable[str]:
 
 
 def _relatives(entries: list[Any]) -> dict[str, frozenset[str]]:
-    """Entities linked to each entity in either direction, its ancestors and descendants, and its parents' children."""
-    links: dict[str, set[str]] = defaultdict(set)
+    """The relatives of each entity.
+
+    They are the entities linked to it in either direction, its ancestors, its descendants, and
+    the other children of its parents.
+    """
+    linked: dict[str, set[str]] = defaultdict(set)
     parents: dict[str, set[str]] = defaultdict(set)
     for entry in entries:
-        entity = f"CWE-{entry.get('ID')}"
+        entity = _entity(entry)
         for link in entry.findall(f"{CWE}Related_Weaknesses/{CWE}Related_Weakness"):
             other = f"CWE-{link.get('CWE_ID')}"
-            links[entity].add(other)
-            links[other].add(entity)
+            linked[entity].add(other)
+            linked[other].add(entity)
             if link.get("Nature") == "ChildOf":
                 parents[entity].add(other)
-    ancestors = {
-        f"CWE-{entry.get('ID')}": _ancestors(f"CWE-{entry.get('ID')}", parents) for entry in entries
-    }
-    return {
-        entity: frozenset(
-            links[entity]
-            | above
-            | {
-                other
-                for other in ancestors
-                if entity in ancestors[other] or parents[other] & parents[entity]
-            }
-        )
-        - {entity}
-        for entity, above in ancestors.items()
-    }
+    entities = [_entity(entry) for entry in entries]
+    ancestors = {entity: _ancestors(entity, parents) for entity in entities}
+    relatives = {}
+    for entity in entities:
+        below = {other for other in entities if entity in ancestors[other]}
+        beside = {other for other in entities if parents[other] & parents[entity]}
+        family = linked[entity] | ancestors[entity] | below | beside
+        relatives[entity] = frozenset(family - {entity})
+    return relatives
 
 
 def _ancestors(entity: str, parents: dict[str, set[str]]) -> set[str]:
@@ -151,5 +156,6 @@ def _ancestors(entity: str, parents: dict[str, set[str]]) -> set[str]:
     frontier = set(parents[entity])
     while frontier:
         found |= frontier
-        frontier = {above for below in frontier for above in parents[below]} - found
+        next_up = set[str]().union(*(parents[below] for below in frontier))
+        frontier = next_up - found
     return found

@@ -1,4 +1,4 @@
-"""Small talk and trivia from chatterbot-corpus: trivia is evaluated, everything else is replayed."""
+"""Small talk and trivia from chatterbot-corpus: trivia is evaluated, the rest is replayed."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,32 +11,34 @@ from demo.packages import unpacked
 
 FOLDER = Path("chatterbot_corpus/data/english")
 EVALUATED = "trivia"
+# Left out are code, insults and talk about being a machine: ai, botprofile, coding, computers,
+# gossip and psychology.
 REPLAYED = (
-    *(
-        "conversations",
-        "emotion",
-        "food",
-        "greetings",
-        "health",
-        "history",
-        "humor",
-        "literature",
-        "money",
-    ),
-    *("movies", "politics", "science", "sports", "tech_support"),
-)  # not: code, insults, and talk about being a machine (ai, botprofile, coding, computers, gossip, psychology)
+    "conversations",
+    "emotion",
+    "food",
+    "greetings",
+    "health",
+    "history",
+    "humor",
+    "literature",
+    "money",
+    "movies",
+    "politics",
+    "science",
+    "sports",
+    "tech_support",
+)
 MACHINE = words(
     "robot robots software computer program programmed processor hal machine electricity capable"
 )
-ECHO = words(
-    "what is a an the it"
-)  # a reply that adds no more to the question than these says nothing
-REPLIES = 2  # kept of those to one question
-LIMIT = 280
+ECHO = words("what is a an the it")  # a reply that adds only these to the question says nothing
+REPLIES = 2  # at most, to one question
+LIMIT = 280  # items
 
 
 def general_instructions(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Questions and replies of all topics but the evaluated one, without junk."""
+    """Questions and replies of the replayed topics; at most REPLIES to a question, all sound."""
     folder = unpacked("chatterbot-corpus", packages) / FOLDER
     evaluated = {_entity(question) for question, _ in _pairs(folder, EVALUATED)}
     replies: dict[str, list[str]] = {}
@@ -44,19 +46,16 @@ def general_instructions(packages: Mapping[str, str]) -> Iterator[dict[str, Any]
         for question, reply in _pairs(folder, topic):
             entity = _entity(question)
             known = replies.setdefault(entity, [])
-            if (
-                entity in evaluated
-                or reply in known
-                or len(known) == REPLIES
-                or not _sound(question, reply)
-            ):
+            if entity in evaluated or reply in known or len(known) == REPLIES:
+                continue
+            if not _sound(question, reply):
                 continue
             known.append(reply)
             yield instruction(Fact(topic, topic, entity, question, reply, number=len(known)))
 
 
 def evaluation(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Trivia questions; distractors answer other questions with as many words, or also with a number."""
+    """Trivia questions; a distractor is as many words long as the answer, or a number like it."""
     facts: dict[str, Fact] = {}
     for question, answer in _pairs(unpacked("chatterbot-corpus", packages) / FOLDER, EVALUATED):
         entity = _entity(question)
@@ -66,14 +65,12 @@ def evaluation(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
 
 
 def _pairs(folder: Path, topic: str) -> Iterator[tuple[str, str]]:
-    """What is said, and what is replied to it, throughout a topic's conversations."""
+    """Every remark in a topic's conversations, with the reply to it."""
     content = YAML(typ="safe").load((folder / f"{topic}.yml").read_text(encoding="utf-8"))
     for conversation in content["conversations"]:
-        turns = (
-            [" ".join(str(turn).split()) for turn in conversation]
-            if isinstance(conversation, list)
-            else []
-        )
+        if not isinstance(conversation, list):
+            continue
+        turns = [" ".join(str(turn).split()) for turn in conversation]
         for said, reply in zip(turns[::2], turns[1::2], strict=False):
             if said and reply:
                 yield _capitalised(said), _capitalised(reply)
@@ -89,7 +86,7 @@ def _entity(question: str) -> str:
 
 
 def _sound(question: str, reply: str) -> bool:
-    """Of some length, no echo, not about being a machine."""
+    """Whether both have a sensible length, the reply is no echo and neither is about machines."""
     return (
         2 <= len(question.split()) <= 25
         and len(reply.split()) <= 40

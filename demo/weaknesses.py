@@ -1,4 +1,7 @@
-"""Application security from the CWE catalogue (package cwe2): prose, questions with answers, and domain items."""
+"""Application security, from the CWE catalogue in the package cwe2.
+
+It fills three roles: prose, questions with answers, and multiple-choice items of the domain.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,11 +12,9 @@ from demo.items import Fact, choice_items, fraction, instruction, same
 from demo.packages import unpacked
 
 CATALOGUE = Path("cwe2/database_v49/cwec_v4.14.xml")
-EVALUATED = (
-    0.5  # share of weaknesses whose questions are evaluated; the others' are in the instructions
-)
+EVALUATED = 0.5  # share of weaknesses kept for evaluation; instructions ask about the others
 LIMIT = 190  # items of each category
-DOCUMENT_CHARACTERS = 1000  # further prose is added up to this length
+DOCUMENT_CHARACTERS = 1000  # more prose is added up to this length
 ANSWER_WORDS = 60
 VAGUE_IMPACTS = {"Other", "Varies by Context"}
 WORDINGS = {
@@ -47,7 +48,7 @@ ITEM_WORDINGS = {
 
 
 def corpus(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """One document for each weakness: every fact that questions ask for, then further prose while it is short."""
+    """One document for each weakness: every fact that an item asks for, then more prose."""
     for weakness in _catalogue(packages):
         yield {"text": _document(weakness), "entity": weakness.entity, "location": weakness.entity}
 
@@ -61,19 +62,17 @@ def instructions(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
 
 
 def evaluation(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Four-way items about the other weaknesses; distractors come from those too, never from relatives."""
+    """Four-way items about the evaluated weaknesses; the distractors are theirs too."""
     catalogue = _catalogue(packages)
     shared = _shared_mitigations(catalogue)
-    facts = [
-        fact
-        for weakness in filter(is_evaluated, catalogue)
-        for fact in _item_facts(weakness, shared)
-    ]
+    facts: list[Fact] = []
+    for weakness in filter(is_evaluated, catalogue):
+        facts += _item_facts(weakness, shared)
     yield from choice_items(facts, group="domain", limit=LIMIT)
 
 
 def is_evaluated(weakness: Weakness) -> bool:
-    """Whether questions on the weakness are kept for evaluation."""
+    """Whether questions about this weakness are kept for evaluation."""
     return fraction(f"weakness {weakness.entity}") < EVALUATED
 
 
@@ -95,7 +94,7 @@ def _document(weakness: Weakness) -> str:
 
 
 def _phrase(impact: str) -> str:
-    """`DoS: Crash, Exit, or Restart` as `denial of service: crash, exit, or restart`."""
+    """`DoS: Crash, Exit, or Restart` becomes `denial of service: crash, exit, or restart`."""
     return impact.replace("DoS", "denial of service").lower().replace("(cpu)", "(CPU)")
 
 
@@ -113,7 +112,7 @@ def _instruction_facts(weakness: Weakness) -> Iterator[Fact]:
 
 
 def _short(text: str) -> str:
-    """As many first sentences as fit into ANSWER_WORDS words; at least the beginning of the first."""
+    """The first sentences, up to ANSWER_WORDS words in all; a longer first sentence is cut."""
     kept = first_sentence(text)
     while len(kept) < len(text):
         longer = f"{kept} {first_sentence(text[len(kept) :].strip())}"
@@ -152,7 +151,7 @@ def _item_facts(weakness: Weakness, shared: Mapping[str, int]) -> Iterator[Fact]
 
 
 def _shared_mitigations(catalogue: Sequence[Weakness]) -> dict[str, int]:
-    """How many weaknesses name a mitigation, by its first sentence; near-copies count as one."""
+    """How many weaknesses name each mitigation, by its first sentence; near-copies count as one."""
     sentences = [{first_sentence(text) for text in weakness.mitigations} for weakness in catalogue]
     count: dict[str, int] = {}
     for sentence in sorted(set().union(*sentences)):

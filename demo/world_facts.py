@@ -1,4 +1,7 @@
-"""Countries (countryinfo) and chemical elements (mendeleev): most are evaluated, the others are replayed."""
+"""Countries (countryinfo) and chemical elements (mendeleev).
+
+Most of them are evaluated; the others are replayed.
+"""
 
 import json
 import sqlite3
@@ -6,17 +9,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from demo.items import Fact, choice_items, fraction, instruction, unambiguous, words
 from demo.packages import unpacked
 
-EVALUATED = 0.8  # share of countries and of elements that are evaluated
+EVALUATED = 0.8  # share of countries and of elements kept for evaluation; the others are replayed
 LIMIT = 280  # items of each category
 MIN_POPULATION = 50_000
 LANGUAGES = {"de": "German", "es": "Spanish", "fr": "French", "it": "Italian"}
-WIDER = {  # kinds of element that are also right
+WIDER = {  # by kind of element, other kinds that are also right
     "Halogens": ("Nonmetals",),
     "Noble gases": ("Nonmetals",),
     "Lanthanides": ("Transition metals",),
@@ -27,7 +31,7 @@ WORDINGS = ("{}", "Please answer briefly. {}", "Here is a question about the wor
 
 
 def general_instructions(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Each question on a replayed entity in each wording, unless an evaluated entity is named in it."""
+    """Questions about replayed entities, in each wording, unless they name an evaluated entity."""
     facts = _facts(packages)
     evaluated = [words(fact.entity) for fact in facts if is_evaluated(fact.entity)]
     for fact in facts:
@@ -41,20 +45,20 @@ def general_instructions(packages: Mapping[str, str]) -> Iterator[dict[str, Any]
 
 
 def evaluation(packages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Questions on evaluated entities; the distractors come from evaluated entities too."""
+    """Questions about evaluated entities; the distractors are theirs too."""
     facts = [fact for fact in _facts(packages) if is_evaluated(fact.entity)]
     yield from choice_items(facts, group="general", limit=LIMIT)
 
 
 def is_evaluated(entity: str) -> bool:
-    """Whether questions on the country or element are kept for evaluation."""
+    """Whether questions about this country or element are kept for evaluation."""
     return fraction(f"world {entity}") < EVALUATED
 
 
 def _facts(packages: Mapping[str, str]) -> list[Fact]:
     countries = _countries(unpacked("countryinfo", packages) / "countryinfo" / "data")
     facts = [
-        *(fact for country in countries for fact in _country_facts(country)),
+        *chain.from_iterable(map(_country_facts, countries)),
         *_border_facts(countries),
         *_province_facts(countries),
         *_element_facts(unpacked("mendeleev", packages) / "mendeleev" / "elements.db"),
@@ -63,13 +67,12 @@ def _facts(packages: Mapping[str, str]) -> list[Fact]:
 
 
 def _countries(folder: Path) -> list[dict[str, Any]]:
-    """Inhabited countries with one capital, sorted by name."""
+    """Countries of at least MIN_POPULATION people that have one capital, by name."""
     countries: dict[str, dict[str, Any]] = {}
     for file in sorted(folder.glob("*.json")):
         country = json.loads(file.read_text(encoding="utf-8"))
-        if (country.get("population") or 0) >= MIN_POPULATION and isinstance(
-            country.get("capital"), str
-        ):
+        inhabited = (country.get("population") or 0) >= MIN_POPULATION
+        if inhabited and isinstance(country.get("capital"), str):
             countries.setdefault(country["name"], country)
     return [countries[name] for name in sorted(countries)]
 
@@ -97,7 +100,7 @@ def _country_facts(country: Mapping[str, Any]) -> Iterator[Fact]:
 
 
 def _border_facts(countries: list[dict[str, Any]]) -> Iterator[Fact]:
-    """One neighbour of each country; its other neighbours are right as well."""
+    """One neighbour of each country; its other neighbours count as right too."""
     names = {country["ISO"]["alpha3"]: country["name"] for country in countries}
     for country in countries:
         neighbours = [names[code] for code in country.get("borders") or () if code in names]
@@ -111,14 +114,15 @@ def _border_facts(countries: list[dict[str, Any]]) -> Iterator[Fact]:
 
 
 def _province_facts(countries: list[dict[str, Any]]) -> Iterator[Fact]:
-    """Provinces whose name is theirs alone and does not give the country away."""
-    owners = Counter(name for country in countries for name in set(country.get("provinces") or ()))
+    """Provinces whose name is unique and does not give the country away."""
+    named = [set(country.get("provinces") or ()) for country in countries]
+    owners = Counter(chain.from_iterable(named))
     for country in countries:
+        telling = words(country["name"]) | words(country.get("demonym") or "")
         provinces = [
             name
             for name in sorted(set(country.get("provinces") or ()))
-            if owners[name] == 1
-            and not words(name) & (words(country["name"]) | words(country.get("demonym") or ""))
+            if owners[name] == 1 and not words(name) & telling
         ]
         chosen = sorted(provinces, key=lambda name: fraction(f"province {name}"))[:PROVINCES]
         for number, province in enumerate(chosen):

@@ -1,13 +1,21 @@
 """The git command, as flows use it."""
 
 import subprocess
+import threading
 from pathlib import Path
 
 from flows.run_stage import StageFailed
 
+# Held while git writes to a checkout that several runs of one process share (flows/sweep.py).
+CHECKOUT = threading.Lock()
+COMMITTER = ("-c", "user.name=lmadapt", "-c", "user.email=lmadapt@localhost")
+
 
 def git(project: Path, *arguments: str) -> str:
-    """What a git command says, without the last line break; raises StageFailed with its exit code."""
+    """The output of a git command, without the last line break.
+
+    Raises StageFailed with git's exit code when the command fails.
+    """
     done = subprocess.run(
         ["git", *arguments], cwd=project, capture_output=True, text=True, check=False
     )

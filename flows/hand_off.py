@@ -1,7 +1,8 @@
-"""One stage on one of several agents, which share a git remote and a DVC remote and have a checkout of their own each.
+"""One stage on one of several agents, each with its own checkout and all with the same remotes.
 
-An agent can neither run a stage before its own nor train on the output of an older one: `dvc repro` compares the
-whole graph (no `--single-item`), and what it would have to run first is refused by flows/one_stage.sh.
+The agents share a git remote and a DVC remote. No agent can run a stage before its own, or train on
+the output of an older one: `dvc repro` compares the whole graph (without `--single-item`), and
+flows/one_stage.sh refuses whatever would have to run first.
 """
 
 import shutil
@@ -10,86 +11,89 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.git import git
+from flows.git import COMMITTER, git
 from flows.lease import LEASE_LOST, check_lease, lease_of, push_with_lease
-from flows.run_stage import TEMPORARY_FAILURE, Log, Outcome, StageFailed, dvc, run_stage
+from flows.run_stage import TEMPORARY_FAILURE, Log, StageFailed, StageOutcome, dvc, run_stage
 from flows.shared_store import drop_checkpoints, pull_checkpoints, push_checkpoints, set_up_cache
 
-NOT_HANDED_OVER = 78  # what flows/one_stage.sh exits with
-PULSE_SECONDS = 10.0  # between two looks at the lease and at new checkpoints, while a stage runs
+NOT_HANDED_OVER = 78  # the exit code of flows/one_stage.sh
+PULSE_SECONDS = 10.0  # between two checks of the lease and of new checkpoints, during a stage
 
 
-def hand_over(stage: str, commit: str, branch: str, project: Path, log: Log) -> tuple[Outcome, str]:
-    """Run one stage at `commit`; push its outputs, then dvc.lock as a commit to `branch`; the outcome and that commit.
+def hand_over(
+    stage: str, commit: str, branch: str, project: Path, log: Log
+) -> tuple[StageOutcome, str]:
+    """Run one stage at `commit`, push its outputs, and push dvc.lock as a commit to `branch`.
 
-    Without a change of dvc.lock the commit is the one that was given. Raises StageFailed: 78 when an earlier stage
-    was not handed over; 75 when a second try may pass, as with a DVC remote that does not answer; 77 when another
-    agent has taken the run over; what git says when a push fails, as when another run wrote to `branch`.
+    Returns the outcome and that commit; where dvc.lock does not change, it is the given one. Raises
+    StageFailed with 78 when the output of an earlier stage is missing; with 75 when a retry may
+    succeed, as when the DVC remote does not answer; with 77 when another agent has taken the run
+    over; with git's exit code when a push fails, as when another run wrote to `branch`.
     """
     check_out(commit, project)
     with lease_of(project, branch) as lease:
-        with asking_the_store(stage):
+        with using_the_store(stage):
             set_up_cache(project)
             for name in pull_checkpoints(project, branch, stage):
-                log(f"checkpoint {name} of another agent is here")
+                log(f"another agent's checkpoint {name} is here")
         with pulse(stage, branch, lease, project, log) as taken_over:
             outcome = run_alone(stage, project, log, taken_over)
         check_lease(project, branch, lease)
         exit_code, lines = dvc(["push", "--run-cache", stage], project, log, {})
         if exit_code:
-            raise StageFailed(
-                stage, TEMPORARY_FAILURE, ["dvc push failed: " + "; ".join(lines[-3:])]
-            )
-        with asking_the_store(stage):
+            said = "; ".join(lines[-3:])
+            raise StageFailed(stage, TEMPORARY_FAILURE, [f"dvc push failed: {said}"])
+        with using_the_store(stage):
             drop_checkpoints(project, branch, stage)
         return outcome, publish(stage, branch, project, lease)
 
 
-def run_alone(stage: str, project: Path, log: Log, taken_over: threading.Event) -> Outcome:
-    """Run the stage and none before it; StageFailed says why an earlier one is missing."""
+def run_alone(stage: str, project: Path, log: Log, taken_over: threading.Event) -> StageOutcome:
+    """Run the stage and no earlier one; StageFailed says why an earlier one's output is missing."""
     try:
-        return run_stage(stage, project, log, alone=True, ending=taken_over)[stage]
+        return run_stage(stage, project, log, alone=True, stop=taken_over)[stage]
     except StageFailed as failure:
         if taken_over.is_set():
-            raise StageFailed(
-                stage, LEASE_LOST, ["ended: another agent has taken this run over"]
-            ) from failure
+            why = "stopped: another agent has taken this run over"
+            raise StageFailed(stage, LEASE_LOST, [why]) from failure
         if failure.stage == stage:
             raise
-        if (
-            failure.exit_code != NOT_HANDED_OVER
-        ):  # nothing else is done with an earlier stage than to fetch its output
-            raise StageFailed(stage, TEMPORARY_FAILURE, failure.last_lines) from failure
-        # Only of a stage that ran on what is here now does DVC ask for the output, which may be on its way.
-        asked = any(
-            f"Unable to pull data for stage: '{failure.stage}'" in line
-            for line in failure.last_lines
-        )
-        why = (
-            f"{failure.stage} comes before it and has no output for this commit in the DVC remote; run it on its agent"
-            " first, or `dvc push --run-cache` where it ran"
-        )
-        raise StageFailed(
-            stage, TEMPORARY_FAILURE if asked else NOT_HANDED_OVER, [why]
-        ) from failure
+        raise earlier_stage_failed(stage, failure) from failure
+
+
+def earlier_stage_failed(stage: str, failure: StageFailed) -> StageFailed:
+    """The failure of `stage` that follows from the failure of an earlier one."""
+    if failure.exit_code != NOT_HANDED_OVER:  # all that an agent does for it is fetch its output
+        return StageFailed(stage, TEMPORARY_FAILURE, failure.last_lines)
+    # DVC asks for an output only when the stage ran on exactly these inputs: the output exists, and
+    # may still be on its way.
+    asked = f"Unable to pull data for stage: '{failure.stage}'"
+    on_its_way = any(asked in line for line in failure.last_lines)
+    why = (
+        f"{failure.stage} comes before it and has no output for this commit in the DVC remote;"
+        " run it on its agent first, or run `dvc push --run-cache` where it ran"
+    )
+    return StageFailed(stage, TEMPORARY_FAILURE if on_its_way else NOT_HANDED_OVER, [why])
 
 
 @contextmanager
-def asking_the_store(stage: str) -> Iterator[None]:
-    """A remote that does not answer may answer later: StageFailed with 75."""
+def using_the_store(stage: str) -> Iterator[None]:
+    """Any error in the block is StageFailed with 75: a remote that fails may answer later."""
     try:
         yield
-    except Exception as error:  # each kind of remote has its own
-        raise StageFailed(
-            stage, TEMPORARY_FAILURE, [f"the DVC remote does not answer: {error}"]
-        ) from error
+    except Exception as error:  # each kind of remote raises its own
+        why = f"the DVC remote does not answer: {error}"
+        raise StageFailed(stage, TEMPORARY_FAILURE, [why]) from error
 
 
 @contextmanager
 def pulse(
     stage: str, branch: str, lease: str, project: Path, log: Log
 ) -> Iterator[threading.Event]:
-    """While the block runs, and once more when it fails: send its checkpoints; set the event when the lease is lost."""
+    """While the block runs, send its checkpoints, and set the event when the lease is lost.
+
+    When the block fails, its last checkpoint is sent too.
+    """
     taken_over, done, sent = threading.Event(), threading.Event(), set[str]()
 
     def beat() -> None:
@@ -99,10 +103,8 @@ def pulse(
         except StageFailed as failure:
             if failure.exit_code == LEASE_LOST:
                 return taken_over.set()
-            log(f"the lease was not looked at: {failure}")
-        except (
-            Exception
-        ) as error:  # a remote away, a checkpoint replaced meanwhile: the next beat tries again
+            log(f"the lease could not be checked: {failure}")
+        except Exception as error:  # the remote is away, or the checkpoint was replaced: try again
             log(f"no checkpoint was sent: {error}")
 
     def beats() -> None:
@@ -118,54 +120,50 @@ def pulse(
             done.set()
             thread.join()
     except BaseException:
-        beat()  # what a stage wrote when it was told to end
+        beat()  # sends what the stage wrote when it was stopped
         raise
 
 
 def check_out(commit: str, project: Path) -> None:
-    """Check out the exact commit; an uncommitted dvc.lock is lost, other edits raise StageFailed."""
+    """Check out exactly this commit, over an uncommitted dvc.lock.
+
+    Raises StageFailed when another tracked file has edits.
+    """
     changed = git(project, "status", "--porcelain", "--untracked-files=no").splitlines()
-    if edited := [line[3:] for line in changed if line[3:] != "dvc.lock"]:
-        raise StageFailed(
-            "checkout",
-            NOT_HANDED_OVER,
-            [f"edited in {project}: {', '.join(edited)}; commit or undo it"],
-        )
+    edited = [line[3:] for line in changed if line[3:] != "dvc.lock"]
+    if edited:
+        why = f"edited in {project}: {', '.join(edited)}; commit or undo it"
+        raise StageFailed("checkout", NOT_HANDED_OVER, [why])
     git(project, "fetch", "--quiet", "origin")
     git(project, "checkout", "--quiet", "--force", "--detach", commit)
     if not git(project, "ls-files", "dvc.lock"):
-        (project / "dvc.lock").unlink(missing_ok=True)  # of another commit
+        (project / "dvc.lock").unlink(missing_ok=True)  # left by another commit
 
 
 def publish(stage: str, branch: str, project: Path, lease: str = "") -> str:
-    """Push dvc.lock and what the stage measured as a commit to `branch` of origin, never forced; the commit."""
+    """Push dvc.lock and the stage's metrics as a commit to `branch` of origin; that commit.
+
+    DVC tracks metrics/, so git must not; results/ holds a copy for whoever reads the branch.
+    """
     measured, result = project / f"metrics/{stage}.json", project / f"results/{stage}.json"
-    if (
-        measured.is_file()
-    ):  # metrics/ is DVC's, which git must not track; results/ is for who reads the branch
+    if measured.is_file():
         result.parent.mkdir(exist_ok=True)
         shutil.copyfile(measured, result)
-    files = ["dvc.lock", *([f"results/{stage}.json"] if result.is_file() else [])]
+    files = ["dvc.lock"]
+    if result.is_file():
+        files.append(f"results/{stage}.json")
     return commit_all(project, files, f"Run {stage}", branch, lease)
 
 
 def commit_all(project: Path, files: list[str], message: str, branch: str, lease: str = "") -> str:
-    """Push the files as a commit on top of the checked out one, if they differ, to `branch` of origin; the commit.
+    """Commit the files on top of the checkout, if they differ, and push to `branch` of origin.
 
-    With a `lease` only who holds it may, and gives it back so.
+    Never forces the push. With a `lease`, only its holder may push, and gives it back in the same
+    step. Returns the commit.
     """
     git(project, "add", *files)
     if git(project, "diff", "--cached", "--name-only"):
-        git(
-            project,
-            "-c",
-            "user.name=lmadapt",
-            "-c",
-            "user.email=lmadapt@localhost",
-            "commit",
-            "-qm",
-            message,
-        )
+        git(project, *COMMITTER, "commit", "-qm", message)
     if lease:
         push_with_lease(project, branch, lease)
     else:
@@ -174,5 +172,5 @@ def commit_all(project: Path, files: list[str], message: str, branch: str, lease
 
 
 def remote_commit(project: Path, branch: str) -> str:
-    """The commit of the branch of origin; empty where there is no such branch."""
+    """The commit of a branch of origin; empty where there is no such branch."""
     return git(project, "ls-remote", "origin", f"refs/heads/{branch}").partition("\t")[0]

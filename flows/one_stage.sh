@@ -1,7 +1,8 @@
 #!/bin/sh
-# The shell DVC runs commands with on an agent ($SHELL): it runs those of the one stage this agent may run.
+# An agent has DVC run its commands with this shell ($SHELL): it runs those of one stage only.
 if [ "$DVC_STAGE" != "$LMADAPT_ONE_STAGE" ]; then
-    echo "this agent may run $LMADAPT_ONE_STAGE only: $DVC_STAGE, which comes before it, was not handed over" >&2
+    echo "this agent may only run $LMADAPT_ONE_STAGE;" \
+        "$DVC_STAGE, which comes before it, was not handed over" >&2
     exit 78 # EX_CONFIG of sysexits.h
 fi
 SHELL=/bin/sh

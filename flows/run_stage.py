@@ -1,4 +1,8 @@
-"""One stage through the `dvc` command: its lines as they come, what became of it, and no orphan when anything dies."""
+"""One stage through the `dvc` command.
+
+Its lines are logged as they come, its outcome is read from them, and no process is left when
+anything dies.
+"""
 
 import os
 import re
@@ -6,21 +10,20 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Outcome = Literal["ran", "unchanged", "restored from cache"]
+StageOutcome = Literal["ran", "unchanged", "restored from cache"]
 Log = Callable[[str], None]
 SUPERVISOR = Path(__file__).with_name("supervise.py")
 ONE_STAGE = Path(__file__).with_name("one_stage.sh")
-TEMPORARY_FAILURE = (
-    75  # EX_TEMPFAIL of sysexits.h: what a stage exits with when a second try may pass
-)
+# EX_TEMPFAIL of sysexits.h: the exit code of a stage when a retry may succeed.
+TEMPORARY_FAILURE = 75
 
-# What dvc 3.67 says about a stage, one line each.
-SAID: dict[Outcome, re.Pattern[str]] = {
+# The lines of dvc 3.67 that tell a stage's outcome.
+SAID: dict[StageOutcome, re.Pattern[str]] = {
     "ran": re.compile(r"Running stage '(.+)'"),
     "unchanged": re.compile(r"Stage '(.+)' didn't change, skipping"),
     "restored from cache": re.compile(
@@ -33,10 +36,10 @@ EXITED = re.compile(r"exited with (-?\d+)")
 
 @dataclass
 class StageFailed(Exception):
-    """`dvc repro` failed: in which stage, with that stage's own exit code (dvc's where it has none), its last lines."""
+    """A stage, or a step around it, failed."""
 
     stage: str
-    exit_code: int
+    exit_code: int  # the stage's own; dvc's where the stage has none
     last_lines: list[str]
 
     def __str__(self) -> str:
@@ -50,53 +53,61 @@ def run_stage(
     log: Log,
     *,
     alone: bool = False,
-    ending: threading.Event | None = None,
-) -> dict[str, Outcome]:
-    """`dvc repro STAGE` in `project`; what became of the stage and of each one before it, by name.
+    stop: threading.Event | None = None,
+) -> dict[str, StageOutcome]:
+    """`dvc repro STAGE` in `project`; the outcomes of the stage and of each earlier one, by name.
 
-    `alone`: what comes before is taken from the DVC remote, never run. Each line of output goes to `log` at once.
-    Raises StageFailed; ends every process it started when interrupted, or when `ending` is set.
+    With `alone`, outputs of earlier stages come from the DVC remote, and these stages never run.
+    Each line of output goes to `log` at once. Raises StageFailed. Ends every process it started
+    when it is interrupted, or when `stop` is set.
     """
-    only = {"SHELL": str(ONE_STAGE), "LMADAPT_ONE_STAGE": stage} if alone else {}
-    exit_code, lines = dvc(
-        ["repro", *(["--pull"] if alone else []), stage], project, log, only, ending
-    )
+    arguments, environment = ["repro", stage], {}
+    if alone:
+        arguments = ["repro", "--pull", stage]
+        environment = {"SHELL": str(ONE_STAGE), "LMADAPT_ONE_STAGE": stage}
+    exit_code, lines = dvc(arguments, project, log, environment, stop)
     if exit_code:
-        last_lines = lines[-30:]
-        text = "\n".join(last_lines)
-        failed, exited = FAILED.search(text), EXITED.findall(text)
-        raise StageFailed(
-            failed[1] if failed else stage, int(exited[-1]) if exited else exit_code, last_lines
-        )
-    return {
-        said[1]: outcome
-        for line in lines
-        for outcome, pattern in SAID.items()
-        if (said := pattern.search(line))
-    }
+        raise stage_failure(stage, exit_code, lines[-30:])
+    return stage_outcomes(lines)
+
+
+def stage_failure(stage: str, exit_code: int, last_lines: list[str]) -> StageFailed:
+    """The stage that failed and its exit code as dvc's lines name them; else those given."""
+    text = "\n".join(last_lines)
+    failed, exited = FAILED.search(text), EXITED.findall(text)
+    return StageFailed(
+        failed[1] if failed else stage, int(exited[-1]) if exited else exit_code, last_lines
+    )
+
+
+def stage_outcomes(lines: Sequence[str]) -> dict[str, StageOutcome]:
+    """The outcome of each stage that dvc's lines name."""
+    outcomes: dict[str, StageOutcome] = {}
+    for line in lines:
+        for outcome, pattern in SAID.items():
+            said = pattern.search(line)
+            if said:
+                outcomes[said[1]] = outcome
+    return outcomes
 
 
 def dvc(
-    arguments: list[str],
+    arguments: Sequence[str],
     project: Path,
     log: Log,
     environment: dict[str, str],
-    ending: threading.Event | None = None,
+    stop: threading.Event | None = None,
 ) -> tuple[int, list[str]]:
-    """`dvc ARGUMENTS` in a session of its own, its lines to `log` as they come; its exit code and its last lines."""
-    # This Python first on PATH, since the commands in dvc.yaml say `python`.
+    """`dvc ARGUMENTS` in a session of its own; its exit code and its last lines.
+
+    Each line goes to `log` at once.
+    """
+    supervised = [sys.executable, str(SUPERVISOR), str(os.getpid())]
+    # The commands in dvc.yaml say `python`: it must be this one.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     lines: deque[str] = deque(maxlen=100_000)
     with subprocess.Popen(
-        [
-            sys.executable,
-            str(SUPERVISOR),
-            str(os.getpid()),
-            sys.executable,
-            "-m",
-            "dvc",
-            *arguments,
-        ],
+        [*supervised, sys.executable, "-m", "dvc", *arguments],
         cwd=project,
         env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **environment},
         stdout=subprocess.PIPE,
@@ -106,20 +117,20 @@ def dvc(
         start_new_session=True,
     ) as process:
         assert process.stdout
-        if ending:
-            threading.Thread(target=_end_when, args=(ending, process), daemon=True).start()
+        if stop:
+            threading.Thread(target=_end_when, args=(stop, process), daemon=True).start()
         try:
             for line in map(str.rstrip, process.stdout):
                 log(line)
                 lines.append(line)
         except BaseException:
             process.terminate()
-            process.wait()  # the supervisor needs at most twice its grace
+            process.wait()  # for at most twice the supervisor's GRACE_SECONDS
             raise
     return process.returncode, list(lines)
 
 
-def _end_when(told: threading.Event, process: "subprocess.Popen[str]") -> None:
+def _end_when(stop: threading.Event, process: "subprocess.Popen[str]") -> None:
     while process.poll() is None:
-        if told.wait(0.5):
+        if stop.wait(0.5):
             return process.terminate()

@@ -1,7 +1,8 @@
-"""The DVC remote, where the `dvc` command has no word for it: verified downloads, links, and checkpoints on their way.
+"""What the `dvc` command cannot do with the DVC remote: checkpoints there, and cache settings.
 
-A stage's checkpoints are kept in `checkpoints/BRANCH/STAGE` of the remote while it runs, so that another agent goes on
-where a lost one was. The training itself decides whether a checkpoint is whole and its own, by its fingerprint.
+While a stage runs, its checkpoints are in `checkpoints/BRANCH/STAGE` of the remote, so that another
+agent continues where a lost one stopped. The training itself decides by a fingerprint whether a
+checkpoint is whole and its own.
 """
 
 import shutil
@@ -10,16 +11,15 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-CHECKPOINTS = Path(
-    ".lmadapt/checkpoints"
-)  # FOLDER/checkpoint-STEP, as lmadapt/training/checkpoints.py writes them
-WHOLE = "sizes.json"  # written last
+# lmadapt/training/checkpoints.py writes FOLDER/checkpoint-STEP here.
+CHECKPOINTS = Path(".lmadapt/checkpoints")
+WHOLE = "sizes.json"  # the last file of a checkpoint: where it is, the checkpoint is whole
 
 
 def set_up_cache(project: Path) -> None:
-    """Have DVC compare the hash of all that it takes from the remote, and link files to its cache instead of copying.
+    """Have DVC verify the hash of every download, and link files to its cache instead of copying.
 
-    It does neither by itself. What the project or the user has set stays.
+    By default it does neither. Settings of the project or of the user stay as they are.
     """
     from dvc.repo import Repo
 
@@ -36,7 +36,7 @@ def set_up_cache(project: Path) -> None:
 
 
 def push_checkpoints(project: Path, branch: str, stage: str, sent: set[str]) -> None:
-    """Send the stage's whole checkpoints that are not in `sent`, which is updated; older ones leave the remote."""
+    """Send the stage's whole checkpoints that are not yet in `sent`; remove older ones remotely."""
     for sizes in sorted((project / CHECKPOINTS).glob(f"{stage}-*/checkpoint-*/{WHOLE}")):
         checkpoint = sizes.parent
         name = f"{checkpoint.parent.name}.{checkpoint.name}.zip"
@@ -45,9 +45,7 @@ def push_checkpoints(project: Path, branch: str, stage: str, sent: set[str]) -> 
         fs, folder = _place(project, branch, stage)
         with tempfile.TemporaryDirectory(dir=project / ".lmadapt") as temporary:
             packed = Path(temporary, name)
-            with zipfile.ZipFile(
-                packed, "w"
-            ) as archive:  # stored as they are: weights do not get smaller
+            with zipfile.ZipFile(packed, "w") as archive:  # uncompressed: weights do not shrink
                 for file in sorted(checkpoint.rglob("*")):
                     archive.write(file, file.relative_to(project / CHECKPOINTS))
             older = _names(fs, folder)
@@ -60,7 +58,7 @@ def push_checkpoints(project: Path, branch: str, stage: str, sent: set[str]) -> 
 
 
 def pull_checkpoints(project: Path, branch: str, stage: str) -> list[str]:
-    """Fetch what a lost agent has sent and this one has not; the checkpoints' names. Broken ones are left out."""
+    """Fetch the checkpoints that this agent does not have; their names. Broken ones are skipped."""
     fs, folder = _place(project, branch, stage)
     fetched = []
     for name in _names(fs, folder):
@@ -74,24 +72,24 @@ def pull_checkpoints(project: Path, branch: str, stage: str) -> list[str]:
             fs.get_file(fs.join(folder, name), str(packed))
             try:
                 with zipfile.ZipFile(packed) as archive:
-                    archive.extractall(temporary)  # which leaves no way out of the folder
+                    archive.extractall(temporary)  # never writes outside the folder
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(Path(temporary, inner), target)
-            except (zipfile.BadZipFile, OSError):  # sent by halves
+            except (zipfile.BadZipFile, OSError):  # half sent
                 continue
         fetched.append(inner.as_posix())
     return fetched
 
 
 def drop_checkpoints(project: Path, branch: str, stage: str) -> None:
-    """Remove the stage's checkpoints of this run from the remote."""
+    """Remove this run's checkpoints of the stage from the remote."""
     fs, folder = _place(project, branch, stage)
     for name in _names(fs, folder):
         fs.remove(fs.join(folder, name))
 
 
 def _place(project: Path, branch: str, stage: str) -> tuple[Any, str]:
-    """The remote's file system, and the folder of the stage's checkpoints on it."""
+    """The remote's file system, and the folder of the stage's checkpoints in it."""
     from dvc.repo import Repo
 
     with Repo(str(project)) as repo:

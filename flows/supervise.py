@@ -1,7 +1,8 @@
-"""Run one command and end all it started when it, this process or the parent ends: `supervise.py PARENT_PID COMMAND…`.
+"""Run one command, and end all its processes when it, this process or the parent ends.
 
-`dvc` does not end its stage when it is killed, and a second run would then write beside the orphan. This process
-asks the kernel (prctl(2), Linux) to be told when its parent dies, and to inherit orphans, so that it can wait for them.
+Usage: `supervise.py PARENT_PID COMMAND…`. A killed `dvc` leaves its stage running, and a second run
+would then write beside this orphan. So this process asks the kernel (prctl(2), Linux) for a signal
+when its parent dies, and to inherit orphans, so that it can wait for them.
 """
 
 import ctypes
@@ -16,20 +17,22 @@ from types import FrameType
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-GRACE_SECONDS = (
-    120.0  # between asking a process to end, which may have a checkpoint to write, and ending it
-)
+# From SIGTERM to SIGKILL: a process may have a checkpoint to write.
+GRACE_SECONDS = 120.0
 
 
 def supervise(parent: int, command: list[str]) -> int:
-    """Run `command` in its own process group; its exit code, or 128 + signal when this process was told to stop."""
+    """Run `command` in its own process group.
+
+    Returns its exit code, or 128 plus the signal number when a signal stops this process.
+    """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
     for number in STOPPING:
         signal.signal(number, _stop)
-    if os.getppid() != parent:  # it died before the kernel was asked
+    if os.getppid() != parent:  # the parent died before prctl
         return 128 + signal.SIGTERM
     child = subprocess.Popen(command, process_group=0)
     try:
@@ -39,7 +42,7 @@ def supervise(parent: int, command: list[str]) -> int:
 
 
 def end_group(group: int) -> None:
-    """Ask the processes of a group to end, then end them; returns when none is left."""
+    """Send SIGTERM, then SIGKILL, to a process group; returns when it has no process left."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + GRACE_SECONDS
         while time.monotonic() < deadline:

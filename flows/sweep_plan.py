@@ -1,11 +1,13 @@
-"""Which stages several params sets have in common: a tree of parts, each of which runs once and is then forked.
+"""Which stages several params sets share: a tree of parts, each of which runs once and then forks.
 
-A stage is the same in two sets when all keys that it or a stage before it reads have the same values. Two branches of
-a graph that do not depend on each other are shared as far as sets agree on the earlier one in dvc.yaml.
+Two sets share a stage when they agree on all keys that it or an earlier stage reads. Of two
+branches of the graph that do not depend on each other, the later one in dvc.yaml is shared only by
+sets that also agree on the earlier one.
 """
 
 import json
 from dataclasses import dataclass
+from itertools import chain, product
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,9 +17,9 @@ Graph = dict[str, dict[str, Any]]  # the stages of dvc.yaml
 
 @dataclass
 class Part:
-    """Stages that run once, with changed params, for sets (by number, from 1); then the parts that go on from there.
+    """Stages that run once for several sets, with changed params, and the parts that follow.
 
-    A part without forks is the end of the one set it has.
+    Sets are numbered from 1. A part without forks is the last one of its only set.
     """
 
     sets: list[int]
@@ -27,26 +29,32 @@ class Part:
 
 
 def plan(sets: list[Params], settings: dict[str, Any], graph: Graph, stages: list[str]) -> Part:
-    """The tree for the chosen stages; ValueError for a key that params.yaml has not and for two sets that are one."""
-    base = {
-        key: value_in(settings, key, number)
-        for number, changed in enumerate(sets, 1)
-        for key in changed
-    }
+    """The tree for the chosen stages.
+
+    Raises ValueError for a key that params.yaml does not have, for two equal sets, and for none.
+    """
+    base = {}
+    for number, changed in enumerate(sets, 1):
+        base |= {key: value_in(settings, key, number) for key in changed}
     values = {number: base | changed for number, changed in enumerate(sets, 1)}
     numbers = list(values)
     for number in numbers:
-        if (same := next(other for other in numbers if values[other] == values[number])) != number:
-            raise ValueError(f"sets: {same} and {number} come to the same params")
+        same = next(other for other in numbers if values[other] == values[number])
+        if same != number:
+            raise ValueError(f"sets: {same} and {number} lead to the same params")
     if not sets:
         raise ValueError(
-            "sets: none given; it is a list of mappings such as {'sft.learning_rate': 0.0001}"
+            "sets: the list is empty; it takes mappings such as {'sft.learning_rate': 0.0001}"
         )
-    return _part(numbers, stages, sets, base, values, keys_read(graph, sorted(base)))
+    planner = _Planner(sets, base, values, keys_read(graph, sorted(base)))
+    return planner.part(numbers, stages)
 
 
 def value_in(settings: dict[str, Any], key: str, number: int) -> Any:
-    """What params.yaml has for SECTION.KEY; ValueError, naming the set, where it has no such key."""
+    """The value of SECTION.KEY in params.yaml.
+
+    Raises ValueError, with the number of the set, where there is no such key.
+    """
     section, _, name = key.partition(".")
     found = settings.get(section)
     if not isinstance(found, dict) or name not in found:
@@ -55,7 +63,7 @@ def value_in(settings: dict[str, Any], key: str, number: int) -> Any:
 
 
 def keys_read(graph: Graph, keys: list[str]) -> dict[str, list[str]]:
-    """By stage, those of the keys on which it depends, by itself or through what comes before it in dvc.yaml."""
+    """For each stage, the keys that it or a stage before it in dvc.yaml reads."""
     found: dict[str, set[str]] = {}
     for name, stage in graph.items():
         before = [found[other] for other in found if feeds(graph[other], stage)]
@@ -64,52 +72,67 @@ def keys_read(graph: Graph, keys: list[str]) -> dict[str, list[str]]:
 
 
 def reads(stage: dict[str, Any], key: str) -> bool:
-    """Whether a stage depends on the key by itself; one that may use any key, as by `${…}`, depends on all."""
+    """Whether a stage itself depends on the key; with `${…}` in it, it depends on every key."""
     if "${" in json.dumps(stage, default=str) or "params.yaml" in stage.get("deps", []):
         return True
     files = [
         one if isinstance(one, dict) else {"params.yaml": [one]} for one in stage.get("params", [])
     ]
-    if any("params.yaml" in file and not file["params.yaml"] for file in files):
-        return True  # all of the file
-    named = [name for file in files for name in file.get("params.yaml", [])]
-    return any(
-        f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}.") for name in named
-    )
+    named = [file["params.yaml"] for file in files if "params.yaml" in file]
+    if not all(named):
+        return True  # an entry without keys: the whole file
+    return any(nested(key, name) for name in chain.from_iterable(named))
+
+
+def nested(key: str, name: str) -> bool:
+    """Whether one of two dotted keys is the other or holds it."""
+    return f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}.")
 
 
 def feeds(earlier: dict[str, Any], later: dict[str, Any]) -> bool:
-    """Whether what one stage makes is, holds or lies in what another one needs."""
-    listed = [one for kind in ("outs", "metrics", "plots") for one in earlier.get(kind, [])]
+    """Whether an output of one stage is, contains or lies in a dependency of another."""
+    listed = chain.from_iterable(earlier.get(kind, []) for kind in ("outs", "metrics", "plots"))
     made = [PurePosixPath(next(iter(one)) if isinstance(one, dict) else one) for one in listed]
     needed = [PurePosixPath(one) for one in later.get("deps", [])]
-    return any(out.is_relative_to(dep) or dep.is_relative_to(out) for out in made for dep in needed)
+    pairs = product(made, needed)
+    return any(out.is_relative_to(dep) or dep.is_relative_to(out) for out, dep in pairs)
 
 
-def _part(
-    numbers: list[int],
-    stages: list[str],
-    sets: list[Params],
-    base: Params,
-    values: dict[int, Params],
-    read: dict[str, list[str]],
-) -> Part:
-    if len(numbers) == 1:
-        return Part(numbers, stages, sets[numbers[0] - 1], [])
+@dataclass(frozen=True)
+class _Planner:
+    sets: list[Params]
+    base: Params  # the values in params.yaml of all keys that a set changes
+    values: dict[int, Params]  # for each set, the values of the same keys
+    read: dict[str, list[str]]  # for each stage, the keys on which it depends
 
-    def as_read(stage: str, number: int) -> str:
-        return json.dumps([values[number][key] for key in read[stage]], default=str)
+    def part(self, numbers: list[int], stages: list[str]) -> Part:
+        """The part for these sets, which starts with the first of these stages."""
+        if len(numbers) == 1:
+            return Part(numbers, stages, self.sets[numbers[0] - 1], [])
+        shared = [
+            stage
+            for stage in stages
+            if len({self._as_read(stage, number) for number in numbers}) == 1
+        ]
+        rest = [stage for stage in stages if stage not in shared]
+        groups: dict[str, list[int]] = {}
+        for number in numbers:
+            # Where no stage is left, sets differ only in what no stage reads: each forks alone.
+            group = self._as_read(rest[0], number) if rest else str(number)
+            groups.setdefault(group, []).append(number)
+        forks = [self.part(group, rest) for group in groups.values()]
+        return Part(numbers, shared, self._changes(numbers[0], shared), forks)
 
-    shared = [stage for stage in stages if len({as_read(stage, number) for number in numbers}) == 1]
-    rest = [stage for stage in stages if stage not in shared]
-    groups: dict[str, list[int]] = {}
-    for (
-        number
-    ) in numbers:  # where no stage is left, each set is its own: it differs in what no stage reads
-        groups.setdefault(as_read(rest[0], number) if rest else str(number), []).append(number)
-    first = values[numbers[0]]
-    changed = {
-        key: first[key] for stage in shared for key in read[stage] if first[key] != base[key]
-    }
-    forks = [_part(group, rest, sets, base, values, read) for group in groups.values()]
-    return Part(numbers, shared, changed, forks)
+    def _as_read(self, stage: str, number: int) -> str:
+        """What the stage reads of a set, as text to compare."""
+        values = self.values[number]
+        return json.dumps([values[key] for key in self.read[stage]], default=str)
+
+    def _changes(self, number: int, stages: list[str]) -> Params:
+        """What the set changes of what these stages read."""
+        values, changed = self.values[number], {}
+        for stage in stages:
+            changed |= {
+                key: values[key] for key in self.read[stage] if values[key] != self.base[key]
+            }
+        return changed

@@ -1,12 +1,13 @@
-"""Run the pipeline when its data is new: a commit on the branch, or other content of a local source.
+"""Run the pipeline when its data is new: a commit on the branch, or a changed local source.
 
-What the last completed run saw is kept in .lmadapt/watch.json of the control checkout, by branch. A run that did not
-complete has seen nothing: the next look starts another one.
+.lmadapt/watch.json of the control checkout keeps what the last completed run saw, by branch. A run
+that fails changes nothing there, so the next look starts another run.
 """
 
 import hashlib
 import json
 import os
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from flows.hand_off import remote_commit
 from flows.pipeline import pipeline
 
 STATE = Path(".lmadapt/watch.json")
-Version = dict[str, Any]  # commit: of the branch; files: SHA-256 by path, of what git does not have
+# `commit`: of the branch; `files`: the SHA-256 of each file that the commit does not hold, by path.
+Version = dict[str, Any]
 
 
 @flow(name="watch", log_prints=True)
@@ -29,84 +31,85 @@ def watch(
     stage_timeout_seconds: float | None = None,
     project: Path | None = None,
 ) -> str | None:
-    """Run `pipeline` if the branch `revision` of `origin` or a local source changed; its commit, None without a run.
+    """Run `pipeline` if the branch `revision` of `origin` or a local source changed.
 
-    The other parameters are those of `pipeline`. Raises what it raises, and ValueError without such a branch.
+    Returns its commit, or None where nothing changed. The other parameters are those of `pipeline`.
+    Raises what `pipeline` raises, and ValueError where origin has no such branch.
     """
     folder = (project or Path.cwd()).resolve()
     found, seen = data_version(folder, revision), read_seen(folder).get(revision)
     if found == seen:
+        count = len(found["files"])
         print(
-            f"nothing new: {revision} is at {found['commit'][:12]}, {len(found['files'])} local files as before"
+            f"nothing new: {revision} is at {found['commit'][:12]}, {count} local files as before"
         )
         return None
     print(f"new since the last completed run: {', '.join(changes(seen, found))}")
-    # Exactly the commit that was looked at: what comes meanwhile is new at the next look.
+    # Run the commit that was looked at, not the branch: a newer one is new at the next look.
     done: str = pipeline(found["commit"], stages, params, stage_timeout_seconds, folder)
     write_seen(folder, read_seen(folder) | {revision: found})
     return done
 
 
 def data_version(project: Path, revision: str) -> Version:
-    """The commit of the branch, and the SHA-256 of each file of its local sources that the commit does not hold."""
+    """The branch's commit, and the SHA-256 of each file of its local sources that git lacks.
+
+    Raises ValueError where origin has no such branch.
+    """
     commit = remote_commit(project, revision)
     if not commit:
         raise ValueError(f"revision: origin has no branch {revision}")
     git(project, "fetch", "--quiet", "origin", f"refs/heads/{revision}")
     settings = YAML(typ="safe").load(git(project, "show", f"{commit}:params.yaml"))
-    # The checkout may be at another commit: what git has is told by the commit, not by the files that lie here.
-    tracked = {
-        project / name
-        for name in git(project, "ls-tree", "-rz", "--name-only", commit).split("\0")
-        if name
-    }
+    # The checkout may be at another commit, so files that git has are known by the commit alone.
+    names = git(project, "ls-tree", "-rz", "--name-only", commit).split("\0")
+    tracked = {project / name for name in names if name}
     files: dict[str, str] = {}
     for name in local_sources(settings.get("fetch") or {}):
         path = project / name
         found = sorted(path.rglob("*")) if path.is_dir() else [path]
-        files |= {
-            str(file): sha256(file) for file in found if file.is_file() and file not in tracked
-        }
+        untracked = [file for file in found if file.is_file() and file not in tracked]
+        files |= {str(file): sha256(file) for file in untracked}
     return {"commit": commit, "files": files}
 
 
 def local_sources(fetch: dict[str, Any]) -> list[str]:
-    """What the section `fetch` of params.yaml names that may be a file or folder; a hub id is neither, here."""
-    sources = [
-        source.get("path") for named in (fetch.get("sources") or {}).values() for source in named
-    ]
+    """The names in section `fetch` of params.yaml that may be files or folders.
+
+    A hub id is among them too; no file has its name.
+    """
+    sources = chain.from_iterable((fetch.get("sources") or {}).values())
     model = fetch.get("model") or {}
-    return [
-        name for name in [*sources, model.get("name_or_path"), model.get("chat_template")] if name
-    ]
+    names = [source.get("path") for source in sources]
+    names += [model.get("name_or_path"), model.get("chat_template")]
+    return [name for name in names if name]
 
 
 def sha256(file: Path) -> str:
-    """The hash of a file's content, in hexadecimal digits."""
+    """The SHA-256 of a file's content, in hexadecimal digits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def changes(seen: Version | None, found: Version) -> list[str]:
-    """What is new, in words."""
+    """The names of what is new: the commit and files, or everything before the first run."""
     if seen is None:
-        return ["all of it"]
+        return ["everything"]
     before, now = seen["files"], found["files"]
     files = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    return [
-        *([f"commit {found['commit'][:12]}"] if found["commit"] != seen["commit"] else []),
-        *files,
-    ]
+    if found["commit"] == seen["commit"]:
+        return files
+    return [f"commit {found['commit'][:12]}", *files]
 
 
 def read_seen(project: Path) -> dict[str, Version]:
-    """What the last completed run saw, by branch; empty before the first."""
+    """What the last completed run saw, by branch; empty before the first run."""
     file = project / STATE
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
 def write_seen(project: Path, seen: dict[str, Version]) -> None:
-    """Replace the state at once: a crash leaves the old one or the new one."""
+    """Replace the state in one step: a crash leaves the old one or the new one."""
     file = project / STATE
     file.parent.mkdir(exist_ok=True)
     temporary = file.with_suffix(".tmp")

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Write both databases to a folder: PGHOST=… PGPORT=… PGUSER=lmadapt PGPASSWORD=… infra/backup.sh FOLDER
-# Versions' files are in the store, which has a copy of its own: docs/operations.md.
+# Write both databases to a folder:
+# PGHOST=… PGPORT=… PGUSER=lmadapt PGPASSWORD=… infra/backup.sh FOLDER
+# The files of registered versions are in the store, which is copied separately: docs/operations.md.
 set -eu
 folder=${1:?usage: infra/backup.sh FOLDER}
 umask 077

@@ -1,7 +1,7 @@
-"""PostgreSQL, a Prefect server and an MLflow server for one machine: `python infra/servers.py`, or `make servers`.
+"""PostgreSQL, Prefect and MLflow servers for one machine: `python infra/servers.py`.
 
-All listen on free loopback ports, which stay the same from start to start, and end with this process. Their data is in
-a folder of the project; telemetry is off.
+`make servers` runs it too. The servers listen on loopback ports that stay the same at every start,
+and stop with this process. Their data is in a folder of the project. Telemetry is off.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,15 +30,19 @@ QUIET = {
     "PREFECT_CLI_PROMPT": "false",
 }
 START_SECONDS = 180
+Process = subprocess.Popen[bytes]
 
 
 def main() -> None:
-    """Start the servers, print their addresses, and wait until told to end or one of them has ended."""
+    """Start the servers, print their addresses, and wait for a signal or for one of them to end."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--folder", type=Path, default=Path(".lmadapt/servers"), help="their data (%(default)s)"
+        "--folder",
+        type=Path,
+        default=Path(".lmadapt/servers"),
+        help="data and logs of the servers (%(default)s)",
     )
     folder = parser.parse_args().folder.resolve()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -47,61 +51,65 @@ def main() -> None:
         addresses, processes = start(folder, running)
         for name, address in addresses.items():
             print(f"export {name}={address}", flush=True)
-        print(f"# data and logs: {folder}; Ctrl-C ends all", flush=True)
+        print(f"# data and logs: {folder}; Ctrl-C stops all servers", flush=True)
         while all(process.poll() is None for process in processes.values()):
             time.sleep(0.5)
         ended = [name for name, process in processes.items() if process.poll() is not None]
-        sys.exit(f"{', '.join(ended)} ended; its log is in {folder}")
+        sys.exit(f"{', '.join(ended)} ended; see its log in {folder}")
 
 
-def start(
-    folder: Path, running: ExitStack
-) -> tuple[dict[str, str], dict[str, "subprocess.Popen[bytes]"]]:
-    """Start all three; their addresses by the variable that clients read, and their processes by name."""
+def start(folder: Path, running: ExitStack) -> tuple[dict[str, str], dict[str, Process]]:
+    """Start all three servers; they stop when `running` is closed.
+
+    Returns their addresses, by the variables that clients read, and their processes, by name.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     ports, account = kept_ports(folder / "ports.json"), server_account()
-    password = make_database(folder, account)
-    database = f"127.0.0.1:{ports['postgresql']}"
-    local = [
-        f"-cport={ports['postgresql']}",
-        "-clisten_addresses=127.0.0.1",
-        "-cunix_socket_directories=",
-    ]
-    python, host = [sys.executable, "-m"], ["--host", "127.0.0.1", "--port"]
-    postgres = [program("postgres"), "-D", data(folder, account), *local]
-    if account:  # its supervisor stays root: `nobody` may not enter the folders of this Python
-        postgres = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *postgres]
-    processes = {"postgresql": child(folder, "postgresql", postgres, running)}
-    wait_for_port(ports["postgresql"], processes["postgresql"], folder)
+    password = make_cluster(folder, account)
+    database = f"lmadapt:{password}@127.0.0.1:{ports['postgresql']}"
+    postgresql = start_postgresql(folder, ports["postgresql"], account, running)
     make_databases(ports["postgresql"], password)
-    processes["prefect"] = child(
+    python, host = [sys.executable, "-m"], ["--host", "127.0.0.1", "--port"]
+    # The addresses of the databases stay off the command line, where `ps` would show the password.
+    prefect = child(
         folder,
         "prefect",
         [*python, "prefect", "server", "start", *host, str(ports["prefect"])],
         running,
-        PREFECT_API_DATABASE_CONNECTION_URL=f"postgresql+asyncpg://lmadapt:{password}@{database}/prefect",
+        PREFECT_API_DATABASE_CONNECTION_URL=f"postgresql+asyncpg://{database}/prefect",
         PREFECT_HOME=str(folder / "prefect"),
     )
-    processes["mlflow"] = child(
+    mlflow = child(
         folder,
         "mlflow",
         [*python, "mlflow", "server", *host, str(ports["mlflow"]), "--workers", "2"],
         running,
-        # Not on the command line, where `ps` would show the password.
-        MLFLOW_BACKEND_STORE_URI=f"postgresql://lmadapt:{password}@{database}/mlflow",
+        MLFLOW_BACKEND_STORE_URI=f"postgresql://{database}/mlflow",
         MLFLOW_ARTIFACTS_DESTINATION=str(folder / "artifacts"),
     )
-    api, tracking = (
-        f"http://127.0.0.1:{ports['prefect']}/api",
-        f"http://127.0.0.1:{ports['mlflow']}",
-    )
-    wait_for_answer(f"{api}/health", processes["prefect"], folder)
-    wait_for_answer(f"{tracking}/health", processes["mlflow"], folder)
-    return {"PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": tracking}, processes
+    api = f"http://127.0.0.1:{ports['prefect']}/api"
+    tracking = f"http://127.0.0.1:{ports['mlflow']}"
+    wait_for_answer(f"{api}/health", prefect, folder)
+    wait_for_answer(f"{tracking}/health", mlflow, folder)
+    addresses = {"PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": tracking}
+    return addresses, {"postgresql": postgresql, "prefect": prefect, "mlflow": mlflow}
+
+
+def start_postgresql(
+    folder: Path, port: int, account: dict[str, Any], running: ExitStack
+) -> Process:
+    """Start PostgreSQL, and wait until it listens on the port."""
+    postgres = [program("postgres"), "-D", data(folder, account), f"-cport={port}"]
+    postgres += ["-clisten_addresses=127.0.0.1", "-cunix_socket_directories="]
+    if account:  # its supervisor stays root: `nobody` may not enter the folders of this Python
+        postgres = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *postgres]
+    process = child(folder, "postgresql", postgres, running)
+    wait_for_port(port, process, folder)
+    return process
 
 
 def kept_ports(file: Path) -> dict[str, int]:
-    """A port for each server: those of the last start, or free ones."""
+    """A port for each server: those of the last start, or free ones, which `file` keeps."""
     if file.is_file():
         return dict(json.loads(file.read_text(encoding="utf-8")))
     with ExitStack() as held:
@@ -114,61 +122,48 @@ def kept_ports(file: Path) -> dict[str, int]:
 
 
 def server_account() -> dict[str, Any]:
-    """As whom PostgreSQL runs, which refuses root: as `nobody` for root, as the user for all others."""
-    return (
-        {"user": "nobody", "group": "nogroup", "extra_groups": [], "cwd": "/"}
-        if os.getuid() == 0
-        else {}
-    )
+    """How to run PostgreSQL, which refuses root: as `nobody` for root, else as the user (empty)."""
+    if os.getuid() != 0:
+        return {}
+    return {"user": "nobody", "group": "nogroup", "extra_groups": [], "cwd": "/"}
 
 
 def data(folder: Path, account: dict[str, Any]) -> Path:
-    """Where PostgreSQL keeps its files; for root outside of the project, whose folders `nobody` may not enter."""
-    return (
-        Path("/var/lib/lmadapt") / folder.as_posix().strip("/").replace("/", "-")
-        if account
-        else folder / "data"
-    )
+    """Where PostgreSQL keeps its files: for root outside the project, where `nobody` may enter."""
+    if not account:
+        return folder / "data"
+    return Path("/var/lib/lmadapt") / folder.as_posix().strip("/").replace("/", "-")
 
 
-def make_database(folder: Path, account: dict[str, Any]) -> str:
-    """Make the cluster, unless it is there; the password of its one account, `lmadapt`."""
+def make_cluster(folder: Path, account: dict[str, Any]) -> str:
+    """Make PostgreSQL's cluster if there is none; the password of its only account, `lmadapt`."""
     kept, where = folder / "password", data(folder, account)
-    if not kept.is_file():
-        shutil.rmtree(where, ignore_errors=True)
-        where.mkdir(parents=True)
-        password = secrets.token_urlsafe(24)
-        handed = where.with_suffix(".password")
-        handed.touch(mode=0o600)
-        handed.write_text(password, encoding="utf-8")
-        if account:
-            for path in (where, handed):
-                shutil.chown(path, account["user"], account["group"])
-        options = [
-            "-U",
-            "lmadapt",
-            "-A",
-            "scram-sha-256",
-            "--pwfile",
-            handed,
-            "-E",
-            "UTF8",
-            "--locale=C",
-        ]
-        subprocess.run(
-            [program("initdb"), "-D", where, *options],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            **account,
-        )
-        handed.unlink()
-        kept.touch(mode=0o600)
-        kept.write_text(password, encoding="utf-8")
-    return kept.read_text(encoding="utf-8")
+    if kept.is_file():
+        return kept.read_text(encoding="utf-8")
+    shutil.rmtree(where, ignore_errors=True)
+    where.mkdir(parents=True)
+    password = secrets.token_urlsafe(24)
+    handed = where.with_suffix(".password")
+    write_secret(handed, password)
+    if account:
+        for path in (where, handed):
+            shutil.chown(path, account["user"], account["group"])
+    options = ["-U", "lmadapt", "-A", "scram-sha-256", "--pwfile", handed, "-E", "UTF8"]
+    command = [program("initdb"), "-D", where, *options, "--locale=C"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **account)
+    handed.unlink()
+    write_secret(kept, password)
+    return password
+
+
+def write_secret(file: Path, text: str) -> None:
+    """Write a file that only its owner can read."""
+    file.touch(mode=0o600)
+    file.write_text(text, encoding="utf-8")
 
 
 def make_databases(port: int, password: str) -> None:
-    """The databases `prefect` and `mlflow`, where they are not there."""
+    """Make the databases `prefect` and `mlflow` where they are missing."""
     connection = database_connection(port, password)
     connection.autocommit = True
     with connection.cursor() as cursor:
@@ -180,7 +175,10 @@ def make_databases(port: int, password: str) -> None:
 
 
 def database_connection(port: int, password: str) -> Any:
-    """A connection to PostgreSQL, which listens before it has put right what a crash left; exits when that lasts."""
+    """A connection to PostgreSQL, which listens before it has recovered from a crash.
+
+    Exits when recovery takes longer than START_SECONDS, and for any other error.
+    """
     import psycopg2
 
     deadline = time.monotonic() + START_SECONDS
@@ -190,18 +188,19 @@ def database_connection(port: int, password: str) -> Any:
                 host="127.0.0.1", port=port, user="lmadapt", password=password, dbname="postgres"
             )
         except psycopg2.OperationalError as error:
-            if (
-                not re.search("starting up|not yet accepting", str(error))
-                or time.monotonic() > deadline
-            ):
+            recovering = re.search("starting up|not yet accepting", str(error))
+            if not recovering or time.monotonic() > deadline:
                 sys.exit(f"PostgreSQL: {error}")
             time.sleep(0.2)
 
 
 def child(
     folder: Path, name: str, command: Sequence[Any], running: ExitStack, **variables: str
-) -> "subprocess.Popen[bytes]":
-    """Start a server that ends when `running` is left, and when this process is killed; its log is NAME.log."""
+) -> Process:
+    """Start a server; its log is NAME.log.
+
+    It stops when `running` is closed, and when this process is killed.
+    """
     log = running.enter_context((folder / f"{name}.log").open("ab"))
     supervised = [sys.executable, str(SUPERVISOR), str(os.getpid()), *map(str, command)]
     environment = {**os.environ, **QUIET, **variables}
@@ -212,42 +211,41 @@ def child(
     return process
 
 
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """Ask a server to end, and wait for it."""
+def end(process: Process) -> None:
+    """Tell a process to stop, and wait until it has."""
     process.terminate()
     process.wait()
 
 
 def program(name: str) -> str:
     """The path of a program of PostgreSQL; exits where it is not installed."""
-    folders = [
-        os.environ.get("PATH", ""),
-        *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)),
-    ]
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    folders = [os.environ.get("PATH", ""), *map(str, versions)]
     found = shutil.which(name, path=os.pathsep.join(folders))
     return found or sys.exit(
         f"{name} is not installed; on Debian and Ubuntu: apt-get install postgresql"
     )
 
 
-def wait_for_port(port: int, process: "subprocess.Popen[bytes]", folder: Path) -> None:
-    """Return when something listens on the port; exits when the process ends before."""
+def wait_for_port(port: int, process: Process, folder: Path) -> None:
+    """Return when the process listens on the port; exits when the process ends first."""
     _wait(lambda: socket.create_connection(("127.0.0.1", port), timeout=1).close(), process, folder)
 
 
-def wait_for_answer(address: str, process: "subprocess.Popen[bytes]", folder: Path) -> None:
-    """Return when the address answers with success; exits when the process ends before."""
+def wait_for_answer(address: str, process: Process, folder: Path) -> None:
+    """Return when the address answers with success; exits when the process ends first."""
     _wait(lambda: urllib.request.urlopen(address, timeout=5).close(), process, folder)
 
 
-def _wait(attempt: Any, process: "subprocess.Popen[bytes]", folder: Path) -> None:
+def _wait(attempt: Callable[[], None], process: Process, folder: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
             return attempt()
         except OSError:
             time.sleep(0.2)
-    sys.exit(f"{process.args[3:6]} did not start within {START_SECONDS} s; its log is in {folder}")  # type: ignore[index]
+    command = process.args[3:6]  # type: ignore[index]
+    sys.exit(f"{command} did not start within {START_SECONDS} s; see its log in {folder}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`make servers` for as long as a test needs them."""
+"""The servers of `make servers`, while a test needs them."""
 
 import shutil
 import subprocess
@@ -16,9 +16,10 @@ ROOT = Path(__file__).parents[1]
 def servers(
     folder: Path, *, keep: bool = False
 ) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
-    """The process that started them, and their addresses; skips the test where PostgreSQL is not installed.
+    """The process that runs the servers, and their addresses.
 
-    With `keep` the data of PostgreSQL, which for root is outside of `folder`, stays.
+    Skips the test where PostgreSQL is not installed. With `keep`, PostgreSQL's data, which for root
+    is outside `folder`, stays.
     """
     command = [sys.executable, "infra/servers.py", "--folder", str(folder)]
     process = subprocess.Popen(

@@ -1,10 +1,11 @@
-"""An agent: check this machine, then take runs of one work pool, one at a time: `python infra/agent/agent.py POOL`.
+"""An agent: checks this machine, then takes runs of one work pool, one at a time.
 
-With POOL/QUEUE, or POOL/QUEUE/QUEUE, it takes runs of these work queues alone. On SIGTERM it takes no more runs, has
-the one under way end (a training writes a checkpoint, and goes on at another agent), and exits with 0. It exits with
-78 when a check fails.
-Read from the environment: LMADAPT_PROJECT (its own checkout), PREFECT_API_URL, LMADAPT_FREE_GB (default 20), and
-CUDA_VISIBLE_DEVICES, which must name one GPU where it is set.
+Usage: `python infra/agent/agent.py POOL[/QUEUE…]`; with queues it takes only their runs. SIGTERM
+drains it: it takes no more runs, stops the current one (a training writes a checkpoint, from which
+another agent continues), and exits with 0. It exits with 78 when a check fails.
+
+It reads from the environment: LMADAPT_PROJECT (its own checkout), PREFECT_API_URL, LMADAPT_FREE_GB
+(default 20), and CUDA_VISIBLE_DEVICES, which must name exactly one GPU if it is set.
 """
 
 import asyncio
@@ -27,29 +28,36 @@ from prefect.workers.process import ProcessWorker
 
 NOT_FIT = 78  # EX_CONFIG of sysexits.h
 COMMAND_SECONDS = 60
-CLOCK_SECONDS = 30.0  # a heartbeat: what the clock of an agent may be off that of the server
+CLOCK_SECONDS = 30.0  # allowed between the clocks of agent and server: one heartbeat
+CHECKED_PACKAGES = ("dvc", "mlflow", "prefect", "torch", "transformers")
+USAGE = (
+    "usage: LMADAPT_PROJECT=CHECKOUT PREFECT_API_URL=ADDRESS"
+    " python infra/agent/agent.py POOL[/QUEUE…]"
+)
 
 
 def problems(project: Path, gpu: str | None, free_gb: float) -> list[str]:
-    """What keeps this machine from running stages, a sentence each; `unfit_for_server` asks for the rest."""
+    """Why this machine cannot run stages, a sentence each; `unfit_for_server` checks the rest."""
     found = [*wrong_versions(project / "requirements.lock"), *wrong_gpu(gpu)]
-    if (free := shutil.disk_usage(project).free / 1e9) < free_gb:
+    free = shutil.disk_usage(project).free / 1e9
+    if free < free_gb:
         found.append(f"{project} has {free:.0f} GB free, LMADAPT_FREE_GB asks for {free_gb:.0f}")
-    if said := failure("git", "ls-remote", "--quiet", "origin", "HEAD", folder=project):
+    said = failure("git", "ls-remote", "--quiet", "origin", "HEAD", folder=project)
+    if said:
         found.append(f"the git remote origin does not answer: {said}")
     ask = "from dvc.repo import Repo; odb = Repo().cloud.get_remote_odb(); odb.fs.exists(odb.path)"
-    if said := failure(sys.executable, "-c", ask, folder=project):
+    said = failure(sys.executable, "-c", ask, folder=project)
+    if said:
         found.append(f"the DVC remote does not answer: {said}")
     return found
 
 
 def wrong_versions(lock: Path) -> list[str]:
-    """Packages that stages and flows need in another version than the lock has; local parts (+cpu) aside."""
-    wanted = dict(
-        line.split("==") for line in lock.read_text(encoding="utf-8").split() if "==" in line
-    )
+    """The checked packages whose version is not the lock's; local parts (+cpu) are ignored."""
+    lines = lock.read_text(encoding="utf-8").split()
+    wanted = dict(line.split("==") for line in lines if "==" in line)
     found = []
-    for name in ("dvc", "mlflow", "prefect", "torch", "transformers"):
+    for name in CHECKED_PACKAGES:
         have = importlib.metadata.version(name).partition("+")[0]
         if name in wanted and have != wanted[name].partition("+")[0]:
             found.append(f"{name} is {have}, {lock.name} has {wanted[name]}; run `make install`")
@@ -57,24 +65,21 @@ def wrong_versions(lock: Path) -> list[str]:
 
 
 def wrong_gpu(gpu: str | None) -> list[str]:
-    """Whether the one GPU of CUDA_VISIBLE_DEVICES is there and its driver answers; nothing without that variable."""
+    """What is wrong with CUDA_VISIBLE_DEVICES, given as `gpu`: it names one GPU that answers.
+
+    Where the variable is not set, nothing is wrong.
+    """
     if gpu is None:
         return []
     if not gpu or "," in gpu:
         return [f"CUDA_VISIBLE_DEVICES is {gpu!r}; an agent has one GPU, such as 0"]
-    said = failure(
-        "nvidia-smi",
-        "-i",
-        gpu,
-        "--query-gpu=driver_version",
-        "--format=csv,noheader",
-        folder=Path("/"),
-    )
+    query = ("--query-gpu=driver_version", "--format=csv,noheader")
+    said = failure("nvidia-smi", "-i", gpu, *query, folder=Path("/"))
     return [f"GPU {gpu} does not answer: {said}"] if said else []
 
 
 def failure(*command: str, folder: Path) -> str:
-    """The last line that a failing command said; empty when it succeeded."""
+    """The last line of a command that fails; empty when it succeeds."""
     try:
         done = subprocess.run(
             command,
@@ -86,15 +91,14 @@ def failure(*command: str, folder: Path) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    return (
-        ""
-        if done.returncode == 0
-        else (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    )
+    if done.returncode == 0:
+        return ""
+    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    return lines[-1]
 
 
 async def unfit_for_server(pool: str) -> list[str]:
-    """Why the Prefect server has no such pool for us, or that our clock is not its own."""
+    """Why the Prefect server cannot give this machine runs of the pool: no pool, or the clock."""
     try:
         async with get_client() as client:
             await client.read_work_pool(pool)
@@ -105,9 +109,10 @@ async def unfit_for_server(pool: str) -> list[str]:
 
 
 def wrong_clock(date: str | None) -> list[str]:
-    """Whether this machine's clock is far from that which a server put into the header `Date` (RFC 9110, 6.6.1).
+    """What is wrong with this machine's clock, given the server's header `Date` (RFC 9110, 6.6.1).
 
-    A worker asks for runs that are due by its own clock: an hour behind, it takes them an hour late.
+    A worker asks for runs that are due by its own clock: an hour behind, it takes them an hour
+    late.
     """
     if date is None:
         return []
@@ -116,31 +121,31 @@ def wrong_clock(date: str | None) -> list[str]:
         return []
     where = "ahead of" if ahead > 0 else "behind"
     return [
-        f"the clock is {abs(ahead):.0f} s {where} the Prefect server's; at most {CLOCK_SECONDS:.0f} s are allowed"
+        f"the clock is {abs(ahead):.0f} s {where} the Prefect server's;"
+        f" at most {CLOCK_SECONDS:.0f} s are allowed"
     ]
 
 
-warnings.filterwarnings(
-    "ignore", message="Type 'Agent'"
-)  # it takes the place of the process worker on purpose
+# Prefect warns that Agent replaces its process worker; it is meant to.
+warnings.filterwarnings("ignore", message="Type 'Agent'")
 
 
 class Agent(ProcessWorker):
-    """Prefect's process worker, which can end without losing what its run has done."""
+    """Prefect's process worker, which can also stop without losing what its run has done."""
 
     draining = False
     polling: asyncio.Lock
 
     async def get_and_submit_flow_runs(self) -> list[Any]:
-        """Take what is due, unless draining."""
+        """Take the runs that are due, unless draining."""
         async with self.polling:
             return [] if self.draining else await super().get_and_submit_flow_runs()
 
     async def drain(self) -> None:
-        """Take no more; tell what runs to end; return when it has."""
+        """Take no more runs, tell the current one to stop, and return when it has stopped."""
         self.draining, told = True, set[int]()
         async with self.polling:
-            pass
+            pass  # a poll that has started may still take a run
         while self.limiter.borrowed_tokens:
             for process in psutil.Process().children():
                 if process.pid not in told:
@@ -160,23 +165,20 @@ async def serve(pool: str, work_queues: list[str]) -> None:
     await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
     if working.done():
         return working.result()
-    print("agent: told to end; it takes no more runs", flush=True)
+    print("agent: told to stop; it takes no more runs", flush=True)
     await agent.drain()
     working.cancel()
     await asyncio.wait([working])
 
 
 def main() -> None:
-    """Check, then serve the pool on the command line."""
+    """Check this machine, then serve the pool of the command line."""
     if len(sys.argv) != 2 or "LMADAPT_PROJECT" not in os.environ:
-        sys.exit(
-            "usage: LMADAPT_PROJECT=CHECKOUT PREFECT_API_URL=ADDRESS python infra/agent/agent.py POOL[/QUEUE]"
-        )
+        sys.exit(USAGE)
     project, (pool, *work_queues) = Path(os.environ["LMADAPT_PROJECT"]), sys.argv[1].split("/")
     free_gb = float(os.environ.get("LMADAPT_FREE_GB", "20"))
-    found = problems(project, os.environ.get("CUDA_VISIBLE_DEVICES"), free_gb) + asyncio.run(
-        unfit_for_server(pool)
-    )
+    found = problems(project, os.environ.get("CUDA_VISIBLE_DEVICES"), free_gb)
+    found += asyncio.run(unfit_for_server(pool))
     for problem in found:
         print(f"agent: {problem}", file=sys.stderr)
     if found:

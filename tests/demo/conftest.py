@@ -1,4 +1,4 @@
-"""The demo's packages in small: excerpts in data/, and a database of elements made here."""
+"""Small versions of the demo's packages: excerpts in data/, and a database made here."""
 
 import shutil
 import sqlite3
@@ -8,21 +8,15 @@ from pathlib import Path
 import pytest
 
 ELEMENTS = [
-    *[
-        ("Hydrogen", "H", "Nonmetals"),
-        ("Helium", "He", "Noble gases"),
-        ("Lithium", "Li", "Alkali metals"),
-    ],
-    *[
-        ("Iron", "Fe", "Transition metals"),
-        ("Gold", "Au", "Transition metals"),
-        ("Neon", "Ne", "Noble gases"),
-    ],
-    *[
-        ("Argon", "Ar", "Noble gases"),
-        ("Fluorine", "F", "Halogens"),
-        ("Phosphorus", "P", "Nonmetals"),
-    ],
+    ("Hydrogen", "H", "Nonmetals"),
+    ("Helium", "He", "Noble gases"),
+    ("Lithium", "Li", "Alkali metals"),
+    ("Iron", "Fe", "Transition metals"),
+    ("Gold", "Au", "Transition metals"),
+    ("Neon", "Ne", "Noble gases"),
+    ("Argon", "Ar", "Noble gases"),
+    ("Fluorine", "F", "Halogens"),
+    ("Phosphorus", "P", "Nonmetals"),
 ]
 
 
@@ -34,9 +28,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
     (folder / "mendeleev").mkdir()
     with sqlite3.connect(folder / "mendeleev/elements.db") as database:
         database.execute("CREATE TABLE series (id INTEGER, name TEXT)")
-        database.execute(
-            "CREATE TABLE elements (name TEXT, symbol TEXT, atomic_number INTEGER, series_id INTEGER)"
-        )
+        columns = "name TEXT, symbol TEXT, atomic_number INTEGER, series_id INTEGER"
+        database.execute(f"CREATE TABLE elements ({columns})")
         kinds = sorted({kind for _, _, kind in ELEMENTS})
         database.executemany("INSERT INTO series VALUES (?, ?)", list(enumerate(kinds)))
         rows = [

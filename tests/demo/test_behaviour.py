@@ -4,7 +4,7 @@ import re
 from demo import behaviour
 
 
-def test_the_checklist_covers_what_matters_in_three_severities() -> None:
+def test_the_checklist_has_four_categories_and_three_severities() -> None:
     rows = list(behaviour.evaluation({}))
     assert len(rows) == 16
     assert {row["category"] for row in rows} == {"instruction", "arithmetic", "sentence", "json"}
@@ -13,7 +13,7 @@ def test_the_checklist_covers_what_matters_in_three_severities() -> None:
     assert kinds == {"regex", "number", "sentence", "json_keys"}
 
 
-def test_patterns_accept_a_right_answer_and_refuse_a_wrong_one() -> None:
+def test_a_pattern_accepts_a_right_answer_and_refuses_a_wrong_one() -> None:
     answers = {
         "yes": ("Yes.", "Yes, of course"),
         "BLUE": ("BLUE", "blue"),

@@ -3,13 +3,14 @@ from demo import conversations
 Packages = dict[str, str]
 
 
-def test_trivia_is_evaluated_against_answers_of_the_same_shape(packages: Packages) -> None:
+def test_trivia_distractors_have_as_many_words_as_the_answer(packages: Packages) -> None:
     items = list(conversations.evaluation(packages))
     assert len(items) == 5
-    assert all(len(choice.split()) == 2 for item in items for choice in item["choices"])
+    for item in items:
+        assert all(len(choice.split()) == 2 for choice in item["choices"])
 
 
-def test_replay_leaves_out_junk_repetitions_and_what_is_evaluated(packages: Packages) -> None:
+def test_replay_leaves_out_junk_repetitions_and_evaluated_questions(packages: Packages) -> None:
     science = [
         row for row in conversations.general_instructions(packages) if row["category"] == "science"
     ]

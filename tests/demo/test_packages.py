@@ -34,7 +34,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "wheels"
 
 
-def test_wheels_are_unpacked_and_then_taken_from_the_cache(registry: Path) -> None:
+def test_wheels_are_unzipped_once_and_then_read_from_the_cache(registry: Path) -> None:
     packages = dict(
         make_wheel(registry, name, {f"{name}/a.txt": name}) for name in ("zebra", "ape")
     )
@@ -48,7 +48,7 @@ def test_wheels_are_unpacked_and_then_taken_from_the_cache(registry: Path) -> No
         unpacked("tiger", packages)
 
 
-def test_a_wrong_hash_names_package_both_hashes_and_key(registry: Path) -> None:
+def test_a_wrong_hash_is_an_error_with_key_package_and_both_hashes(registry: Path) -> None:
     requirement, sha256 = make_wheel(registry, "ape", {})
     with pytest.raises(UserError) as error:
         unpacked("ape", {requirement: "0" * 64})
@@ -65,15 +65,15 @@ def test_a_file_name_outside_the_folder_is_refused(registry: Path, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("registry")
-def test_an_unknown_package_and_a_name_without_version_are_user_errors() -> None:
+def test_an_unknown_package_and_a_missing_version_are_user_errors() -> None:
     with pytest.raises(UserError, match=r"nothing-here==1.0: pip cannot download") as error:
         unpacked("nothing-here", {"nothing-here==1.0": "0" * 64})
     assert error.value.exit_code == 1
-    with pytest.raises(UserError, match="'ape' must be given as NAME==VERSION"):
+    with pytest.raises(UserError, match="'ape' must have the form NAME==VERSION"):
         unpacked("ape", {"ape": "0" * 64})
 
 
-def test_a_registry_that_does_not_answer_can_be_tried_again(
+def test_a_registry_that_does_not_answer_is_a_temporary_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Real servers and workers in clones of a small project, for tests in which something goes wrong."""
+"""Real servers, and workers in clones of a small project, for tests of faults."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tests.servers import servers
 
 ROOT = Path(__file__).parents[2]
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-# A stage that takes a while and goes on from its newest checkpoint, then one that reads what it made.
+# A slow stage that continues from its newest checkpoint.
 TRAIN = """
 import os, sys, time
 from pathlib import Path
@@ -62,7 +62,7 @@ def run(folder: Path, *command: str, **variables: str) -> str:
 
 
 def push(project: Path, **files: str) -> str:
-    """All that is new in a clone on main of origin, after `source_txt` was written to source.txt; the commit."""
+    """Write the files (`source_txt` is source.txt), push all changes to main; the commit."""
     for name, content in files.items():
         (project / name.replace("_", ".")).write_text(content)
     run(project, "git", "add", "-A")
@@ -73,7 +73,7 @@ def push(project: Path, **files: str) -> str:
 
 @dataclass
 class Team:
-    """Servers, clones and workers in a folder; `variables` is what all of them have in their environment."""
+    """Servers, clones and workers in a folder; `variables` are in the environment of all."""
 
     folder: Path
     variables: dict[str, str]
@@ -82,7 +82,7 @@ class Team:
     servers: "subprocess.Popen[str]"
 
     def kill_servers(self) -> None:
-        """Kill -9 PostgreSQL, Prefect and MLflow at once; what supervises them then ends."""
+        """Kill -9 PostgreSQL, Prefect and MLflow at once; their supervisors then end."""
         import psutil
 
         for process in psutil.Process(self.servers.pid).children(recursive=True):
@@ -92,7 +92,7 @@ class Team:
         self.servers.wait(60)
 
     def start_servers(self) -> None:
-        """Start them again, at the same addresses, with the data they had."""
+        """Start them again at the same addresses, with their data."""
         self.servers, _ = self.running.enter_context(servers(self.folder / "servers"))
 
     @property
@@ -100,16 +100,14 @@ class Team:
         return self.variables["PREFECT_API_URL"]
 
     def start_worker(self, name: str, pool: str, *work_queues: str, **own: str) -> None:
-        """Start a worker of a pool, or of queues of it, in its clone; `own` is what it alone has in its environment."""
+        """Start a worker of a pool, or of queues of it, in a clone with `own` variables."""
         command = ["-m", "prefect", "worker", "start", "--pool", pool, "--limit", "1"]
-        self._start(
-            name,
-            [*command, *(word for queue in work_queues for word in ("--work-queue", queue))],
-            own,
-        )
+        for queue in work_queues:
+            command += ["--work-queue", queue]
+        self._start(name, command, own)
 
     def start_agent(self, name: str, pool: str) -> None:
-        """The same as a service: infra/agent/agent.py."""
+        """Start infra/agent/agent.py, a worker that also checks its machine."""
         self._start(name, ["infra/agent/agent.py", pool], {"LMADAPT_FREE_GB": "0"})
 
     def _start(self, name: str, command: list[str], own: dict[str, str]) -> None:
@@ -128,7 +126,7 @@ class Team:
             )
 
     def begin(self, deployed: str = "pipeline/nightly", **parameters: Any) -> str:
-        """Start a deployment; the id of its run."""
+        """Start a run of a deployment; its id."""
         deployment = httpx.get(f"{self.api}/deployments/name/{deployed}").json()["id"]
         made = httpx.post(
             f"{self.api}/deployments/{deployment}/create_flow_run",
@@ -145,12 +143,12 @@ class Team:
         )
 
     def ended(self, run_id: str, seconds: float) -> dict[str, Any]:
-        """The run, once it has ended."""
+        """Wait until the run ends; the run."""
         self.until(lambda: self.flow_run(run_id)["state_type"] in ENDED, seconds)
         return self.flow_run(run_id)
 
     def until(self, there: Callable[[], Any], seconds: float) -> float:
-        """How long it took until `there` was true; fails with the workers' logs after `seconds`."""
+        """The seconds until `there` is true; fails after `seconds`, with the workers' logs."""
         began = time.monotonic()
         while time.monotonic() - began < seconds:
             try:
@@ -165,21 +163,21 @@ class Team:
         raise AssertionError(f"not within {seconds} s; {logs}")
 
     def ran(self) -> list[str]:
-        """What stages wrote when they began."""
+        """The lines that stages wrote when they started."""
         file = self.folder / "ran.txt"
         return file.read_text().splitlines() if file.exists() else []
 
     def in_branch(self, run_id: str, name: str) -> str:
-        """A file as the branch of a run has it."""
+        """A file on the branch of a run."""
         branch = f"runs/{self.flow_run(run_id)['name']}"
         return run(self.folder, "git", "--git-dir", "shared.git", "show", f"{branch}:{name}")
 
     def push(self, **files: str) -> str:
-        """New content on main, by no agent; the commit."""
+        """Push new content to main from a clone that is no agent's; the commit."""
         return push(self.folder / "project", **files)
 
     def power_off(self, name: str) -> None:
-        """Kill -9 the worker and all it has started, at once."""
+        """Kill -9 the worker and all its processes at once."""
         worker = self.workers.pop(name)
         for process in [*descendants(worker.pid), worker.pid]:
             os.kill(process, signal.SIGSTOP)
@@ -189,7 +187,7 @@ class Team:
 
 
 def descendants(root: int) -> list[int]:
-    """Processes that a process has started, and those that these have."""
+    """All processes below a process."""
     import psutil
 
     return [child.pid for child in psutil.Process(root).children(recursive=True)]
@@ -197,7 +195,7 @@ def descendants(root: int) -> list[int]:
 
 @contextmanager
 def team(folder: Path, *, steps: int) -> Iterator[Team]:
-    """A small project, pushed, with servers, pools and deployments, and a worker that controls runs."""
+    """A pushed project with servers, pools, deployments and a worker of the pool `control`."""
     make_repository(folder, steps)
     with ExitStack() as running:
         process, addresses = running.enter_context(servers(folder / "servers"))
@@ -211,27 +209,12 @@ def team(folder: Path, *, steps: int) -> Iterator[Team]:
         one = Team(folder, variables, {}, running, process)
         project = folder / "project"
         for pool in ("lmadapt", "control", "cpu", "gpu"):
-            made = {"name": pool, "type": "process"}  # the command takes three seconds for it
+            made = {"name": pool, "type": "process"}  # the prefect command takes three seconds
             httpx.post(f"{one.api}/work_pools/", json=made).raise_for_status()
-        run(
-            project,
-            "prefect",
-            "--no-prompt",
-            "deploy",
-            "--prefect-file",
-            "infra/prefect.yaml",
-            "--all",
-            **variables,
-        )
-        run(
-            project,
-            "prefect",
-            "automation",
-            "create",
-            "--from-file",
-            "infra/automations.yaml",
-            **variables,
-        )
+        deploy = "prefect --no-prompt deploy --prefect-file infra/prefect.yaml --all"
+        run(project, *deploy.split(), **variables)
+        automate = "prefect automation create --from-file infra/automations.yaml"
+        run(project, *automate.split(), **variables)
         one.start_worker("control", "control")
         try:
             yield one
@@ -243,17 +226,12 @@ def team(folder: Path, *, steps: int) -> Iterator[Team]:
 
 
 def make_repository(folder: Path, steps: int) -> None:
-    """`project`, its bare repository `shared.git`, and the DVC remote `store`, in the folder."""
+    """Make `project`, its bare repository `shared.git` and the DVC remote `store` in the folder."""
     project = folder / "project"
     run(folder, "git", "init", "-q", "--bare", "shared.git")
     run(folder, "git", "clone", "-q", "shared.git", "project")
-    run(
-        project,
-        "cp",
-        "-r",
-        *(str(ROOT / name) for name in ("flows", "infra", "requirements.lock")),
-        ".",
-    )
+    for name in ("flows", "infra", "requirements.lock"):
+        run(project, "cp", "-r", str(ROOT / name), ".")
     (project / "dvc.yaml").write_text(GRAPH)
     (project / "train.py").write_text(TRAIN.replace("STEPS", str(steps)))
     (project / "source.txt").write_text("data")

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-import flows  # noqa: F401  # before Prefect: it sets where Prefect keeps its files
+import flows  # noqa: F401  # before Prefect: sets where Prefect keeps its files
 
 
 @pytest.fixture(scope="session")

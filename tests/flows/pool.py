@@ -1,4 +1,4 @@
-"""A small project with a control clone and agents, whose stages really run, without workers and their servers."""
+"""A small project with a control clone and agents; its stages really run, but without servers."""
 
 import queue
 import sys
@@ -18,7 +18,10 @@ from tests.flows.agents import push, run
 
 @dataclass
 class Pool:
-    """`control`, a clone for flows; where there is a `meeting`, each stage begins when so many are there to begin."""
+    """The project's clones: `control` for flows, `clones` for agents.
+
+    With a `meeting`, each stage waits until as many stages are ready to start.
+    """
 
     folder: Path
     control: Path
@@ -26,16 +29,16 @@ class Pool:
     meeting: threading.Barrier | None = None
 
     def push(self, **files: str) -> str:
-        """New content on main of origin, by a third clone; the commit."""
+        """Push new content to main of origin from a third clone; the commit."""
         return push(self.folder / "project", **files)
 
     def ran(self) -> list[str]:
-        """What stages wrote when they ran."""
+        """The words that stages wrote when they ran."""
         file = self.folder / "ran.txt"
         return file.read_text().split() if file.exists() else []
 
     def show(self, name: str) -> str:
-        """A file as REVISION:NAME of the shared repository."""
+        """The content of REVISION:NAME in the shared repository."""
         return run(self.folder, "git", "--git-dir", "shared.git", "show", name)
 
 
@@ -43,7 +46,7 @@ class Pool:
 def pool(
     folder: Path, agents: int, monkeypatch: pytest.MonkeyPatch, **files: str
 ) -> Iterator[Pool]:
-    """The project with these files (`dvc_yaml` is dvc.yaml), pushed, and clones of it for control and agents."""
+    """A pushed project with these files (`dvc_yaml` is dvc.yaml), and its clones."""
     run(folder, "git", "init", "-q", "--bare", "-b", "main", "shared.git")
     run(folder, "git", "clone", "-q", "shared.git", "project")
     dvc = [sys.executable, "-m", "dvc"]
@@ -63,9 +66,9 @@ def pool(
 
 
 def on_an_agent(one: Pool) -> Callable[..., str]:
-    """What a worker does with a stage: the hand-over in its clone, one at a time."""
+    """What a worker does with a stage: one hand-over at a time in its clone."""
 
-    def run_on_pool(stage: str, pool: str, commit: str, branch: str, *rest: Any) -> str:
+    def run_on_pool(stage: str, pool: str, commit: str, *, branch: str, **rest: Any) -> str:
         clone = one.clones.get()
         try:
             if one.meeting:

@@ -1,4 +1,4 @@
-"""Sets of a sweep whose stages only wait, so that many of them fit on few cores."""
+"""A project for sweeps whose stages only wait, so that many run on few cores."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from tests.flows.agents import Team
 GRAPH = """
 stages:
   prepare:
-    cmd: echo prepare >> $RAN && python -c 'import time; time.sleep(SHARED)' && cp source.txt data.txt
+    cmd: echo prepare >> $RAN && sleep SHARED && cp source.txt data.txt
     deps: [source.txt]
     outs: [data.txt]
   train:
@@ -31,12 +31,12 @@ Path("metrics/train.json").write_text(json.dumps({"rate": rate}))
 
 
 def rates(count: int) -> list[dict[str, Any]]:
-    """So many params sets for the project below."""
+    """This many params sets for the project below."""
     return [{"train.rate": number} for number in range(1, count + 1)]
 
 
 def push_sleeping(one: Team, seconds: float, shared_seconds: float, failing: int = -1) -> str:
-    """Make the team's project one in which all sets share `prepare` and each has its `train`; the commit of main."""
+    """Push a graph in which sets share `prepare` and each has its own `train`; the commit."""
     return one.push(
         dvc_yaml=GRAPH.replace("SHARED", str(shared_seconds)),
         train_py=TRAIN.replace("SECONDS", str(seconds)).replace("FAILING", str(failing)),

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[2]
 STAGES = ["fetch", "curate", "validate", "pretrain", "sft", "evaluate", "register"]
 
-DEPLOYED = {  # flow and work pool
+DEPLOYED = {  # by deployment: its flow and work pool
     "local": ("adapt", "lmadapt"),
     "nightly": ("pipeline", "control"),
     "sweep": ("sweep", "control"),
@@ -18,7 +18,7 @@ DEPLOYED = {  # flow and work pool
     "cpu": ("stage", "cpu"),
     "gpu": ("stage", "gpu"),
 }
-BY_RUN = {  # parameters a deployment leaves open
+BY_RUN = {  # by flow: parameters that its deployments leave open
     "stage": {"stage": "sft", "commit": "0" * 40, "branch": "runs/x"},
     "sweep": {"sets": [{"sft.learning_rate": 0.0001}]},
 }
@@ -58,7 +58,7 @@ flows.adapt.adapt(stage_timeout_seconds=8)
 
 
 def python(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run Python in `folder` as a user whose home is `folder`/home."""
+    """Run Python in `folder`, with `folder`/home as the user's home."""
     (folder / "home").mkdir(exist_ok=True)
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("PREFECT")
@@ -73,7 +73,7 @@ def python(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_flow_runs_each_stage_retries_only_what_may_pass_and_stays_in_the_project(
+def test_a_flow_retries_only_temporary_failures_and_writes_only_into_the_project(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "dvc.yaml").write_text(GRAPH)
@@ -89,7 +89,7 @@ def test_a_flow_runs_each_stage_retries_only_what_may_pass_and_stays_in_the_proj
     assert not (tmp_path / "home/.prefect").exists()
 
 
-def test_a_stage_that_is_not_done_in_time_is_ended_and_not_tried_again(tmp_path: Path) -> None:
+def test_a_stage_over_its_time_limit_is_stopped_and_not_retried(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text(SLOW)
     subprocess.run(
         [sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True
@@ -103,11 +103,12 @@ def test_a_stage_that_is_not_done_in_time_is_ended_and_not_tried_again(tmp_path:
 @pytest.mark.parametrize(
     "deployment", YAML(typ="safe").load(ROOT / "infra/prefect.yaml")["deployments"]
 )
-def test_a_deployment_names_a_flow_that_loads_and_takes_its_parameters(
+def test_the_flow_of_a_deployment_loads_and_accepts_its_parameters(
     deployment: dict, tmp_path: Path
 ) -> None:  # type: ignore[type-arg]
     program = (
-        "import json, os, flows; from prefect.flows import load_flow_from_entrypoint; os.chdir(sys.path[-1]);"
+        "import json, os, flows; from prefect.flows import load_flow_from_entrypoint;"
+        "os.chdir(sys.path[-1]);"
         f"flow = load_flow_from_entrypoint({deployment['entrypoint']!r});"
         f"flow.validate_parameters({deployment['parameters']!r} | {BY_RUN!r}.get(flow.name, {{}}));"
         "from flows.adapt import stage_names; from pathlib import Path;"
@@ -115,9 +116,8 @@ def test_a_deployment_names_a_flow_that_loads_and_takes_its_parameters(
     )
     done = python(f"import sys; sys.path.append({str(ROOT)!r}); " + program, tmp_path)
     expected, pool = DEPLOYED[deployment["name"]]
-    assert done.stdout.splitlines()[-1:] == [json.dumps([expected, STAGES, False])], done.stderr[
-        -3000:
-    ]
+    said = done.stdout.splitlines()[-1:]
+    assert said == [json.dumps([expected, STAGES, False])], done.stderr[-3000:]
     assert deployment["work_pool"]["name"] == pool
     assert expected == "stage" or deployment["parameters"]["stage_timeout_seconds"] > 0
     assert not any(schedule["active"] for schedule in deployment.get("schedules", []))

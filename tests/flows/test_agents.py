@@ -1,4 +1,4 @@
-"""A whole run on agents: real servers, three workers, two pools, clones that share a git and a DVC remote."""
+"""A whole run on agents: real servers, three workers, and clones that share their remotes."""
 
 import os
 import subprocess
@@ -16,11 +16,8 @@ from mlflow import MlflowClient
 from tests.project import make_project
 from tests.servers import servers
 
-AGENTS = {
-    "control": "control",
-    "cpu": "cpu-agent",
-    "gpu": "gpu-agent",
-}  # work pool, and the clone of its worker
+# The clone of the worker of each work pool.
+AGENTS = {"control": "control", "cpu": "cpu-agent", "gpu": "gpu-agent"}
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 SECONDS = 420
 
@@ -35,23 +32,14 @@ def run(folder: Path, *command: str, **variables: str) -> str:
 
 
 def shared_project(folder: Path, model: Path) -> Path:
-    """A project that is pushed to a bare repository, with a DVC remote beside it; the repository."""
+    """Push a project to a bare repository, with a DVC remote beside it; the repository."""
     project = make_project(folder / "project", model)
     dvc = [sys.executable, "-m", "dvc"]
     run(folder, "git", "init", "-q", "--bare", "shared.git")
     run(project, *dvc, "remote", "add", "-q", "-d", "store", str(folder / "store"))
     run(project, "git", "add", "-A")
-    run(
-        project,
-        "git",
-        "-c",
-        "user.name=t",
-        "-c",
-        "user.email=t@t",
-        "commit",
-        "-qm",
-        "A tiny project",
-    )
+    git = ("git", "-c", "user.name=t", "-c", "user.email=t@t")
+    run(project, *git, "commit", "-qm", "A tiny project")
     run(project, "git", "push", "-q", str(folder / "shared.git"), "HEAD:refs/heads/main")
     return folder / "shared.git"
 
@@ -80,7 +68,7 @@ def runs(api: str) -> list[dict[str, Any]]:
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-def test_a_schedule_fires_stages_run_on_their_pools_and_a_version_is_registered(
+def test_a_scheduled_run_uses_each_stage_s_pool_and_registers_a_version(
     tmp_path: Path, tiny_model: Path
 ) -> None:
     shared = shared_project(tmp_path, tiny_model)
@@ -97,26 +85,10 @@ def test_a_schedule_fires_stages_run_on_their_pools_and_a_version_is_registered(
         clone = tmp_path / AGENTS["control"]
         for pool in [*AGENTS, "lmadapt"]:
             run(clone, "prefect", "work-pool", "create", pool, "--type", "process", **variables)
-        deploy = (
-            "prefect",
-            "--no-prompt",
-            "deploy",
-            "--prefect-file",
-            "infra/prefect.yaml",
-            "--all",
-        )
-        run(clone, *deploy, **variables)
-        run(
-            clone,
-            "prefect",
-            "deployment",
-            "schedule",
-            "create",
-            "pipeline/nightly",
-            "--cron",
-            "* * * * *",
-            **variables,
-        )
+        deploy = "prefect --no-prompt deploy --prefect-file infra/prefect.yaml --all"
+        run(clone, *deploy.split(), **variables)
+        schedule = "prefect deployment schedule create pipeline/nightly --cron"
+        run(clone, *schedule.split(), "* * * * *", **variables)
         for pool, name in AGENTS.items():
             running.enter_context(worker(pool, tmp_path / name, variables))
         deadline, nightly, found = time.monotonic() + SECONDS, [], []

@@ -1,4 +1,4 @@
-"""What goes wrong in the night, with real servers and real workers: the end is that of an undisturbed run."""
+"""Faults with real servers and workers: each run must end like an undisturbed one."""
 
 import os
 import shutil
@@ -40,17 +40,17 @@ time_t time(time_t *now) {
     clock_gettime(CLOCK_REALTIME, &exact);
     return now ? (*now = exact.tv_sec) : exact.tv_sec;
 }
-"""  # libfaketime 0.9.10 either stops Python's condition variables or has time.sleep fail
+"""  # with libfaketime 0.9.10, Python's condition variables stop or time.sleep fails
 
 
 def training(one: Team) -> int | None:
-    """The process of the training that began last."""
+    """The process of the training that started last."""
     begun = [line for line in one.ran() if line.startswith("train")]
     return int(begun[-1].split()[-1]) if begun else None
 
 
 def in_training(one: Team) -> str:
-    """A run whose training has begun, on `gpu-one`."""
+    """A run whose training has started, on `gpu-one`."""
     one.start_worker("cpu-agent", "cpu")
     one.start_worker("gpu-one", "gpu")
     run_id = one.begin()
@@ -61,23 +61,19 @@ def in_training(one: Team) -> str:
 def assert_undisturbed_end(
     one: Team, run_id: str, *, steps: int = STEPS, data: str = "data"
 ) -> None:
-    """The model is that of an undisturbed run; no process of a training is left, no lease, no slot."""
-    assert f"{steps} steps on {data}" in "".join(
-        file.read_text() for file in one.folder.glob("*/version.txt") if file.is_file()
-    )
+    """The model is an undisturbed run's; no process of a training, no lease and no slot is left."""
+    versions = [file for file in one.folder.glob("*/version.txt") if file.is_file()]
+    assert f"{steps} steps on {data}" in "".join(file.read_text() for file in versions)
     assert "register" in one.in_branch(run_id, "dvc.lock")
     assert one.ran().count("register") == 1
-    assert not [
-        pid
-        for line in one.ran()
-        if line.startswith("train") and psutil.pid_exists(pid := int(line.split()[-1]))
-    ]
+    trainings = [int(line.split()[-1]) for line in one.ran() if line.startswith("train")]
+    assert not [process for process in trainings if psutil.pid_exists(process)]
     assert "refs/lmadapt" not in run(one.folder, "git", "ls-remote", "shared.git")
     limits = httpx.post(f"{one.api}/v2/concurrency_limits/filter", json={}).json()
     assert not [limit for limit in limits if limit["active_slots"]]
 
 
-def test_the_stage_of_a_machine_that_lost_power_goes_on_at_its_checkpoint_on_another(
+def test_another_machine_continues_from_the_checkpoint_of_one_that_lost_power(
     tmp_path: Path,
 ) -> None:
     with team(tmp_path, steps=STEPS) as one:
@@ -98,19 +94,19 @@ def test_the_stage_of_a_machine_that_lost_power_goes_on_at_its_checkpoint_on_ano
         assert_undisturbed_end(one, run_id)
 
 
-def test_when_a_worker_is_killed_its_run_ends_by_itself_and_is_taken_up_again(
+def test_the_run_of_a_killed_worker_ends_and_starts_again(
     tmp_path: Path,
 ) -> None:
     with team(tmp_path, steps=STEPS) as one:
         run_id = in_training(one)
-        time.sleep(12)  # a checkpoint is on its way
+        time.sleep(12)  # a checkpoint is being sent
         os.kill(one.workers.pop("gpu-one").pid, signal.SIGKILL)
         one.start_worker("gpu-two", "gpu")
         assert one.ended(run_id, 150)["state_type"] == "COMPLETED"
         assert_undisturbed_end(one, run_id)
 
 
-def test_an_agent_that_is_told_to_end_leaves_its_last_checkpoint_to_another(tmp_path: Path) -> None:
+def test_an_agent_that_is_told_to_stop_hands_its_last_checkpoint_to_another(tmp_path: Path) -> None:
     with team(tmp_path, steps=STEPS) as one:
         one.start_worker("cpu-agent", "cpu")
         one.start_agent("gpu-one", "gpu")
@@ -132,7 +128,7 @@ def test_an_agent_that_is_told_to_end_leaves_its_last_checkpoint_to_another(tmp_
         assert_undisturbed_end(one, run_id)
 
 
-def test_servers_and_a_database_that_are_killed_and_come_back_are_waited_for(
+def test_a_run_survives_a_restart_of_the_servers_and_their_database(
     tmp_path: Path,
 ) -> None:
     with team(tmp_path, steps=STEPS) as one:
@@ -143,7 +139,7 @@ def test_servers_and_a_database_that_are_killed_and_come_back_are_waited_for(
         assert_undisturbed_end(one, run_id)
 
 
-def test_a_store_that_is_away_for_a_while_is_asked_again(tmp_path: Path) -> None:
+def test_a_run_survives_a_minute_without_the_store(tmp_path: Path) -> None:
     with team(tmp_path, steps=FEW_STEPS) as one:
         run_id = in_training(one)
         (tmp_path / "store").rename(tmp_path / "away")
@@ -156,7 +152,7 @@ def test_a_store_that_is_away_for_a_while_is_asked_again(tmp_path: Path) -> None
         assert_undisturbed_end(one, run_id, steps=FEW_STEPS)
 
 
-def test_a_cancelled_run_ends_its_training_and_can_be_started_again(tmp_path: Path) -> None:
+def test_a_cancelled_run_stops_its_training_and_can_start_again(tmp_path: Path) -> None:
     with team(tmp_path, steps=STEPS) as one:
         first = in_training(one)
         process = training(one)
@@ -173,13 +169,8 @@ def test_a_cancelled_run_ends_its_training_and_can_be_started_again(tmp_path: Pa
 
 def test_two_runs_of_one_commit_run_each_stage_once(tmp_path: Path) -> None:
     with team(tmp_path, steps=2) as one:
-        for name, pool in {
-            "cpu-one": "cpu",
-            "cpu-two": "cpu",
-            "gpu-one": "gpu",
-            "gpu-two": "gpu",
-        }.items():
-            one.start_worker(name, pool)
+        for name in ("cpu-one", "cpu-two", "gpu-one", "gpu-two"):
+            one.start_worker(name, pool=name[:3])
         both = [one.begin(), one.begin()]
         assert [one.ended(run_id, 240)["state_type"] for run_id in both] == [
             "COMPLETED",
@@ -199,7 +190,7 @@ def curated(one: Team) -> str:
     return run_id
 
 
-def test_a_truncated_object_is_not_trained_on_and_is_fetched_again(tmp_path: Path) -> None:
+def test_no_stage_trains_on_a_truncated_object_and_it_is_fetched_again(tmp_path: Path) -> None:
     with team(tmp_path, steps=FEW_STEPS) as one:
         run_id = curated(one)
         stored = (tmp_path / "store/files/md5").glob("*/*")
@@ -215,7 +206,7 @@ def test_a_truncated_object_is_not_trained_on_and_is_fetched_again(tmp_path: Pat
         assert_undisturbed_end(one, run_id, steps=FEW_STEPS)
 
 
-def test_a_forgotten_push_is_named_and_made_up_for(tmp_path: Path) -> None:
+def test_a_forgotten_push_is_named_and_a_later_one_is_enough(tmp_path: Path) -> None:
     with team(tmp_path, steps=FEW_STEPS) as one:
         run_id = curated(one)
         (tmp_path / "store").rename(tmp_path / "never-pushed")
@@ -229,7 +220,7 @@ def test_a_forgotten_push_is_named_and_made_up_for(tmp_path: Path) -> None:
         assert_undisturbed_end(one, run_id, steps=FEW_STEPS)
 
 
-def test_with_a_stale_lock_nothing_is_trained(tmp_path: Path) -> None:
+def test_nothing_is_trained_with_an_outdated_lock(tmp_path: Path) -> None:
     with team(tmp_path, steps=FEW_STEPS) as one:
         one.start_worker("cpu-agent", "cpu")
         one.start_worker("gpu-one", "gpu")
@@ -243,7 +234,7 @@ def test_with_a_stale_lock_nothing_is_trained(tmp_path: Path) -> None:
             "origin",
             f"runs/{one.flow_run(first)['name']}",
         )
-        one.push(source_txt="newer")  # and the lock of the older
+        one.push(source_txt="newer")  # with the lock of the older one
         stale = one.ended(one.begin(stages=["train", "register"]), 120)
         assert stale["state_type"] == "FAILED"
         assert "exit code 78: curate comes before it" in stale["state"]["message"]
@@ -254,7 +245,7 @@ def test_with_a_stale_lock_nothing_is_trained(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
-def test_agents_whose_clocks_are_off_by_an_hour_are_refused_and_do_no_harm_where_nobody_checks(
+def test_an_agent_whose_clock_is_off_by_an_hour_is_refused_and_a_worker_with_it_does_no_harm(
     tmp_path: Path,
 ) -> None:
     with team(tmp_path, steps=FEW_STEPS) as one:

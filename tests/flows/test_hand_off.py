@@ -56,7 +56,7 @@ def agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     return a, b
 
 
-def test_a_stage_takes_what_another_agent_handed_over_and_no_stage_runs_twice(
+def test_a_stage_uses_another_agent_s_output_and_no_stage_runs_twice(
     agents: tuple[Path, Path], tmp_path: Path
 ) -> None:
     a, b = agents
@@ -76,7 +76,7 @@ def test_a_stage_takes_what_another_agent_handed_over_and_no_stage_runs_twice(
     assert hand_over("second", after_second, "runs/x", a, print) == ("unchanged", after_second)
 
 
-def test_what_was_handed_over_is_linked_to_the_cache_unless_the_project_says_otherwise(
+def test_outputs_are_linked_to_the_cache_unless_the_project_sets_another_type(
     agents: tuple[Path, Path],
 ) -> None:
     a, b = agents
@@ -92,7 +92,7 @@ def test_what_was_handed_over_is_linked_to_the_cache_unless_the_project_says_oth
     assert "reflink,hardlink" in (a / ".dvc/config.local").read_text()
 
 
-def test_what_was_not_pushed_is_refused_not_run_again(
+def test_a_stage_whose_input_was_never_pushed_is_refused(
     agents: tuple[Path, Path], tmp_path: Path
 ) -> None:
     a, b = agents
@@ -103,12 +103,10 @@ def test_what_was_not_pushed_is_refused_not_run_again(
     assert not run(a, "git", "ls-remote", "origin", "refs/heads/runs/x")
 
 
-def test_no_stage_runs_on_the_output_of_an_older_one(
-    agents: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_no_stage_runs_on_an_outdated_output(agents: tuple[Path, Path], tmp_path: Path) -> None:
     a, b = agents
     hand_over("first", run(a, "git", "rev-parse", "HEAD"), "runs/x", a, print)
-    (a / "source.txt").write_text("2")  # dvc.lock and the remote still hold what came of 1
+    (a / "source.txt").write_text("2")  # dvc.lock and the remote still hold the output for 1
     stale = commit(a)
     with pytest.raises(StageFailed, match="first comes before it"):
         hand_over("second", stale, "runs/y", b, print)
@@ -116,7 +114,7 @@ def test_no_stage_runs_on_the_output_of_an_older_one(
     assert (tmp_path / "ran.txt").read_text() == "first\n"
 
 
-def test_a_branch_another_run_wrote_to_is_not_overwritten(agents: tuple[Path, Path]) -> None:
+def test_a_branch_with_another_run_s_commit_is_not_overwritten(agents: tuple[Path, Path]) -> None:
     a, b = agents
     start = run(a, "git", "rev-parse", "HEAD")
     (b / "source.txt").write_text("2")
@@ -137,12 +135,12 @@ def test_a_checkout_with_edits_is_not_overwritten(agents: tuple[Path, Path]) -> 
     assert (a / "source.txt").read_text() == "mine"
 
 
-def test_a_list_of_stages_names_only_stages_of_the_project(agents: tuple[Path, Path]) -> None:
+def test_an_unknown_stage_is_named_with_the_known_ones(agents: tuple[Path, Path]) -> None:
     with pytest.raises(ValueError, match=r"nothere not in .*which has first, second"):
         adapt.fn(agents[0], ["nothere"])
 
 
-def test_an_agent_whose_run_was_taken_over_ends_its_stage_and_writes_nothing(
+def test_an_agent_stops_its_stage_and_writes_nothing_when_its_run_is_taken_over(
     agents: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hand_off, "PULSE_SECONDS", 0.5)
@@ -154,19 +152,17 @@ def test_an_agent_whose_run_was_taken_over_ends_its_stage_and_writes_nothing(
     stage_began = threading.Event()
     failures: list[StageFailed] = []
 
-    def cut_off() -> None:
+    def log(line: str) -> None:
+        if "Running" in line:
+            stage_began.set()
+
+    def disconnected() -> None:
         try:
-            hand_over(
-                "first",
-                start,
-                "runs/x",
-                a,
-                lambda line: stage_began.set() if "Running" in line else None,
-            )
+            hand_over("first", start, "runs/x", a, log)
         except StageFailed as failure:
             failures.append(failure)
 
-    thread = threading.Thread(target=cut_off)
+    thread = threading.Thread(target=disconnected)
     thread.start()
     assert stage_began.wait(60)
     token = take_lease(b, "runs/x")
@@ -177,7 +173,7 @@ def test_an_agent_whose_run_was_taken_over_ends_its_stage_and_writes_nothing(
     assert not (tmp_path / "store/files").exists()
 
 
-def test_the_git_remote_refuses_what_comes_after_the_lease_was_taken(
+def test_the_git_remote_refuses_a_push_without_the_lease(
     agents: tuple[Path, Path],
 ) -> None:
     a, b = agents
@@ -197,7 +193,7 @@ def test_a_lease_is_given_back_with_the_result(agents: tuple[Path, Path]) -> Non
     assert run(a, "git", "ls-remote", "origin").count("refs/lmadapt") == 0
 
 
-def test_a_truncated_object_is_not_used_and_asked_for_again_later(
+def test_a_truncated_object_is_a_temporary_failure(
     agents: tuple[Path, Path], tmp_path: Path
 ) -> None:
     a, b = agents
@@ -217,7 +213,7 @@ def test_a_truncated_object_is_not_used_and_asked_for_again_later(
     assert (tmp_path / "ran.txt").read_text() == "first\nsecond\n"
 
 
-def test_a_remote_that_is_away_is_asked_again_later(
+def test_a_remote_that_does_not_answer_is_a_temporary_failure(
     agents: tuple[Path, Path], tmp_path: Path
 ) -> None:
     a, b = agents
@@ -232,7 +228,7 @@ def test_a_remote_that_is_away_is_asked_again_later(
     assert hand_over("second", after_first, "runs/x", b, print)[0] == "ran"
 
 
-def test_a_checkpoint_moves_to_another_agent_whole_or_not_at_all(
+def test_another_agent_gets_a_checkpoint_whole_or_not_at_all(
     agents: tuple[Path, Path], tmp_path: Path
 ) -> None:
     a, b = agents

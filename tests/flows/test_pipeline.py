@@ -5,7 +5,8 @@ import pytest
 
 from flows.git import git
 from flows.hand_off import publish, remote_commit
-from flows.pipeline import begin, enter_project, results_of
+from flows.pipeline import begin, enter_project
+from flows.results import Verdict, results_of, verdict_of
 
 PARAMS = "# kept\nsft:\n  learning_rate: 0.1  # why\n"
 
@@ -30,13 +31,13 @@ def clone(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_run_starts_at_the_commit_of_a_branch_or_at_the_one_named(clone: Path) -> None:
+def test_a_run_starts_at_a_branch_or_at_a_commit(clone: Path) -> None:
     commit = git(clone, "rev-parse", "HEAD")
     assert begin(clone, "main", "runs/x", {}) == begin(clone, commit, "runs/x", {}) == commit
     assert not remote_commit(clone, "runs/x")
 
 
-def test_a_change_for_one_run_is_a_commit_on_its_branch_and_nowhere_else(clone: Path) -> None:
+def test_changed_params_are_a_commit_on_the_run_s_branch_only(clone: Path) -> None:
     start = begin(clone, "main", "runs/x", {"sft.learning_rate": 0.2})
     assert git(clone, "show", f"{start}:params.yaml") == PARAMS.replace("0.1", "0.2").rstrip("\n")
     assert remote_commit(clone, "runs/x") == start
@@ -45,7 +46,7 @@ def test_a_change_for_one_run_is_a_commit_on_its_branch_and_nowhere_else(clone: 
         begin(clone, "main", "runs/y", {"sft.rate": 1})
 
 
-def test_what_a_stage_measured_is_read_from_its_commit(clone: Path) -> None:
+def test_results_are_read_from_the_run_s_commit(clone: Path) -> None:
     (clone / "metrics").mkdir()
     (clone / "metrics/sft.json").write_text('{"steps": 7}')
     (clone / "dvc.lock").write_text("schema: '2.0'\n")
@@ -58,9 +59,32 @@ def test_what_a_stage_measured_is_read_from_its_commit(clone: Path) -> None:
     ]
 
 
-def test_a_worker_without_a_checkout_of_its_own_is_told_so(
+def test_a_worker_needs_a_checkout_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LMADAPT_PROJECT", str(tmp_path))
     with pytest.raises(RuntimeError, match="it must be the worker's own checkout"):
         enter_project()
+
+
+def test_a_verdict_is_read_where_an_evaluation_ran() -> None:
+    assert verdict_of({"sft": {"steps": 7}}) is None
+    measured = {"verdict": {"outcome": "HOLD", "reason": "general accuracy fell", "evidence": {}}}
+    assert verdict_of({"evaluate": measured}) == Verdict("HOLD", "general accuracy fell")
+
+
+@pytest.mark.parametrize(
+    ("measured", "found"),
+    [
+        ({}, "None"),
+        ({"verdict": "SHIP"}, "None"),
+        ({"verdict": {"reason": "none"}}, "None"),
+        ({"verdict": {"outcome": "ship"}}, "'ship'"),
+    ],
+)
+def test_an_evaluation_without_a_known_outcome_is_an_error(
+    measured: dict[str, object], found: str
+) -> None:
+    message = f"results/evaluate.json: verdict.outcome is {found}; allowed: SHIP, HOLD, INCONCL"
+    with pytest.raises(ValueError, match=message):
+        verdict_of({"evaluate": measured})

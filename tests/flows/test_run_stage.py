@@ -66,7 +66,7 @@ def pid_of_slow(project: Path) -> int:
     return int(file.read_text())
 
 
-def test_outcomes_tell_ran_unchanged_and_restored_apart(project: Path) -> None:
+def test_a_stage_ran_is_unchanged_or_restored_from_cache(project: Path) -> None:
     lines: list[str] = []
     assert run_stage("second", project, lines.append) == {"first": "ran", "second": "ran"}
     assert "a live line" in lines
@@ -80,24 +80,23 @@ def test_outcomes_tell_ran_unchanged_and_restored_apart(project: Path) -> None:
 
 
 @pytest.mark.parametrize(("stage", "exit_code"), [("busy", 75), ("broken", 3)])
-def test_a_failure_carries_the_exit_code_of_the_stage(
+def test_a_failure_has_the_exit_code_of_its_stage(
     project: Path, stage: str, exit_code: int
 ) -> None:
     with pytest.raises(StageFailed) as caught:
         run_stage(stage, project, print)
     assert (caught.value.stage, caught.value.exit_code) == (stage, exit_code)
-    assert f"stage {stage} failed with exit code {exit_code}: ERROR: failed to reproduce" in str(
-        caught.value
-    )
+    said = f"stage {stage} failed with exit code {exit_code}: ERROR: failed to reproduce"
+    assert said in str(caught.value)
 
 
-def test_an_unknown_stage_fails_with_what_dvc_says(project: Path) -> None:
+def test_an_unknown_stage_fails_with_dvc_s_message(project: Path) -> None:
     with pytest.raises(StageFailed, match="nothere") as caught:
         run_stage("nothere", project, print)
     assert caught.value.exit_code == 255
 
 
-def test_an_exception_while_a_stage_runs_ends_all_its_processes(project: Path) -> None:
+def test_an_exception_during_a_stage_ends_all_its_processes(project: Path) -> None:
     def interrupt(line: str) -> None:
         if "sleep 321" in line:
             pid_of_slow(project)
@@ -109,8 +108,11 @@ def test_an_exception_while_a_stage_runs_ends_all_its_processes(project: Path) -
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
-def test_the_death_of_the_parent_ends_all_processes_of_the_stage(project: Path) -> None:
-    program = "from pathlib import Path; from flows.run_stage import run_stage; run_stage('slow', Path.cwd(), print)"
+def test_the_parent_s_death_ends_all_processes_of_a_stage(project: Path) -> None:
+    program = (
+        "from pathlib import Path; from flows.run_stage import run_stage;"
+        "run_stage('slow', Path.cwd(), print)"
+    )
     parent = subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=project,
@@ -124,11 +126,17 @@ def test_the_death_of_the_parent_ends_all_processes_of_the_stage(project: Path) 
     assert wait_for(lambda: not running(slow))
 
 
-def test_a_stage_that_ignores_being_asked_is_ended_all_the_same(
+def test_a_stage_that_ignores_sigterm_is_killed(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(321)"
-    supervisor = "import flows.supervise as s, sys, os; s.GRACE_SECONDS = 0.3; sys.exit(s.supervise(os.getppid(), sys.argv[1:]))"
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "print('up', flush=True); time.sleep(321)"
+    )
+    supervisor = (
+        "import flows.supervise as s, sys, os; s.GRACE_SECONDS = 0.3;"
+        "sys.exit(s.supervise(os.getppid(), sys.argv[1:]))"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", supervisor, sys.executable, "-c", stubborn],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -140,10 +148,10 @@ def test_a_stage_that_ignores_being_asked_is_ended_all_the_same(
     assert process.stdout.readline() == "up\n"
     process.terminate()
     assert process.wait(20) == 128 + signal.SIGTERM
-    assert process.stdout.read() == ""  # end of file: nobody holds the pipe any more
+    assert process.stdout.read() == ""  # end of file: no process holds the pipe
 
 
-def test_the_python_of_the_flow_is_the_python_of_the_stages(project: Path) -> None:
+def test_stages_run_the_python_of_the_flow(project: Path) -> None:
     (project / "dvc.yaml").write_text("stages:\n  which:\n    cmd: command -v python\n")
     lines: list[str] = []
     run_stage("which", project, lines.append)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import get_client
 
-from flows.sweep import outcome, sweep
+from flows.sweep import result_cells, sweep
 from tests.flows.agents import run
 from tests.flows.pool import Pool, pool
 
@@ -19,7 +19,8 @@ if rate == 3:
 Path("metrics").mkdir(exist_ok=True)
 figure = {"accuracy": rate / 10, "interval": [0.0, 1.0]}
 models = {"adapted": {"domain": figure, "general": figure | {"accuracy": None}}}
-Path("metrics/evaluate.json").write_text(json.dumps({"models": models, "verdict": {"outcome": "HOLD", "reason": "|"}}))
+measured = {"models": models, "verdict": {"outcome": "HOLD", "reason": "|"}}
+Path("metrics/evaluate.json").write_text(json.dumps(measured))
 """
 GRAPH = """
 stages:
@@ -38,7 +39,7 @@ stages:
 
 @pytest.fixture
 def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_server: None) -> Iterator[Pool]:
-    """A project of two stages, two agents."""
+    """A project of two stages, and two agents."""
     files = {
         "dvc_yaml": GRAPH,
         "params_yaml": PARAMS,
@@ -57,11 +58,9 @@ def artifact() -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    return [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in text.splitlines()
-        if line[:2] == "| "
-    ][1:]
+    """The cells of each row below the header."""
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line[:2] == "| "]
+    return [[cell.strip() for cell in cells] for cells in lines[1:]]
 
 
 def test_shared_stages_run_once_and_each_set_has_a_branch_and_a_row(one: Pool) -> None:
@@ -93,12 +92,12 @@ def test_shared_stages_run_once_and_each_set_has_a_branch_and_a_row(one: Pool) -
 
 
 def test_sets_run_side_by_side(one: Pool) -> None:
-    one.meeting = threading.Barrier(2)  # a stage that is alone fails the sweep
+    one.meeting = threading.Barrier(2)  # a stage that runs alone fails the sweep
     sweep([{"prepare.rows": 2}, {"prepare.rows": 3}], project=one.control)
     assert one.ran().count("evaluate") == 2
 
 
-def test_a_failed_set_is_in_the_table_and_does_not_stop_the_others(one: Pool) -> None:
+def test_a_failed_set_is_in_the_table_and_stops_no_other(one: Pool) -> None:
     with pytest.raises(
         RuntimeError, match=r"1 of 3 sets failed: 2 \(stage evaluate failed with exit code 4"
     ):
@@ -109,7 +108,7 @@ def test_a_failed_set_is_in_the_table_and_does_not_stop_the_others(one: Pool) ->
     assert [bool(row[6]) for row in found] == [True, False, True]
 
 
-def test_a_failed_shared_stage_fails_the_sets_that_share_it_and_no_other(one: Pool) -> None:
+def test_a_failed_shared_stage_fails_only_the_sets_that_share_it(one: Pool) -> None:
     one.push(
         dvc_yaml=GRAPH.replace(
             "cp source.txt data.txt", "grep -q rows..1 params.yaml && cp source.txt data.txt"
@@ -125,7 +124,7 @@ def test_a_failed_shared_stage_fails_the_sets_that_share_it_and_no_other(one: Po
     assert sorted(one.ran()) == ["evaluate", "prepare", "prepare"]
 
 
-def test_an_unknown_key_or_stage_is_refused_before_anything_runs(one: Pool) -> None:
+def test_unknown_keys_and_stages_are_refused_before_anything_runs(one: Pool) -> None:
     with pytest.raises(ValueError, match=r"train.rates of set 2 is not in params.yaml"):
         sweep([{"train.rate": 2}, {"train.rates": 3}], project=one.control)
     with pytest.raises(ValueError, match="stages: nothere not in dvc"):
@@ -134,6 +133,11 @@ def test_an_unknown_key_or_stage_is_refused_before_anything_runs(one: Pool) -> N
     assert "runs/" not in run(one.control, "git", "ls-remote", "origin")
 
 
-def test_a_row_shows_the_version_and_what_was_not_judged() -> None:
+def test_a_row_shows_the_version_of_a_set_without_a_verdict() -> None:
     version = {"model_name": "tiny", "version": "3", "aliases": ["candidate", "champion"]}
-    assert outcome({"register": version}) == ["not judged", "", "", "tiny 3 (candidate, champion)"]
+    assert result_cells({"register": version}) == [
+        "not judged",
+        "",
+        "",
+        "tiny 3 (candidate, champion)",
+    ]

@@ -16,14 +16,21 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(420)]
 
 
 def of_sets(one: Team, run_id: str, count: int) -> dict[int, str]:
-    """The branches of a sweep's sets that are there, by set."""
+    """The branches that a sweep's sets have, by set."""
     name = one.flow_run(run_id)["name"]
     there = run(one.folder, "git", "ls-remote", "shared.git")
+    branches = {number: f"runs/{name}-{number}" for number in range(1, count + 1)}
     return {
-        k: f"runs/{name}-{k}"
-        for k in range(1, count + 1)
-        if f"refs/heads/runs/{name}-{k}\n" in there + "\n"
+        number: branch
+        for number, branch in branches.items()
+        if f"refs/heads/{branch}\n" in there + "\n"
     }
+
+
+def unfinished(one: Team) -> list[str]:
+    """The states of runs that are not over."""
+    states = [each["state_type"] for each in one.runs()]
+    return [state for state in states if state in {"SCHEDULED", "PENDING", "RUNNING"}]
 
 
 def table_of(one: Team) -> str:
@@ -31,7 +38,7 @@ def table_of(one: Team) -> str:
     return next(str(artifact["data"]) for artifact in found if artifact["key"] == "lmadapt-sweep")
 
 
-def test_eight_sets_on_two_workers_share_a_stage_and_one_that_fails_stops_no_other(
+def test_eight_sets_on_two_workers_share_a_stage_and_a_failed_one_stops_no_other(
     tmp_path: Path,
 ) -> None:
     with team(tmp_path, steps=1) as one:
@@ -48,24 +55,18 @@ def test_eight_sets_on_two_workers_share_a_stage_and_one_that_fails_stops_no_oth
         assert {line[3] for line in trained} == {"cpu-one", "cpu-two"}
         branches = of_sets(one, run_id, 8)
         for number in {*range(1, 9)} - {5}:
-            show = (
-                "git",
-                "--git-dir",
-                "shared.git",
-                "show",
-                f"{branches[number]}:results/train.json",
-            )
-            assert json.loads(run(tmp_path, *show)) == {"rate": number}
+            file = f"{branches[number]}:results/train.json"
+            shown = run(tmp_path, "git", "--git-dir", "shared.git", "show", file)
+            assert json.loads(shown) == {"rate": number}
         rows = [line for line in table_of(one).splitlines() if "train.rate: " in line]
-        assert [
-            f"| {k} | train.rate: {k} | {'failed: stage train' if k == 5 else 'not judged'}"
-            in rows[k - 1]
-            for k in range(1, 9)
-        ] == [True] * 8
+        for number, row in enumerate(rows, 1):
+            outcome = "failed: stage train" if number == 5 else "not judged"
+            assert f"| {number} | train.rate: {number} | {outcome}" in row
+        assert len(rows) == 8
         assert "refs/lmadapt" not in run(tmp_path, "git", "ls-remote", "shared.git")
 
 
-def test_a_sweep_whose_worker_is_killed_ends_and_begun_again_repeats_no_finished_stage(
+def test_a_sweep_that_lost_its_worker_repeats_no_finished_stage_when_started_again(
     tmp_path: Path,
 ) -> None:
     with team(tmp_path, steps=1) as one:
@@ -80,16 +81,7 @@ def test_a_sweep_whose_worker_is_killed_ends_and_begun_again_repeats_no_finished
         os.kill(control.pid, signal.SIGKILL)
         control.wait()
         one.until(lambda: not any(process.is_running() for process in controllers), 60)
-        one.until(
-            lambda: (
-                not [
-                    each
-                    for each in one.runs()
-                    if each["state_type"] in {"SCHEDULED", "PENDING", "RUNNING"}
-                ]
-            ),
-            150,
-        )
+        one.until(lambda: not unfinished(one), 150)
         one.start_worker("control-two", "control")
         again = one.ended(one.begin("sweep/sweep", sets=rates(4)), 200)
         assert again["state_type"] == "COMPLETED"

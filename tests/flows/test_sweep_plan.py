@@ -16,7 +16,7 @@ def planned(*sets: dict[str, Any]) -> Part:
     return plan(list(sets), SETTINGS, GRAPH, STAGES)
 
 
-def test_a_key_is_read_by_its_stage_and_by_all_that_come_after_it() -> None:
+def test_a_stage_and_all_later_ones_depend_on_its_keys() -> None:
     read = keys_read(
         GRAPH, ["fetch.model", "pretrain.seed", "sft.learning_rate", "register.artifact"]
     )
@@ -29,7 +29,7 @@ def test_a_key_is_read_by_its_stage_and_by_all_that_come_after_it() -> None:
     assert [stage for stage in STAGES if "register.artifact" in read[stage]] == ["register"]
 
 
-def test_sets_that_change_one_stage_share_all_before_it() -> None:
+def test_sets_that_change_one_stage_share_all_earlier_ones() -> None:
     root = planned({"sft.learning_rate": 1e-4}, {"sft.learning_rate": 3e-4}, {})
     assert (root.sets, root.stages, root.params) == ([1, 2, 3], STAGES[:4], {})
     assert [(fork.sets, fork.stages) for fork in root.forks] == [
@@ -42,7 +42,7 @@ def test_sets_that_change_one_stage_share_all_before_it() -> None:
     ]
 
 
-def test_some_of_the_sets_share_what_the_others_do_not() -> None:
+def test_some_sets_share_a_stage_that_others_do_not() -> None:
     sets = [{"pretrain.seed": 1 + i // 2, "sft.seed": i, "curate.seed": 7} for i in range(4)]
     root = planned(*sets)
     assert (root.stages, root.params) == (STAGES[:3], {"curate.seed": 7})
@@ -53,16 +53,17 @@ def test_some_of_the_sets_share_what_the_others_do_not() -> None:
     assert [fork.params for fork in root.forks] == [
         {"curate.seed": 7, "pretrain.seed": seed} for seed in (1, 2)
     ]
-    assert [leaf.params for fork in root.forks for leaf in fork.forks] == sets
+    leaves = [*root.forks[0].forks, *root.forks[1].forks]
+    assert [leaf.params for leaf in leaves] == sets
 
 
-def test_sets_that_no_stage_tells_apart_end_on_branches_of_their_own() -> None:
+def test_sets_with_the_same_stages_still_have_a_branch_each() -> None:
     root = planned({"pools.sft": "cpu"}, {"pools.sft": "gpu", "sft.seed": 0})
     assert (root.stages, root.params) == (STAGES, {})
     assert [(fork.sets, fork.stages) for fork in root.forks] == [([1], []), ([2], [])]
 
 
-def test_a_set_alone_is_the_pipeline() -> None:
+def test_the_plan_of_a_single_set_is_the_pipeline() -> None:
     assert planned({"sft.seed": 3}) == Part([1], STAGES, {"sft.seed": 3}, [])
 
 
@@ -74,12 +75,14 @@ def test_a_set_alone_is_the_pipeline() -> None:
         ([{"nothere.seed": 1}], "nothere.seed of set 1 is not in params.yaml"),
         (
             [{"sft.seed": 1}, {"sft.seed": SETTINGS["sft"]["seed"]}, {}],
-            "2 and 3 come to the same params",
+            "2 and 3 lead to the same params",
         ),
-        ([], "none given"),
+        ([], "the list is empty"),
     ],
 )
-def test_sets_that_cannot_be_are_refused(sets: list[dict[str, Any]], message: str) -> None:
+def test_unknown_keys_equal_sets_and_no_sets_are_refused(
+    sets: list[dict[str, Any]], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         planned(*sets)
 
@@ -99,11 +102,11 @@ def test_sets_that_cannot_be_are_refused(sets: list[dict[str, Any]], message: st
         ({}, False),
     ],
 )
-def test_what_a_stage_reads_is_what_dvc_compares(stage: dict[str, Any], expected: bool) -> None:
+def test_a_stage_reads_the_keys_that_dvc_compares(stage: dict[str, Any], expected: bool) -> None:
     assert reads(stage, "sft.seed") == expected
 
 
-def test_a_stage_comes_before_another_by_a_file_or_the_folder_it_is_in() -> None:
+def test_a_stage_feeds_another_through_a_file_or_its_folder() -> None:
     assert feeds({"outs": ["data/raw"]}, {"deps": ["data/raw/a.parquet"]})
     assert feeds({"metrics": [{"data/raw/m.json": {"persist": True}}]}, {"deps": ["data/raw"]})
     assert not feeds({"outs": ["data/raw"]}, {"deps": ["data/raw2"]})

@@ -19,7 +19,7 @@ stages:
 
 @pytest.fixture
 def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_server: None) -> Iterator[Pool]:
-    """A project whose one stage reads a folder outside of it."""
+    """A project with one stage and a source outside the project."""
     data = tmp_path / "data"
     data.mkdir()
     (data / "corpus.txt").write_text("words")
@@ -34,7 +34,7 @@ def look(one: Pool) -> str | None:
     return watch(project=one.control)
 
 
-def test_a_run_follows_a_new_commit_and_new_content_and_nothing_else(
+def test_only_a_new_commit_or_new_content_starts_a_run(
     one: Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert look(one)
@@ -44,7 +44,7 @@ def test_a_run_follows_a_new_commit_and_new_content_and_nothing_else(
     corpus.touch()
     assert look(one) is None
     caplog.clear()
-    corpus.write_text("WORDS")  # as long as before
+    corpus.write_text("WORDS")  # of the same length
     second = look(one)
     assert second
     assert str(corpus) in caplog.text
@@ -55,7 +55,7 @@ def test_a_run_follows_a_new_commit_and_new_content_and_nothing_else(
     assert look(one) is None
 
 
-def test_a_failed_run_has_seen_nothing(one: Pool) -> None:
+def test_after_a_failed_run_its_data_is_still_new(one: Pool) -> None:
     assert look(one)
     before = (one.control / STATE).read_bytes()
     one.push(state_txt="broken")
@@ -69,7 +69,7 @@ def test_a_failed_run_has_seen_nothing(one: Pool) -> None:
     assert look(one) is None
 
 
-def test_files_of_the_repository_are_told_by_the_commit_wherever_the_checkout_is(one: Pool) -> None:
+def test_files_that_git_has_are_not_hashed_at_any_checkout(one: Pool) -> None:
     (one.control / "own.txt").write_text("not in git")
     one.push(params_yaml=PARAMS.replace("FOLDER", "."), other_txt="in git")
     found = data_version(one.control, "main")["files"]
@@ -79,6 +79,6 @@ def test_files_of_the_repository_are_told_by_the_commit_wherever_the_checkout_is
     assert names == {"own.txt"}
 
 
-def test_a_branch_that_origin_has_not_is_named(one: Pool) -> None:
+def test_a_missing_branch_is_named(one: Pool) -> None:
     with pytest.raises(ValueError, match="origin has no branch nothere"):
         data_version(one.control, "nothere")

@@ -1,4 +1,4 @@
-"""An agent's checks, and its end, with a real Prefect server."""
+"""An agent's checks, and how it drains, with a real Prefect server."""
 
 import os
 import signal
@@ -20,16 +20,11 @@ AGENT = [sys.executable, str(ROOT / "infra/agent/agent.py")]
 
 def repository(folder: Path, *, origin: bool) -> Path:
     project = folder / "project"
-    for command in (
-        ["init", "-q", str(project)],
-        ["init", "-q", "--bare", str(folder / "shared.git")],
-    ):
-        subprocess.run(["git", *command], check=True)
-    for command in (
-        ["dvc", "init", "-q"],
-        ["dvc", "remote", "add", "-q", "-d", "store", str(folder / "store")],
-    ):
-        subprocess.run([sys.executable, "-m", *command], cwd=project, check=True)
+    subprocess.run(["git", "init", "-q", str(project)], check=True)
+    subprocess.run(["git", "init", "-q", "--bare", str(folder / "shared.git")], check=True)
+    remote = ["remote", "add", "-q", "-d", "store", str(folder / "store")]
+    for command in (["init", "-q"], remote):
+        subprocess.run([sys.executable, "-m", "dvc", *command], cwd=project, check=True)
     (project / "requirements.lock").write_text((ROOT / "requirements.lock").read_text())
     (project / "slow.py").write_text(
         "import time\nfrom prefect import flow\n\n@flow\ndef slow():\n    time.sleep(600)\n"
@@ -47,32 +42,31 @@ def repository(folder: Path, *, origin: bool) -> Path:
     return project
 
 
-def test_another_version_than_the_locked_one_is_named(tmp_path: Path) -> None:
+def test_a_package_whose_version_is_not_the_locked_one_is_named(tmp_path: Path) -> None:
     (tmp_path / "requirements.lock").write_text("prefect==1.0.0\n")
     assert "lock has 1.0.0" in wrong_versions(tmp_path / "requirements.lock")[0]
     assert wrong_versions(ROOT / "requirements.lock") == []
 
 
-def test_an_agent_has_one_gpu_that_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_needs_exactly_one_gpu_that_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert wrong_gpu(None) == []
     assert "one GPU" in wrong_gpu("0,1")[0]
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "GPU 0 does not answer" in wrong_gpu("0")[0]
 
 
-def test_a_clock_that_is_far_from_the_server_s_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_far_from_the_server_s_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_800_000_000.0
     monkeypatch.setattr(time, "time", lambda: now)
-    assert (
-        wrong_clock(formatdate(now - CLOCK_SECONDS))
-        == wrong_clock(formatdate(now + CLOCK_SECONDS))
-        == []
-    )
+    for off in (-CLOCK_SECONDS, CLOCK_SECONDS):
+        assert wrong_clock(formatdate(now + off)) == []
     assert "3600 s ahead of" in wrong_clock(formatdate(now - 3600))[0]
     assert "3600 s behind" in wrong_clock(formatdate(now + 3600))[0]
 
 
-def test_a_machine_that_is_not_fit_takes_no_runs(tmp_path: Path) -> None:
+def test_an_unfit_machine_takes_no_runs(tmp_path: Path) -> None:
     variables = {
         "LMADAPT_PROJECT": str(repository(tmp_path, origin=False)),
         "LMADAPT_FREE_GB": "1000000",
@@ -93,7 +87,7 @@ def test_a_machine_that_is_not_fit_takes_no_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
-def test_told_to_end_an_agent_has_its_run_end_and_takes_no_other(tmp_path: Path) -> None:
+def test_an_agent_that_is_told_to_stop_stops_its_run_and_takes_no_other(tmp_path: Path) -> None:
     project = repository(tmp_path, origin=True)
     with servers(tmp_path / "servers") as (_, addresses):
         api = addresses["PREFECT_API_URL"]
@@ -101,8 +95,6 @@ def test_told_to_end_an_agent_has_its_run_end_and_takes_no_other(tmp_path: Path)
         variables |= {
             "PREFECT_HOME": str(tmp_path / "prefect"),
             "PREFECT_WORKER_QUERY_SECONDS": "1",
-        }
-        variables |= {
             "LMADAPT_PROJECT": str(project),
             "LMADAPT_FREE_GB": "0",
             "PREFECT_CLI_PROMPT": "false",

@@ -13,7 +13,7 @@ from tests.registry_server import postgresql
 INFRA = Path(__file__).parents[2] / "infra"
 
 
-def test_databases_come_back_as_they_were_and_a_torn_backup_drops_nothing(tmp_path: Path) -> None:
+def test_a_backup_restores_both_databases_and_a_damaged_one_drops_neither(tmp_path: Path) -> None:
     if not shutil.which("pg_dump") or not shutil.which("psql"):
         pytest.skip("needs PostgreSQL's clients")
     with postgresql() as address:
@@ -22,8 +22,8 @@ def test_databases_come_back_as_they_were_and_a_torn_backup_drops_nothing(tmp_pa
             "PGHOST": "127.0.0.1",
             "PGPORT": str(where.port),
             "PGUSER": "mlflow",
+            "PGDATABASE": "postgres",
         }
-        environment |= {"PGDATABASE": "postgres"}
 
         def run(*command: str, check: bool = True) -> str:
             return subprocess.run(

@@ -1,4 +1,4 @@
-"""What the files for containers promise; containers themselves are not started here."""
+"""What the files for containers promise; these tests start no container."""
 
 import re
 import shutil
@@ -22,21 +22,21 @@ def test_only_the_proxy_is_published() -> None:
 
 
 @pytest.mark.parametrize("name", COMPOSE["services"])
-def test_every_service_is_pinned_restarts_and_says_whether_it_is_well(name: str) -> None:
+def test_every_service_has_a_pinned_image_restarts_and_a_health_check(name: str) -> None:
     service = COMPOSE["services"][name]
     assert PINNED.search(service["image"])
     assert service["restart"] == "unless-stopped"
     assert service["healthcheck"]["test"][0] == "CMD"
 
 
-def test_no_password_stands_in_the_file_and_data_is_in_volumes() -> None:
+def test_the_file_holds_no_password_and_data_is_in_volumes() -> None:
     text = (INFRA / "compose.yaml").read_text()
     for name in ("POSTGRES_PASSWORD", "AWS_SECRET_ACCESS_KEY"):
         assert set(re.findall(rf"\$\{{{name}[^}}]*\}}", text)) == {f"${{{name}:?}}"}
     assert {"postgresql", "store"} == set(COMPOSE["volumes"])
 
 
-def test_images_are_built_from_a_pinned_one_with_the_versions_of_the_lock() -> None:
+def test_images_have_a_pinned_base_and_the_versions_of_the_lock() -> None:
     lines = (INFRA / "Dockerfile").read_text().splitlines()
     bases = [line.split()[1] for line in lines if line.startswith("FROM")]
     assert PINNED.search(bases[0])
@@ -44,7 +44,7 @@ def test_images_are_built_from_a_pinned_one_with_the_versions_of_the_lock() -> N
     assert all("requirements.lock" in line for line in lines if "pip install" in line)
 
 
-def test_an_agent_on_kubernetes_has_one_gpu_no_rights_and_time_to_drain() -> None:
+def test_an_agent_on_kubernetes_has_one_gpu_no_privileges_and_time_to_drain() -> None:
     pod = yaml.safe_load((INFRA / "agent/kubernetes.yaml").read_text())["spec"]["template"]["spec"]
     [agent] = pod["containers"]
     assert agent["resources"]["limits"]["nvidia.com/gpu"] == 1

@@ -1,6 +1,7 @@
-"""Servers, a local run and a worker's run on a machine without a network: all work, and nothing tries to leave it.
+"""Servers, a local run and a worker's run work without a network, and none tries to reach one.
 
-In a network namespace that has loopback alone, under strace, with no variable set that switches anything off.
+They run in a network namespace that has only loopback, under strace, and no variable switches
+telemetry off for them.
 """
 
 import os
@@ -33,10 +34,11 @@ TRACED = [
     "signal=none",
 ]
 ADDRESS = re.compile(
-    r"sa_family=AF_INET6?, sin6?_port=htons\((\d+)\), .*?(?:inet_addr\(|inet_pton\(AF_INET6, )\"([^\"]+)\""
+    r"sa_family=AF_INET6?, sin6?_port=htons\((\d+)\), "
+    r".*?(?:inet_addr\(|inet_pton\(AF_INET6, )\"([^\"]+)\""
 )
-# The pool is made without `prefect work-pool create`, for which the server asks GitHub for a list of worker types; no
-# setting forbids it (docs/operations.md).
+# `prefect work-pool create` has the server ask GitHub for a list of worker types, and no setting
+# forbids it (docs/operations.md): the pool is made through the API.
 RUN = """
 import os, subprocess, sys
 from contextlib import ExitStack
@@ -50,10 +52,13 @@ def run(*command):
 with ExitStack() as running:
     os.environ |= start(folder / "servers", running)[0]
     run("flows.adapt")
-    os.environ |= {"LMADAPT_PROJECT": str(folder / "project"), "PREFECT_HOME": str(folder / "prefect")}
-    run("prefect", "api", "POST", "/work_pools/", "--data", '{"name": "lmadapt", "type": "process"}')
-    run("prefect", "--no-prompt", "deploy", "--prefect-file", "infra/prefect.yaml", "--name", "local")
-    worker = subprocess.Popen([python, "-m", "prefect", "worker", "start", "--pool", "lmadapt"], cwd=folder / "project")
+    os.environ["LMADAPT_PROJECT"] = str(folder / "project")
+    os.environ["PREFECT_HOME"] = str(folder / "prefect")
+    pool = '{"name": "lmadapt", "type": "process"}'
+    run("prefect", "api", "POST", "/work_pools/", "--data", pool)
+    run(*"prefect --no-prompt deploy --prefect-file infra/prefect.yaml --name local".split())
+    start_worker = [python, *"-m prefect worker start --pool lmadapt".split()]
+    worker = subprocess.Popen(start_worker, cwd=folder / "project")
     running.callback(end, worker)
     run("prefect", "deployment", "run", "adapt/local", "--watch")
     del os.environ["PREFECT_API_URL"]
@@ -63,7 +68,7 @@ with ExitStack() as running:
 
 
 def outside(trace: str) -> set[str]:
-    """Lines of strace that name an address beyond loopback, or a name server wherever it is."""
+    """The lines of strace with an address beyond loopback, or with any name server."""
     found = set()
     for line in trace.splitlines():
         for port, text in ADDRESS.findall(line):
@@ -76,7 +81,7 @@ def outside(trace: str) -> set[str]:
 
 
 def traced(folder: Path, *command: str) -> tuple[subprocess.CompletedProcess[str], str]:
-    """The command without a network, in `folder` as its home, and what it and all its processes sent where."""
+    """Run a command without a network, at home in `folder`; what it did, and strace's lines."""
     if not shutil.which("strace") or not shutil.which("ip"):
         pytest.skip("needs strace and iproute2")
     if subprocess.run(
@@ -114,8 +119,11 @@ def traced(folder: Path, *command: str) -> tuple[subprocess.CompletedProcess[str
     return done, log.read_text(errors="replace")
 
 
-def test_addresses_beyond_loopback_and_questions_to_name_servers_are_told_from_others() -> None:
-    far = 'connect(3, {sa_family=AF_INET, sin_port=htons(443), sin_addr=inet_addr("192.0.2.1")}, 16) = 0'
+def test_addresses_beyond_loopback_and_name_servers_are_found_in_a_trace() -> None:
+    far = (
+        "connect(3, {sa_family=AF_INET, sin_port=htons(443), "
+        'sin_addr=inet_addr("192.0.2.1")}, 16) = 0'
+    )
     far6 = (
         "connect(3, {sa_family=AF_INET6, sin6_port=htons(443), sin6_flowinfo=htonl(0), "
         'inet_pton(AF_INET6, "2001:db8::1", &sin6_addr), sin6_scope_id=0}, 28) = 0'
@@ -133,7 +141,7 @@ def test_addresses_beyond_loopback_and_questions_to_name_servers_are_told_from_o
     }
 
 
-def test_a_name_that_is_asked_for_is_seen(tmp_path: Path) -> None:
+def test_a_name_lookup_is_in_the_trace(tmp_path: Path) -> None:
     done, trace = traced(
         tmp_path, sys.executable, "-c", "import socket; socket.getaddrinfo('example.invalid', 443)"
     )
@@ -143,7 +151,7 @@ def test_a_name_that_is_asked_for_is_seen(tmp_path: Path) -> None:
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-def test_servers_a_whole_run_and_a_worker_try_no_address_beyond_loopback(
+def test_servers_a_local_run_and_a_worker_reach_for_no_address_beyond_loopback(
     tmp_path: Path, tiny_model: Path
 ) -> None:
     make_project(tmp_path / "project", tiny_model)
@@ -154,5 +162,5 @@ def test_servers_a_whole_run_and_a_worker_try_no_address_beyond_loopback(
     assert done.returncode == 0, done.stdout[-6000:]
     assert "all ended well" in done.stdout
     assert "COMPLETED" in done.stdout.upper(), done.stdout[-6000:]
-    assert "127.0.0.1" in trace  # it was traced
+    assert "127.0.0.1" in trace  # strace saw the run
     assert outside(trace) == set()

@@ -1,4 +1,4 @@
-"""The proxy's own configuration in a real nginx on loopback, before a server that answers anyone."""
+"""The proxy's configuration in a real nginx on loopback, before a server open to anyone."""
 
 import base64
 import http.server
@@ -32,7 +32,7 @@ class Anyone(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
-    """The port on which nginx serves what is 8443, 8444 and 8445 in the configuration."""
+    """The ports of nginx in place of 8443, 8444 and 8445 of the configuration."""
     if not shutil.which("nginx"):
         pytest.skip("needs nginx: apt-get install nginx-light")
     folder = tmp_path_factory.mktemp("proxy")
@@ -100,12 +100,12 @@ def test_a_client_without_the_password_is_refused(proxy: dict[str, int], port: s
 
 
 @pytest.mark.parametrize("port", PORTS[:2])
-def test_a_client_with_the_password_passes_and_the_server_never_sees_it(
+def test_a_client_with_the_password_passes_and_the_server_does_not_see_it(
     proxy: dict[str, int], port: str
 ) -> None:
     assert get(proxy[port], basic("hunter2")) == (200, "none")
 
 
-def test_the_store_gets_signed_requests_only(proxy: dict[str, int]) -> None:
+def test_the_store_gets_only_signed_requests(proxy: dict[str, int]) -> None:
     assert get(proxy["8445"], None)[0] == 401
     assert get(proxy["8445"], "AWS4-HMAC-SHA256 x") == (200, "AWS4-HMAC-SHA256 x")

@@ -1,7 +1,7 @@
-"""The files for containers and clusters against what defines them, and that these checks find a fault.
+"""The files for containers and clusters fit their schemas, and the checks find planted faults.
 
-compose.yaml against the schema of the Compose Specification (in check-jsonschema), the manifest against that of
-Kubernetes (in kubernetes-validate), the Dockerfile by hadolint: all offline.
+All offline: compose.yaml against the Compose Specification's schema (in check-jsonschema), the
+manifest against Kubernetes' (in kubernetes-validate), and the Dockerfile through hadolint.
 """
 
 import re
@@ -25,7 +25,7 @@ CHECKS = {
     "agent/kubernetes.yaml": [sys.executable, "-m", "kubernetes_validate", "--strict"],
     "Dockerfile": [str(Path(sys.executable).with_name("hadolint"))],
 }
-FAULTS = [  # a file, what stands there, what is written instead, and what must be said of it
+FAULTS = [  # a file, its text, the faulty text, and a word of the message
     ("compose.yaml", "healthcheck:", "healtcheck:", "healtcheck"),
     ("compose.yaml", "interval: 5s", "interval: [5]", "interval"),
     ("compose.yaml", "condition: service_healthy", "condition: healthy", "condition"),
@@ -49,12 +49,11 @@ def check(name: str, file: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_file_is_what_its_schema_or_its_linter_asks_for(name: str) -> None:
+def test_a_file_passes_its_schema_or_linter(name: str) -> None:
     done = check(name, INFRA / name)
     assert done.returncode == 0, done.stdout
-    assert "WARN" not in done.stdout, (
-        done.stdout
-    )  # kubernetes-validate passes what it has no schema for
+    # kubernetes-validate only warns about what it has no schema for.
+    assert "WARN" not in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize(("name", "right", "wrong", "said"), FAULTS)
@@ -69,7 +68,7 @@ def test_a_planted_fault_is_found(
     assert said in done.stdout, done.stdout
 
 
-def test_what_a_service_names_is_defined() -> None:
+def test_services_name_only_what_is_defined() -> None:
     compose = yaml.safe_load((INFRA / "compose.yaml").read_text())
     for service in compose["services"].values():
         assert set(service.get("depends_on", {})) <= set(compose["services"])
@@ -82,14 +81,9 @@ def test_what_a_service_names_is_defined() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("docker-compose"), reason="needs docker-compose")
-def test_docker_compose_reads_the_file_and_asks_for_each_variable() -> None:
-    command = [
-        str(shutil.which("docker-compose")),
-        "-f",
-        str(INFRA / "compose.yaml"),
-        "config",
-        "--quiet",
-    ]
+def test_docker_compose_accepts_the_file_and_requires_each_variable() -> None:
+    program, file = str(shutil.which("docker-compose")), str(INFRA / "compose.yaml")
+    command = [program, "-f", file, "config", "--quiet"]
     asked = set(re.findall(r"\$\{(\w+):\?\}", (INFRA / "compose.yaml").read_text()))
     for missing in ("", *sorted(asked)):
         done = subprocess.run(

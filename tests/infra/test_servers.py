@@ -1,8 +1,9 @@
-"""The servers for one machine: they answer on loopback, keep their data and ports, and end together."""
+"""The servers for one machine answer on loopback, keep data and ports, and stop together."""
 
 import signal
 import stat
 import urllib.request
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -14,14 +15,12 @@ from tests.servers import servers
 
 def listening(process: int) -> set[str]:
     family = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
-    connections = [connection for one in family for connection in one.net_connections()]
-    return {
-        connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN
-    }
+    found = chain.from_iterable(one.net_connections() for one in family)
+    return {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}
 
 
 @pytest.mark.timeout(300)
-def test_the_servers_answer_on_loopback_alone_keep_what_they_have_and_leave_no_process(
+def test_the_servers_use_only_loopback_keep_data_and_ports_and_leave_no_process(
     tmp_path: Path,
 ) -> None:
     with servers(tmp_path / "servers", keep=True) as (process, addresses):
@@ -31,7 +30,7 @@ def test_the_servers_answer_on_loopback_alone_keep_what_they_have_and_leave_no_p
         assert listening(process.pid) == {"127.0.0.1"}
         family = psutil.Process(process.pid).children(recursive=True)
         password = (tmp_path / "servers/password").read_text()
-        assert not any(password in text for one in family for text in one.cmdline())
+        assert not any(password in " ".join(one.cmdline()) for one in family)
         assert stat.S_IMODE((tmp_path / "servers/password").stat().st_mode) == 0o600
     assert not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
     with servers(tmp_path / "servers") as (process, again):

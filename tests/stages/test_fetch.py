@@ -160,7 +160,7 @@ def test_a_module_makes_the_model_of_the_packages_and_checks_the_hash(
     settings["model"] |= {"name_or_path": None, "module": "demo.gemma", "sha256": "0" * 64}
     assert f"fetch.model.sha256: {gemma.GGUF}: expected {'0' * 64}" in stopped(settings)
     settings["model"]["sha256"] = None
-    assert f"{gemma.GGUF} is no GGUF file" in stopped(settings)
+    assert f"{gemma.GGUF} is not a GGUF file" in stopped(settings)
     assert not Path("out/data/raw").exists()
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.known_truth import Design, draw_clusters, draw_evaluation, draw_pair
+from benchmarks.verdict_known_truth import Design, draw_clusters, draw_evaluation, draw_pair
 from lmadapt.verdict.decision import compare, judge
 
 
@@ -28,7 +28,7 @@ def test_drawn_changes_have_the_stated_shares_and_correlation(design: Design) ->
     )
 
 
-def test_graded_changes_are_of_any_size() -> None:
+def test_graded_changes_have_any_size() -> None:
     design = Design(100_000, lost=0.2, gained=0.1, graded=True)
     draw = np.random.default_rng(0)
     before, after = draw_pair(design, draw_clusters(design, draw), draw)

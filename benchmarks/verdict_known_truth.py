@@ -1,7 +1,8 @@
-"""Evaluations with a known truth: items, their clusters, and what two models scored on them.
+"""Evaluations with a known truth: items, their clusters, and what two models score on them.
 
-Sizes of clusters are geometric (so unequal), and within a cluster the shares of items lost and gained are drawn from a
-Dirichlet distribution, which gives any two changes of a cluster the stated correlation.
+Cluster sizes are geometric, so clusters are unequal. Within a cluster, the shares of items lost and
+gained come from a Dirichlet distribution, so that any two items of a cluster change with the stated
+correlation.
 """
 
 from dataclasses import dataclass, replace
@@ -15,14 +16,14 @@ from lmadapt.verdict.statistics import Array
 
 @dataclass(frozen=True)
 class Design:
-    """A set of items and what truly happened to them; shares of 1."""
+    """A set of items and what truly happens to them; shares of 1."""
 
     items: int
     cluster_size: int = 1  # mean
-    correlation: float = 0.0  # of any two items of a cluster
+    correlation: float = 0.0  # of the changes of any two items of a cluster
     lost: float = 0.05
     gained: float = 0.05
-    graded: bool = False  # a change is of any size up to 1, as of free-form answers
+    graded: bool = False  # scores change by any amount up to 1, as free answers do
 
     @property
     def change(self) -> float:
@@ -31,7 +32,7 @@ class Design:
 
     @property
     def design_effect(self) -> float:
-        """By how much clustering inflates the variance: clusters have geometric sizes."""
+        """The factor by which clusters of geometric size inflate the variance."""
         return 1 + 2 * self.correlation * (self.cluster_size - 1)
 
 
@@ -44,7 +45,7 @@ def draw_clusters(design: Design, draw: Generator) -> Array:
 def draw_fates(
     shares: tuple[float, ...], clusters: Array, correlation: float, draw: Generator
 ) -> Array:
-    """For each item which of the things happened to it whose mean shares are given; the last takes the rest."""
+    """The fate of each item, as an index into `shares`, the mean share of each fate."""
     edges = np.broadcast_to(np.cumsum(shares)[:-1], (len(clusters), len(shares) - 1))
     if correlation > 0:
         concentration = np.array(shares) * (1 - correlation) / correlation
@@ -54,20 +55,18 @@ def draw_fates(
 
 
 def draw_pair(design: Design, clusters: Array, draw: Generator) -> tuple[Array, Array]:
-    """Scores before and after; items that neither won nor lost stay right or wrong."""
+    """Scores before and after; an item that is neither lost nor gained stays right or wrong."""
     size = draw.random(len(clusters)) if design.graded else 1.0
     rest = 1 - design.lost - design.gained
     fates = draw_fates((design.lost, design.gained, rest), clusters, design.correlation, draw)
-    same = draw.random(len(clusters)) < 0.6
-    return np.where(fates == 0, size, same & (fates == 2)), np.where(
-        fates == 1, size, same & (fates == 2)
-    )
+    unchanged = (draw.random(len(clusters)) < 0.6) & (fates == 2)
+    return np.where(fates == 0, size, unchanged), np.where(fates == 1, size, unchanged)
 
 
 def draw_evaluation(
     domain: Design, categories: list[Design], draw: Generator
 ) -> tuple[Scored, Scored]:
-    """Two models' scores on a domain and on categories of general items; no cluster spans two of them."""
+    """Two models' scores on a domain and on categories of general items; no two share a cluster."""
     designs = [domain, *categories]
     clusters = [draw_clusters(design, draw) for design in designs]
     scores = [

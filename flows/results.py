@@ -1,0 +1,60 @@
+"""What the stages of a run measured, as flows read it from the run's commit."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.git import CHECKOUT, git
+
+OUTCOMES = ("SHIP", "HOLD", "INCONCLUSIVE")
+Results = dict[str, dict[str, Any]]  # by stage, its metrics file
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict of a run's evaluation."""
+
+    outcome: str  # one of OUTCOMES
+    reason: str
+
+
+def results_of(project: Path, commit: str, stages: list[str]) -> Results:
+    """What these stages measured; the commit may hold other stages' results from earlier runs."""
+    with CHECKOUT:
+        git(project, "fetch", "--quiet", "origin")
+    files = git(project, "ls-tree", "--name-only", commit, "results/").splitlines()
+    names = [name for name in files if Path(name).stem in stages]
+    return {Path(name).stem: json.loads(git(project, "show", f"{commit}:{name}")) for name in names}
+
+
+def verdict_of(results: Results) -> Verdict | None:
+    """The verdict; None where no evaluation ran.
+
+    Raises ValueError when results/evaluate.json has no outcome or one that is not in OUTCOMES.
+    """
+    if "evaluate" not in results:
+        return None
+    verdict = results["evaluate"].get("verdict")
+    found = verdict.get("outcome") if isinstance(verdict, dict) else None
+    if found not in OUTCOMES:
+        raise ValueError(
+            f"results/evaluate.json: verdict.outcome is {found!r}; allowed: {', '.join(OUTCOMES)}"
+        )
+    return Verdict(found, str(verdict.get("reason", "")))
+
+
+def registered_version(results: Results) -> str:
+    """The registered version and its aliases, as `NAME 3 (candidate)`; empty without one."""
+    version = results.get("register")
+    if not version:
+        return ""
+    return f"{version['model_name']} {version['version']} ({', '.join(version['aliases'])})"
+
+
+def accuracy(figure: dict[str, Any]) -> str:
+    """An accuracy of results/evaluate.json in percent, with its interval; empty without one."""
+    if figure.get("accuracy") is None:
+        return ""
+    value, low, high = (f"{100 * share:.1f}" for share in (figure["accuracy"], *figure["interval"]))
+    return f"{value} % [{low}, {high}]"

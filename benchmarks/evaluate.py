@@ -19,9 +19,10 @@ import torch
 from benchmarks.record import write_results
 from lmadapt.core.environment import prepare_environment
 from lmadapt.core.tables import ITEM, read_table
-from lmadapt.evaluation.exam import set_exam
+from lmadapt.evaluation.exam import make_exam
 from lmadapt.models.loading import load_bf16, load_tokenizer
-from lmadapt.models.log_likelihoods import choose, score
+from lmadapt.models.log_likelihoods import score
+from lmadapt.models.questions import choose
 
 TASK = {
     "task": "demo_items",
@@ -167,7 +168,7 @@ def compare(
     name: str, tokenizer: Any, rows: list[dict[str, Any]], peer: Peer, model: Any, batch_size: int
 ) -> dict[str, Any]:
     """Both on the same items, ours first."""
-    encode_seconds, exam = timed(lambda: set_exam(rows, [], tokenizer, heldout_tokens=1, seed=0))
+    encode_seconds, exam = timed(lambda: make_exam(rows, [], tokenizer, heldout_tokens=1, seed=0))
     questions = [question for question in exam.questions if question]
     ours_seconds, ours = timed(lambda: score(lambda: model, questions, batch_tokens=BATCH_TOKENS))
     ours_seconds += encode_seconds

@@ -24,7 +24,8 @@ from lmadapt.core.environment import prepare_environment
 from lmadapt.core.files import read_json, write_json
 from lmadapt.core.tables import DOCUMENT, HELDOUT, INSTRUCTION, ITEM, read_table, write_table
 from lmadapt.models.loading import load_bf16, load_tokenizer
-from lmadapt.models.log_likelihoods import choose, encode_document, encode_item, score
+from lmadapt.models.log_likelihoods import score
+from lmadapt.models.questions import choose, encode_document, encode_item
 from lmadapt.report.charts import axis
 from lmadapt.verdict.statistics import bootstrap_ratio, noninferiority_p, paired_change
 from stages.pretrain import PretrainParams, pretrain

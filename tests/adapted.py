@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lmadapt.core.tables import write_table
-from lmadapt.evaluation.exam import PREDICTION
+from lmadapt.evaluation.predictions import PREDICTION
 from stages.register import RegisterParams, register
 from tests.adapter import make_adapter
 

@@ -18,7 +18,8 @@ from transformers import TrainerCallback
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import atomic_file
 from lmadapt.core.sections import Section
-from lmadapt.models.log_likelihoods import score, texts_within
+from lmadapt.models.log_likelihoods import score
+from lmadapt.models.questions import texts_within
 
 GROUPS = ("domain", "general")
 SCORED_TOKENS = 4096  # at once; halved where memory does not suffice

@@ -28,7 +28,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Interval = TypeAliasType(
     "Interval", Annotated[tuple[float, float], Field(description="Lower end and upper end.")]
 )
-Comparison = Annotated[str, Field(pattern="^.+_vs_.+$")]
+LaterVsEarlier = Annotated[str, Field(pattern="^.+_vs_.+$")]
 
 
 class Figures(BaseModel):
@@ -311,7 +311,7 @@ class EvaluationFigures(Figures):
         min_length=2,
         description="By model (base, pretrained, adapted), all in evaluate.precision.",
     )
-    changes: dict[Comparison, Changes] = Field(
+    changes: dict[LaterVsEarlier, Changes] = Field(
         min_length=1,
         description="Paired changes by `LATER_vs_EARLIER`; the verdict is on adapted_vs_base.",
         json_schema_extra={"additionalProperties": False},

@@ -45,7 +45,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def random_questions() -> list[Question]:
-    """Short and long ones, some longer than every sliding window; contexts and choices share starts."""
+    """Short ones, and ones longer than every sliding window; contexts and choices share starts."""
     draw = np.random.default_rng(0)
     shared = draw.integers(3, VOCABULARY, 20).tolist()
     questions = []

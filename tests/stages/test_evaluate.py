@@ -84,7 +84,7 @@ def _small_heap() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """A base that answers every item right; `pretrained` equals it, the adapter `noise` ruins it."""
+    """A base that answers every item right; `pretrained` equals it, and `noise` ruins it."""
     folder = tmp_path_factory.mktemp("evaluate")
     base = make_tiny_model(folder / "base")
     items = make_items()

@@ -14,7 +14,7 @@ PER_CATEGORY = 290
 def right(
     share: float, seed: int = 0, *, per_category: int = PER_CATEGORY, cluster_size: int = 1
 ) -> Scored:
-    """A model that answers that share of items right; items of one cluster are all right or wrong."""
+    """A model that answers that share of items right; items of one cluster are answered alike."""
     groups = np.array(["domain"] * DOMAIN + ["general"] * per_category * len(CATEGORIES))
     categories = np.array(
         ["weaknesses"] * DOMAIN + [name for name in CATEGORIES for _ in range(per_category)]

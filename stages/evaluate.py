@@ -59,16 +59,7 @@ def evaluate(
     metrics: Path,
 ) -> None:
     """Ask the models the same items, judge the adapted one, and write figures and report."""
-    settings = EvaluationSettings(
-        seed=params.seed,
-        margin=params.margin,
-        category_margin=params.category_margin,
-        significance=params.significance,
-        batch_tokens=params.batch_tokens,
-        max_new_tokens=params.max_new_tokens,
-        lm_eval_tasks=params.lm_eval_tasks,
-        answer_file=ANSWER_FILE,
-    )
+    settings = _settings(params)
     tokenizer = load_tokenizer(base)
     exam = make_exam(
         read_table(items, ITEM).to_pylist(),
@@ -77,23 +68,20 @@ def evaluate(
         heldout_tokens=params.heldout_tokens,
         seed=params.seed,
     )
-    base_model = ModelVariant(base, params.precision)
-    adapted = ModelVariant(pretrained, params.precision, adapter)
-
-    scale, sweep = params.alpha_scale, None
-    if scale == "auto":
-        exam, sweep = choose_scale(exam, tokenizer, base_model, adapted, settings)
-        scale = sweep.chosen
     variants = {
-        "base": base_model,
+        "base": ModelVariant(base, params.precision),
         "pretrained": ModelVariant(pretrained, params.precision),
-        "adapted": replace(adapted, alpha_scale=scale),
+        "adapted": ModelVariant(pretrained, params.precision, adapter),
     }
+    sweep = None
+    if params.alpha_scale == "auto":
+        exam, sweep = choose_scale(exam, tokenizer, variants, settings)
+    scale = sweep.chosen if sweep else float(params.alpha_scale)
+    variants["adapted"] = replace(variants["adapted"], alpha_scale=scale)
     measured = measure(variants, exam, tokenizer, settings)
     chain = answer_chain(measured, tokenizer, settings) if params.attribution else None
     attribution = attribute(chain, params.significance) if chain else None
     figures = summarise(measured, settings, adapter_scale=sweep, attribution=attribution)
-
     write_predictions(measured.exam, measured.answers, predictions)
     write_report(
         report,
@@ -109,15 +97,33 @@ def evaluate(
         validation=read_json(validation),
         data_docs="data_docs/index.html",
         memory=recorded_memory(metrics.parent),
-        lineage={
-            "base, SHA-256": folder_sha256(base),
-            "adapter, SHA-256": folder_sha256(adapter),
-            "items, SHA-256": file_sha256(items),
-            "adapter scale": f"{scale:g}",
-        },
+        lineage=_origin(base, adapter, items, scale),
     )
     write_accuracy(figures, accuracy)
     write_json(metrics, figures.model_dump(mode="json"))
+
+
+def _settings(params: EvaluateParams) -> EvaluationSettings:
+    return EvaluationSettings(
+        seed=params.seed,
+        margin=params.margin,
+        category_margin=params.category_margin,
+        significance=params.significance,
+        batch_tokens=params.batch_tokens,
+        max_new_tokens=params.max_new_tokens,
+        lm_eval_tasks=params.lm_eval_tasks,
+        answer_file=ANSWER_FILE,
+    )
+
+
+def _origin(base: Path, adapter: Path, items: Path, scale: float) -> dict[str, str]:
+    """What the report shows of where its figures come from."""
+    return {
+        "base, SHA-256": folder_sha256(base),
+        "adapter, SHA-256": folder_sha256(adapter),
+        "items, SHA-256": file_sha256(items),
+        "adapter scale": f"{scale:g}",
+    }
 
 
 if __name__ == "__main__":

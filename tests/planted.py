@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +113,14 @@ def _fairness_pairs() -> Iterator[Row]:
 
 def make_heldout() -> list[Row]:
     """Six documents of each group, two of each entity."""
-    sentence = "The {} document number {} reads a buffer before checking its length. "
-    return [_document(group, number, sentence) for group in GROUPS for number in range(6)]
+    return [_document(group, number) for group, number in product(GROUPS, range(6))]
 
 
-def _document(group: str, number: int, sentence: str) -> Row:
+def _document(group: str, number: int) -> Row:
+    sentence = f"The {group} document number {number} reads a buffer before checking its length. "
     return {
         "id": f"{group}/{number}",
-        "text": sentence.format(group, number) * (number + 1),
+        "text": sentence * (number + 1),
         "entity": f"{group} {number // 2}",
         "source": "planted",
         "location": str(number),

@@ -1,5 +1,6 @@
 """The adapter's scale: chosen on one half of the items, judged on the other half."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,13 +22,12 @@ SCALES = (0.25, 0.5, 0.75, 1.0)
 def choose_scale(
     exam: Exam,
     tokenizer: Any,
-    base: ModelVariant,
-    adapted: ModelVariant,
+    variants: Mapping[str, ModelVariant],
     settings: EvaluationSettings,
 ) -> tuple[Exam, AdapterScale]:
-    """Compare the base with the adapter at each of SCALES on a development half of the items.
+    """Compare "base" with "adapted" at each of SCALES on a development half of the items.
 
-    Returns the sealed half, which the verdict is to use, and the scale chosen on the other half.
+    Returns the sealed half, which is for the verdict, and the scale chosen on the other half.
     """
     development, sealed = split_halves(exam, seed=settings.seed)
 
@@ -43,10 +43,11 @@ def choose_scale(
             )
         return scored(development, answers)
 
-    before = scores(base, "base")
+    before = scores(variants["base"], "base")
     compared = {}
     for scale in SCALES:
-        after = scores(replace(adapted, alpha_scale=scale), f"{scale:g}")
+        adapted = replace(variants["adapted"], alpha_scale=scale)
+        after = scores(adapted, f"{scale:g}")
         compared[scale] = compare_scores(before, after, settings)
     figures = AdapterScale(
         rows=[_row(scale, comparison) for scale, comparison in compared.items()],

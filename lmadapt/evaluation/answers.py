@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def _score_choices(ask: Callable[..., Any], exam: Exam, name: str) -> dict[int, 
 
 def _score_documents(ask: Callable[..., Any], exam: Exam, name: str) -> np.ndarray:
     """The negative log-likelihood of each document in nats, summed over its windows."""
-    flat = [window for windows in exam.windows for window in windows]
+    flat = list(chain.from_iterable(exam.windows))
     with _progress(f"{name}: held-out text", len(flat)) as done:
         found = [values[0] for values in ask(flat, on_batch=done)]
     if not flat:

@@ -64,7 +64,12 @@ def measure(
                 tasks[name] = answer_tasks(model, own, settings.lm_eval_tasks)
             if name == "adapted":
                 asked_again = ask_lost_items_again(
-                    model, own, its_exam, answers["base"], answers[name], settings
+                    model,
+                    own,
+                    its_exam,
+                    before=answers["base"],
+                    after=answers[name],
+                    settings=settings,
                 )
     kl_to_base = None
     if len(nats) == len(variants):

@@ -70,7 +70,12 @@ def summarise(
     text = text_figures(exam, answers, pairs, settings)
     models = {
         name: _model_figures(
-            name, exam, found[name], model, text.models[name], settings.significance
+            exam,
+            model,
+            found[name],
+            name=name,
+            text=text.models[name],
+            significance=settings.significance,
         )
         for name, model in answers.items()
     }
@@ -107,10 +112,11 @@ def _pairs(names: list[str]) -> list[Pair]:
 
 
 def _model_figures(
-    name: str,
     exam: Exam,
-    found: Scored,
     answers: Answers,
+    found: Scored,
+    *,
+    name: str,
     text: TextByGroup,
     significance: float,
 ) -> ModelFigures:

@@ -68,7 +68,7 @@ def _classification(answers: list[CheckedAnswer]) -> Classification:
     """Precision, recall and F1 of each label, their macro average, and the confusion matrix."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    labels = sorted({label for answer in answers for label in answer.check["labels"]})
+    labels = sorted(set().union(*(answer.check["labels"] for answer in answers)))
     truth = [answer.check["value"] for answer in answers]
     named = [named_label(said, check["labels"]) or NO_LABEL for said, check in answers]
     precision, recall, f1, _ = precision_recall_fscore_support(

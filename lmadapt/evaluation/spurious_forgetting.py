@@ -37,6 +37,7 @@ def ask_lost_items_again(
     adapted: CachedModel,
     tokenizer: Any,
     exam: Exam,
+    *,
     before: Answers,
     after: Answers,
     settings: EvaluationSettings,

@@ -1,3 +1,4 @@
+from itertools import chain
 from pathlib import Path
 
 from lmadapt.models.loading import load_tokenizer
@@ -28,7 +29,7 @@ def test_windows_score_each_token_of_a_document_once(tiny_model: Path) -> None:
     tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert len(tokens) > 3000
     windows = encode_document(tokenizer, text)
-    assert [token for window in windows for token in window.continuations[0]] == tokens
+    assert list(chain.from_iterable(window.continuations[0] for window in windows)) == tokens
     assert all(window.context[0] == tokenizer.bos_token_id for window in windows)
     assert all(len(window.context) + len(window.continuations[0]) <= 1024 for window in windows)
     assert all(len(window.context) > 500 for window in windows[1:])

@@ -16,9 +16,7 @@ def right(
 ) -> Scored:
     """A model that answers that share of items right; items of one cluster are answered alike."""
     groups = np.array(["domain"] * DOMAIN + ["general"] * per_category * len(CATEGORIES))
-    categories = np.array(
-        ["weaknesses"] * DOMAIN + [name for name in CATEGORIES for _ in range(per_category)]
-    )
+    categories = np.array(["weaknesses"] * DOMAIN + list(np.repeat(CATEGORIES, per_category)))
     clusters = np.arange(len(groups)) // cluster_size
     luck = np.random.default_rng(seed).random(len(groups))[clusters]
     return Scored(

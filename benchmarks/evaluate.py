@@ -24,9 +24,10 @@ import torch
 from benchmarks.record import benchmark_parser, write_results
 from lmadapt.core.environment import prepare_environment
 from lmadapt.core.tables import ITEM, read_table, write_table
-from lmadapt.evaluation.exam import set_exam
+from lmadapt.evaluation.exam import make_exam
 from lmadapt.models.loading import load_bf16, load_tokenizer
-from lmadapt.models.log_likelihoods import choose, score
+from lmadapt.models.log_likelihoods import score
+from lmadapt.models.questions import choose
 
 TASK = {
     "task": "demo_items",
@@ -203,7 +204,7 @@ def compare(name: str, peer: Peer, batch_size: int) -> dict[str, Any]:
     """Ours and then the harness on the peer's items: speed, accuracy, and how far scores differ."""
     rows = peer.items
     encode_seconds, exam = timed(
-        lambda: set_exam(rows, [], peer.tokenizer, heldout_tokens=1, seed=0)
+        lambda: make_exam(rows, [], peer.tokenizer, heldout_tokens=1, seed=0)
     )
     questions = [question for question in exam.questions if question]
     score_seconds, ours = timed(

@@ -30,7 +30,8 @@ from lmadapt.core.environment import prepare_environment
 from lmadapt.core.files import read_json, write_json
 from lmadapt.core.tables import DOCUMENT, HELDOUT, INSTRUCTION, ITEM, read_table, write_table
 from lmadapt.models.loading import load_bf16, load_tokenizer
-from lmadapt.models.log_likelihoods import choose, encode_document, encode_item, score
+from lmadapt.models.log_likelihoods import score
+from lmadapt.models.questions import choose, encode_document, encode_item
 from stages.pretrain import PretrainParams, pretrain
 
 LEARNING_RATE = 1e-3

@@ -1,29 +1,25 @@
-"""Evaluation: every model of the chain on the same items; the verdict and its report."""
+"""Evaluation: every model answers the same items; then the verdict and its report."""
 
-import csv
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from lmadapt.core.files import atomic_file, file_sha256, folder_sha256, read_json, write_json
+from lmadapt.core.files import file_sha256, folder_sha256, read_json, write_json
 from lmadapt.core.sections import Section
 from lmadapt.core.stage_runner import recorded_memory, run
-from lmadapt.core.tables import HELDOUT, ITEM, read_table, write_table
-from lmadapt.evaluation.adapter_scale import split_halves, turn_dial
-from lmadapt.evaluation.comparison import Figures, Measured, item_rows, measure, measure_chain
-from lmadapt.evaluation.exam import (
-    ABILITIES,
-    PREDICTION,
-    Answers,
-    Exam,
-    prediction_rows,
-    set_exam,
-    sit_exam,
-)
-from lmadapt.evaluation.figures import accuracy_rows, attribute, lost_in, summarise
-from lmadapt.evaluation.variants import KEPT, ModelVariant, examinee
+from lmadapt.core.tables import HELDOUT, ITEM, read_table
+from lmadapt.evaluation.accuracy_plot import write_accuracy
+from lmadapt.evaluation.adapter_scale import choose_scale
+from lmadapt.evaluation.answer_cache import ANSWER_FILE
+from lmadapt.evaluation.attribution import answer_chain, attribute, lost_in
+from lmadapt.evaluation.comparison import item_rows, measure
+from lmadapt.evaluation.exam import make_exam
+from lmadapt.evaluation.figures import summarise
+from lmadapt.evaluation.predictions import write_predictions
+from lmadapt.evaluation.settings import EvaluationSettings
+from lmadapt.evaluation.variants import ModelVariant
 from lmadapt.models.loading import Precision, load_tokenizer
 from lmadapt.report.charts import read_funnel, read_loss_curves
 from lmadapt.report.page import write_report
@@ -44,15 +40,6 @@ class EvaluateParams(Section):
     heldout_tokens: int = Field(ge=1)
     max_new_tokens: int = Field(ge=1)
 
-    @property
-    def margins(self) -> dict[str, float]:
-        """What `lmadapt.verdict.decision.compare` needs."""
-        return {
-            "margin": self.margin,
-            "category_margin": self.category_margin,
-            "significance": self.significance,
-        }
-
 
 def evaluate(
     params: EvaluateParams,
@@ -71,51 +58,35 @@ def evaluate(
     accuracy: Path,
     metrics: Path,
 ) -> None:
-    """Measure the models on the same items, compare them, judge the adapted one, and write figures and report."""
+    """Ask the models the same items, judge the adapted one, and write figures and report."""
+    settings = _settings(params)
     tokenizer = load_tokenizer(base)
-    exam = set_exam(
+    exam = make_exam(
         read_table(items, ITEM).to_pylist(),
         read_table(heldout, HELDOUT).to_pylist(),
         tokenizer,
         heldout_tokens=params.heldout_tokens,
         seed=params.seed,
     )
-    chain = {
+    variants = {
         "base": ModelVariant(base, params.precision),
         "pretrained": ModelVariant(pretrained, params.precision),
         "adapted": ModelVariant(pretrained, params.precision, adapter),
     }
-    dial = None
+    sweep = None
     if params.alpha_scale == "auto":
-        exam, dial = _dial(params, chain, exam, tokenizer)
-    alpha_scale = float(dial["chosen"] if dial else params.alpha_scale)
-    chain["adapted"] = ModelVariant(pretrained, params.precision, adapter, alpha_scale)
-    measured = measure(
-        chain,
-        exam,
-        tokenizer,
-        kept=KEPT,
-        batch_tokens=params.batch_tokens,
-        max_new_tokens=params.max_new_tokens,
-        significance=params.significance,
-        seed=params.seed,
-        lm_eval_tasks=params.lm_eval_tasks,
-    )
-    chain_answers = _answer_chain(params, measured, tokenizer) if params.attribution else None
-    attribution = chain_answers and attribute(*chain_answers, params.significance)
-    figures = summarise(
-        measured, **params.margins, seed=params.seed, dial=dial, attribution=attribution
-    )
-    rows = (
-        row
-        for name in chain
-        for row in prediction_rows(measured.exam, name, measured.answers[name])
-    )
-    write_table(rows, PREDICTION, predictions)
+        exam, sweep = choose_scale(exam, tokenizer, variants, settings)
+    scale = sweep.chosen if sweep else float(params.alpha_scale)
+    variants["adapted"] = replace(variants["adapted"], alpha_scale=scale)
+    measured = measure(variants, exam, tokenizer, settings)
+    chain = answer_chain(measured, tokenizer, settings) if params.attribution else None
+    attribution = attribute(chain, params.significance) if chain else None
+    figures = summarise(measured, settings, adapter_scale=sweep, attribution=attribution)
+    write_predictions(measured.exam, measured.answers, predictions)
     write_report(
         report,
-        figures,
-        list(item_rows(measured, lost_in(*chain_answers) if chain_answers else {})),
+        figures.model_dump(mode="json"),
+        list(item_rows(measured, lost_in(chain) if chain else {})),
         significance=params.significance,
         precision=params.precision,
         funnel=read_funnel(funnel),
@@ -126,71 +97,33 @@ def evaluate(
         validation=read_json(validation),
         data_docs="data_docs/index.html",
         memory=recorded_memory(metrics.parent),
-        lineage={
-            "base, SHA-256": folder_sha256(base),
-            "adapter, SHA-256": folder_sha256(adapter),
-            "items, SHA-256": file_sha256(items),
-            "adapter scale": f"{alpha_scale:g}",
-        },
+        lineage=_origin(base, adapter, items, scale),
     )
-    _write_accuracy(accuracy, figures)
-    write_json(metrics, figures)
+    write_accuracy(figures, accuracy)
+    write_json(metrics, figures.model_dump(mode="json"))
 
 
-def _dial(
-    params: EvaluateParams, chain: dict[str, ModelVariant], exam: Exam, tokenizer: Any
-) -> tuple[Exam, Figures]:
-    """The sealed half of the exam, and the scale chosen on the other half."""
-    development, sealed = split_halves(exam, seed=params.seed)
-
-    def answer(link: ModelVariant, name: str) -> Answers:
-        with examinee(link, KEPT) as asked:
-            return sit_exam(
-                asked,
-                tokenizer,
-                development,
-                name=name,
-                batch_tokens=params.batch_tokens,
-                max_new_tokens=params.max_new_tokens,
-            )
-
-    dial = turn_dial(
-        development,
-        answer(chain["base"], "dial, base"),
-        lambda scale: answer(replace(chain["adapted"], alpha_scale=scale), f"dial, {scale:g}"),
-        params.margins,
+def _settings(params: EvaluateParams) -> EvaluationSettings:
+    return EvaluationSettings(
+        seed=params.seed,
+        margin=params.margin,
+        category_margin=params.category_margin,
+        significance=params.significance,
+        batch_tokens=params.batch_tokens,
+        max_new_tokens=params.max_new_tokens,
+        lm_eval_tasks=params.lm_eval_tasks,
+        answer_file=ANSWER_FILE,
     )
-    return sealed, dial | {"sealed_items": sum(item["group"] in ABILITIES for item in sealed.items)}
 
 
-def _answer_chain(
-    params: EvaluateParams, measured: Measured, tokenizer: Any
-) -> tuple[Exam, dict[str, Answers]]:
-    """What every link answered, each in the precision in which it exists."""
-    base, pretrained, adapted = (measured.links[name] for name in ("base", "pretrained", "adapted"))
-    quantised = {"quantised": pretrained} if params.precision == "nf4" else {}
-    links = {
-        "base": replace(base, precision="bf16"),
-        "pretrained": replace(pretrained, precision="bf16"),
-        **quantised,
-        "adapted": adapted,
-        "merged": replace(adapted, precision="bf16", merged=True),
+def _origin(base: Path, adapter: Path, items: Path, scale: float) -> dict[str, str]:
+    """What the report shows of where its figures come from."""
+    return {
+        "base, SHA-256": folder_sha256(base),
+        "adapter, SHA-256": folder_sha256(adapter),
+        "items, SHA-256": file_sha256(items),
+        "adapter scale": f"{scale:g}",
     }
-    return measure_chain(links, measured, tokenizer, kept=KEPT, batch_tokens=params.batch_tokens)
-
-
-def _write_accuracy(target: Path, figures: Figures) -> None:
-    with (
-        atomic_file(target) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        writer = csv.DictWriter(
-            stream,
-            ["bar", "model", "category", "group", "accuracy", "low", "high"],
-            lineterminator="\n",
-        )
-        writer.writeheader()
-        writer.writerows(accuracy_rows(figures))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmadapt.core.recipes import use_recipe
 from lmadapt.core.tables import write_table
-from lmadapt.evaluation.exam import PREDICTION
+from lmadapt.evaluation.predictions import PREDICTION
 from stages.register import RegisterParams, register
 from tests.adapter import make_adapter
 

@@ -1,4 +1,4 @@
-"""A LoRA adapter over a tiny NF4 model, as `sft` leaves it: weights in safetensors, tokenizer, chat template."""
+"""A LoRA adapter over a tiny NF4 model, as the stage sft writes it."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from lmadapt.models.loading import load_nf4, load_tokenizer
 
 
 def make_adapter(base: Path, folder: Path, *, seed: int = 0) -> Path:
-    """Write an adapter whose LoRA matrices are all random, so that it changes every answer."""
+    """Write an adapter of random LoRA matrices, which changes every answer, with its tokenizer."""
     torch.manual_seed(seed)
     model = get_peft_model(
         load_nf4(base), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")

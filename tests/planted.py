@@ -1,6 +1,8 @@
-"""Evaluation items, held-out text and adapters whose effect is known, for tests of the evaluation."""
+"""Items, held-out text and adapters with a known effect, for tests of the evaluation."""
 
 import json
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from lmadapt.core.tables import HELDOUT, ITEM, write_table
 from lmadapt.models.loading import load_bf16
 
 Row = dict[str, Any]
-ITEMS_PER_CATEGORY = 60  # a half has enough for the verdict
-LETTERS = list("bdfghjkmpqvxz")  # choices of four letters: a random model prefers none by length
+ITEMS_PER_CATEGORY = 60  # half of them are enough for the verdict
+LETTERS = list("bdfghjkmpqvxz")  # of choices; all are equally long, so that length decides nothing
+GROUPS = ("domain", "general")
 CATEGORIES = {"weaknesses": "domain", "capitals": "general", "sums": "general"}
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>"
 
@@ -36,7 +39,7 @@ metadata: {{version: 1}}
 
 
 def make_task(folder: Path, *, questions: int) -> str:
-    """A task of lm-evaluation-harness over questions of its own; the path of its YAML file."""
+    """Write a task of lm-evaluation-harness with its questions; returns the path of its YAML."""
     choices = ["Paris", "SQL injection", "a buffer"]
     rows = [
         {"question": f"What is the capital of number {n}?", "choices": choices, "answer": n % 3}
@@ -48,94 +51,104 @@ def make_task(folder: Path, *, questions: int) -> str:
 
 
 def make_items() -> list[Row]:
-    """60 four-way items in each of three categories, two behaviour checks, and four pairs of the fairness probe.
+    """60 four-way items in each of three categories, 2 behaviour checks and 4 fairness pairs.
 
-    Two items share a cluster.
+    The four-way items come in clusters of two.
     """
-    rows, draw = [], np.random.default_rng(0)
-    for category, group in CATEGORIES.items():
-        for number in range(ITEMS_PER_CATEGORY):
-            rows.append(
-                {
-                    "id": f"{category}/{number:03}",
-                    "group": group,
-                    "category": category,
-                    "cluster": f"{category}-{number // 2}",
-                    "prompt": f"What is {category} number {number}?"
-                    + (HOSTILE if number < 8 else ""),
-                    "choices": ["".join(draw.choice(LETTERS, 4)) for _ in range(4)],
-                    "answer": number % 4,
-                    "check": "",
-                    "severity": "",
-                }
-            )
-    for number, (severity, check) in enumerate(
-        [
-            ("critical", '{"kind": "regex", "pattern": "(?s).*"}'),
-            ("minor", '{"kind": "number", "value": 7}'),
-        ]
-    ):
-        rows.append(
-            rows[0]
-            | {
-                "id": f"behaviour/{number}",
-                "group": "behaviour",
-                "category": "format",
-                "choices": [],
-                "answer": None,
-            }
-            | {"check": check, "severity": severity, "prompt": f"Say {number}.", "cluster": ""}
-        )
-    for number, work in enumerate(("nurse", "pilot", "baker", "judge")):
-        texts = [f"The {work} said that {person} is late." for person in ("he", "she")]
-        rows.append(
-            rows[0]
-            | {
-                "id": f"fairness/{number}",
-                "group": "fairness",
-                "category": "gender",
-                "choices": texts,
-                "answer": None,
-            }
-            | {"prompt": "Say anything.", "cluster": work}
-        )
+    rows = [*_choice_items(), *_behaviour_checks(), *_fairness_pairs()]
     return [row | {"source": "planted", "location": str(place)} for place, row in enumerate(rows)]
 
 
-def make_heldout() -> list[Row]:
-    """Six documents of each group."""
-    return [
-        {
-            "id": f"{group}/{number}",
-            "text": f"The {group} document number {number} reads a buffer before checking its length. "
-            * (number + 1),
-            "entity": f"{group} {number // 2}",
-            "source": "planted",
-            "location": str(number),
-            "group": group,
-        }
-        for group in ("domain", "general")
-        for number in range(6)
+def _choice_items() -> Iterator[Row]:
+    draw = np.random.default_rng(0)
+    for category, group in CATEGORIES.items():
+        for number in range(ITEMS_PER_CATEGORY):
+            markup = HOSTILE if number < 8 else ""
+            yield {
+                "id": f"{category}/{number:03}",
+                "group": group,
+                "category": category,
+                "cluster": f"{category}-{number // 2}",
+                "prompt": f"What is {category} number {number}?{markup}",
+                "choices": ["".join(draw.choice(LETTERS, 4)) for _ in range(4)],
+                "answer": number % 4,
+                "check": "",
+                "severity": "",
+            }
+
+
+def _behaviour_checks() -> Iterator[Row]:
+    checks = [
+        ("critical", '{"kind": "regex", "pattern": "(?s).*"}'),
+        ("minor", '{"kind": "number", "value": 7}'),
     ]
+    for number, (severity, check) in enumerate(checks):
+        yield {
+            "id": f"behaviour/{number}",
+            "group": "behaviour",
+            "category": "format",
+            "cluster": "",
+            "prompt": f"Say {number}.",
+            "choices": [],
+            "answer": None,
+            "check": check,
+            "severity": severity,
+        }
+
+
+def _fairness_pairs() -> Iterator[Row]:
+    for number, work in enumerate(("nurse", "pilot", "baker", "judge")):
+        yield {
+            "id": f"fairness/{number}",
+            "group": "fairness",
+            "category": "gender",
+            "cluster": work,
+            "prompt": "Say anything.",
+            "choices": [f"The {work} said that {person} is late." for person in ("he", "she")],
+            "answer": None,
+            "check": "",
+            "severity": "",
+        }
+
+
+def make_heldout() -> list[Row]:
+    """Six documents of each group, two of each entity."""
+    return [_document(group, number) for group, number in product(GROUPS, range(6))]
+
+
+def _document(group: str, number: int) -> Row:
+    sentence = f"The {group} document number {number} reads a buffer before checking its length. "
+    return {
+        "id": f"{group}/{number}",
+        "text": sentence * (number + 1),
+        "entity": f"{group} {number // 2}",
+        "source": "planted",
+        "location": str(number),
+        "group": group,
+    }
 
 
 def make_adapter(model_folder: Path, target: Path, *, noise: float) -> Path:
-    """A LoRA adapter over every linear layer: zeros without `noise`, else of random weights of that size."""
+    """A LoRA adapter over every linear layer.
+
+    Its weights are normal with standard deviation `noise`; with 0 the adapter changes nothing.
+    """
     torch.manual_seed(1)
     model = get_peft_model(
         load_bf16(model_folder), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
     )
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=noise) if noise else torch.nn.init.zeros_(
-                parameter
-            )
+            if noise:
+                torch.nn.init.normal_(parameter, std=noise)
+            else:
+                torch.nn.init.zeros_(parameter)
     model.save_pretrained(target)
     return target
 
 
 def make_inputs(folder: Path, items: list[Row]) -> dict[str, Path]:
-    """The files `evaluate` reads beside its models, as its arguments name them."""
+    """The files that `evaluate` reads beside its models, by the names of its arguments."""
     paths = {name: folder / name for name in ("funnel", "pretrain_curve", "sft_curve")}
     write_table(items, ITEM, folder / "items.parquet")
     write_table(make_heldout(), HELDOUT, folder / "heldout.parquet")

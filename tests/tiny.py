@@ -17,8 +17,10 @@ from lmadapt.models.chat import PLAIN_TEMPLATE
 VOCABULARY = 500
 TEXT = [
     "Question: What is the capital of France?\nAnswer: Paris\n",
-    "Question: Which weakness is described: the product does not neutralize user input?\nAnswer: SQL injection\n",
-    "The application reads a buffer before checking its length, and an attacker may execute code.\n",
+    "Question: Which weakness is described: the product does not neutralize user input?\n"
+    "Answer: SQL injection\n",
+    "The application reads a buffer before checking its length, "
+    "and an attacker may execute code.\n",
     'Numbers: 0 1 2 3 4 5 6 7 8 9 10 12 25 100. Names: {"name": "value"}; a, b, c!\n',
 ]
 
@@ -47,7 +49,10 @@ def make_tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_tiny_model(folder: Path, *, family: str = "gemma3", seed: int = 0) -> Path:
-    """Write a randomly initialised two-layer model and its tokenizer to `folder`; family: gemma3 | llama."""
+    """Write a randomly initialised two-layer model and its tokenizer to `folder`.
+
+    family: gemma3 | llama.
+    """
     torch.manual_seed(seed)
     shape = {
         "vocab_size": VOCABULARY,

@@ -225,23 +225,24 @@ def evaluate(
     An adapter goes over models/pretrained. What a model answered before is not asked again.
     Example: `lmadapt evaluate adapted --against /data/last-release/adapter`
     """
-    from lmadapt.evaluation.variants import KEPT, ModelVariant, model_folders
+    from lmadapt.evaluation.answer_cache import ANSWER_FILE
+    from lmadapt.evaluation.variants import ModelVariant, model_folders
     from lmadapt.report.side_by_side import compare_models
 
     paths, settings = stage_paths("evaluate"), read_params(PARAMS).get("evaluate") or {}
-    links = []
+    variants = []
     for name in (model, against):
         folder, adapter = model_folders(name, paths)
-        links.append(ModelVariant(folder, settings["precision"], adapter))
+        variants.append(ModelVariant(folder, settings["precision"], adapter))
     figures = compare_models(
-        *links,
+        *variants,
         items=items or paths["items"],
         heldout=paths["heldout"],
         settings=settings,
-        kept=KEPT,
+        kept=ANSWER_FILE,
         target=out,
     )
-    say(f"{figures['verdict']['outcome']}: {escape(figures['verdict']['reason'])}")
+    say(f"{figures.verdict.outcome}: {escape(figures.verdict.reason)}")
     say(f"Report: {out / 'forgetting.html'}")
 
 

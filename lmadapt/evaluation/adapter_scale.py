@@ -1,78 +1,104 @@
-"""The dial: how strongly the adapter is applied, chosen on one half of the items and judged on the other."""
+"""The adapter's scale: chosen on one half of the items, judged on the other half."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from lmadapt.evaluation.exam import ABILITIES, Answers, Exam, Row
-from lmadapt.evaluation.figures import change_figures, scored
-from lmadapt.verdict.decision import Comparison, compare
+from lmadapt.evaluation.answers import answer_exam
+from lmadapt.evaluation.changes import change_figures, compare_scores, scored
+from lmadapt.evaluation.exam import ABILITIES, Exam, Item
+from lmadapt.evaluation.settings import EvaluationSettings
+from lmadapt.evaluation.variants import ModelVariant, open_variant
+from lmadapt.verdict.decision import Comparison, Scored
+from lmadapt.verdict.figures import AdapterScale, ScaleChange
 
-SCALES = (
-    0.25,
-    0.5,
-    0.75,
-    1.0,
-)  # WiSE-FT (Wortsman et al. 2022) interpolates weights; for LoRA that is its scale
+# WiSE-FT (Wortsman et al. 2022) interpolates between the weights before and after fine-tuning; for
+# LoRA the scale of the adapter does the same.
+SCALES = (0.25, 0.5, 0.75, 1.0)
+
+
+def choose_scale(
+    exam: Exam,
+    tokenizer: Any,
+    variants: Mapping[str, ModelVariant],
+    settings: EvaluationSettings,
+) -> tuple[Exam, AdapterScale]:
+    """Compare "base" with "adapted" at each of SCALES on a development half of the items.
+
+    Returns the sealed half, which is for the verdict, and the scale chosen on the other half.
+    """
+    development, sealed = split_halves(exam, seed=settings.seed)
+
+    def scores(variant: ModelVariant, name: str) -> Scored:
+        with open_variant(variant, settings.answer_file) as model:
+            answers = answer_exam(
+                model,
+                tokenizer,
+                development,
+                name=f"adapter scale, {name}",
+                batch_tokens=settings.batch_tokens,
+                max_new_tokens=settings.max_new_tokens,
+            )
+        return scored(development, answers)
+
+    before = scores(variants["base"], "base")
+    compared = {}
+    for scale in SCALES:
+        adapted = replace(variants["adapted"], alpha_scale=scale)
+        after = scores(adapted, f"{scale:g}")
+        compared[scale] = compare_scores(before, after, settings)
+    figures = AdapterScale(
+        rows=[_row(scale, comparison) for scale, comparison in compared.items()],
+        chosen=best_scale(compared, settings.significance),
+        development_items=len(development.items),
+        sealed_items=sum(item["group"] in ABILITIES for item in sealed.items),
+    )
+    return sealed, figures
+
+
+def best_scale(compared: dict[float, Comparison], significance: float) -> float:
+    """The scale with the largest gain in the domain that is shown to keep general ability.
+
+    "Shown" means non-inferior as a whole. Where no scale is, the scale with the smallest loss of
+    general ability.
+    """
+    kept = {
+        scale: comparison.domain.difference
+        for scale, comparison in compared.items()
+        if comparison.general.acceptable(significance)
+    }
+    if kept:
+        return max(kept, key=kept.__getitem__)
+    return max(compared, key=lambda scale: compared[scale].general.change.difference)
 
 
 def split_halves(exam: Exam, *, seed: int) -> tuple[Exam, Exam]:
-    """The development half (scored items only) and the sealed half (the other items, and all that is not scored).
+    """The development half, and the sealed half with all documents and unscored items.
 
-    Items of one cluster stay together; every category is split evenly as far as its clusters allow.
+    Items of one cluster stay together; each category is split as evenly as its clusters allow.
     """
-    development: set[str] = set()
-    draw = np.random.default_rng(seed)
     clusters = dict(zip([item["id"] for item in exam.items], exam.clusters.tolist(), strict=True))
+    draw = np.random.default_rng(seed)
+    development: set[str] = set()
     seen: set[str] = set()
     for category in sorted({item["category"] for item in exam.items if item["group"] in ABILITIES}):
-        names = sorted(
-            {clusters[item["id"]] for item in exam.items if item["category"] == category} - seen
-        )
+        own = {clusters[item["id"]] for item in exam.items if item["category"] == category}
+        names = sorted(own - seen)
         seen.update(names)
         development.update(draw.permutation(names)[: len(names) // 2].tolist())
 
-    def is_development(item: Row) -> bool:
+    def is_development(item: Item) -> bool:
         return item["group"] in ABILITIES and clusters[item["id"]] in development
 
-    return exam.of(is_development), exam.of(lambda item: not is_development(item), text=True)
+    half = exam.of_items(is_development)
+    return half, exam.without(half)
 
 
-def turn_dial(
-    development: Exam,
-    base: Answers,
-    answer: Callable[[float], Answers],
-    settings: Mapping[str, float],
-) -> dict[str, Any]:
-    """Compare the base with the adapter at each of SCALES, and choose one.
-
-    Chosen is the largest gain in the domain among the scales at which general ability is shown to be non-inferior
-    as a whole; where there is none, the scale that keeps most of it. `settings`: margins and level, as in `compare`.
-    """
-    before = scored(development, base)
-    compared = {
-        scale: compare(before, scored(development, answer(scale)), **settings) for scale in SCALES
-    }
-    kept = {
-        scale: found
-        for scale, found in compared.items()
-        if found.general.acceptable(settings["significance"])
-    }
-    if kept:
-        chosen = max(kept, key=lambda scale: kept[scale].domain.difference)
-    else:
-        chosen = max(compared, key=lambda scale: compared[scale].general.change.difference)
-    return {
-        "rows": [_row(scale, found) for scale, found in compared.items()],
-        "chosen": chosen,
-        "development_items": len(development.items),
-    }
-
-
-def _row(scale: float, found: Comparison) -> dict[str, Any]:
-    return {
-        "alpha_scale": scale,
-        "domain": change_figures(found.domain),
-        "general": change_figures(found.general.change),
-    }
+def _row(scale: float, comparison: Comparison) -> ScaleChange:
+    return ScaleChange(
+        alpha_scale=scale,
+        domain=change_figures(comparison.domain),
+        general=change_figures(comparison.general.change),
+    )

@@ -1,4 +1,4 @@
-"""What models answered before, in one SQLite file: no model is asked the same twice, and a killed run goes on."""
+"""Earlier answers in one SQLite file: no model is asked the same twice, a stopped run continues."""
 
 import hashlib
 import json
@@ -9,13 +9,17 @@ from typing import Any, TypeVar
 
 from lmadapt.core.errors import UserError
 
+# DVC does not track this file, so that it outlives a run of the stage.
+ANSWER_FILE = Path(".lmadapt/answers.sqlite")
+
 T = TypeVar("T")
 
 
 class AnswerCache:
-    """The answers of one model, named by its fingerprint.
+    """The answers of one model, which its fingerprint names.
 
-    Each is on disk as soon as it is there; processes may share the file. Raises UserError when it cannot be used.
+    Each answer is on disk as soon as it is known, and several processes may share the file.
+    Raises UserError when the file cannot be used.
     """
 
     def __init__(self, file: Path, model: str) -> None:
@@ -29,21 +33,22 @@ class AnswerCache:
         )
 
     def recall(self, question: Any, ask: Callable[[], T]) -> T:
-        """The answer kept for `question` (any JSON value), else `ask()`, whose answer (JSON as well) is kept."""
-        key = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
-        place = (self._model, key)
-        rows = self._execute("SELECT answer FROM answers WHERE model = ? AND question = ?", place)
+        """The stored answer to `question`; without one, the answer of `ask()`, which is stored.
+
+        Question and answer are JSON values.
+        """
+        digest = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
+        key = (self._model, digest)
+        rows = self._execute("SELECT answer FROM answers WHERE model = ? AND question = ?", key)
         if rows:
-            kept: T = json.loads(rows[0][0])
-            return kept
+            stored: T = json.loads(rows[0][0])
+            return stored
         answer = ask()
-        self._execute(
-            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (*place, json.dumps(answer))
-        )
+        self._execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (*key, json.dumps(answer)))
         return answer
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._database.close()
 
     def _execute(self, command: str, values: tuple[str, ...] = ()) -> list[tuple[str]]:
@@ -51,5 +56,5 @@ class AnswerCache:
             return self._database.execute(command, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise UserError(
-                f"{self._file}: {error}; it only saves time and may be deleted"
+                f"{self._file}: {error}; the file only saves time and may be deleted"
             ) from None

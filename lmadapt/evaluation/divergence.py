@@ -1,4 +1,4 @@
-"""How far a model has moved from the base: Kullback-Leibler divergence on text that the base itself wrote."""
+"""How far a model has moved from the base: Kullback-Leibler divergence on text the base wrote."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,65 +9,63 @@ import numpy as np
 import torch
 
 from lmadapt.evaluation.exam import Exam
-from lmadapt.evaluation.variants import Examinee
-from lmadapt.models.log_likelihoods import Question, score
+from lmadapt.evaluation.variants import CachedModel
+from lmadapt.models.log_likelihoods import score
+from lmadapt.models.questions import Question
+from lmadapt.verdict.figures import Divergence
 from lmadapt.verdict.statistics import Array, bootstrap_ratio
 
 PROMPTS = 64  # at most
 PROMPTS_PER_DOCUMENT = 4
 PROMPT_TOKENS = 32
 WRITTEN_TOKENS = 64  # after each prompt
-BATCH_SIZE = 16
+BATCH_SIZE = 16  # prompts
 
 
 @dataclass(frozen=True)
 class BaseText:
-    """What the base model wrote after the beginnings of general held-out text."""
+    """What the base model wrote after passages of general held-out text."""
 
-    questions: list[Question]  # context: a prompt; the one continuation: what the base wrote
-    documents: Array  # the id of the document each prompt is from
+    questions: list[Question]  # the context is a prompt, the one continuation what the base wrote
+    documents: Array  # the id of the document that each prompt is from
 
 
-def let_base_write(base: Examinee, exam: Exam, *, seed: int) -> BaseText:
-    """Draw tokens, with `seed`, from the base model's own distribution: temperature 1, nothing cut off."""
+def let_base_write(base: CachedModel, exam: Exam, *, seed: int) -> BaseText:
+    """Let the base model continue general held-out text.
+
+    `seed` draws the tokens from its whole distribution: temperature 1, and no token is excluded.
+    """
     prompts, documents = [], []
     for document, windows in zip(exam.documents, exam.windows, strict=True):
-        tokens = windows[0].continuations[0] if document["group"] == "general" else []
-        places = range(
-            0,
-            len(tokens) - PROMPT_TOKENS + 1,
-            max(PROMPT_TOKENS, len(tokens) // PROMPTS_PER_DOCUMENT),
-        )
-        prompts += [
-            [*windows[0].context, *tokens[place : place + PROMPT_TOKENS]] for place in places
-        ]
-        documents += [document["id"]] * len(places)
+        if document["group"] == "general":
+            found = _prompts(windows[0])
+            prompts += found
+            documents += [document["id"]] * len(found)
     written: list[list[int]] = []
     for start in range(0, min(len(prompts), PROMPTS), BATCH_SIZE):
         batch = prompts[start : min(start + BATCH_SIZE, PROMPTS)]
         question = ["write", batch, WRITTEN_TOKENS, seed]
-        written += base.cache.recall(question, partial(_draw, base.model, batch, seed))
+        written += base.cache.recall(question, partial(_write, base.load, batch, seed))
     pairs = zip(prompts, written, strict=False)
-    return BaseText(
-        [Question(prompt, [said]) for prompt, said in pairs], np.array(documents[: len(written)])
-    )
+    questions = [Question(prompt, [text]) for prompt, text in pairs]
+    return BaseText(questions, np.array(documents[: len(written)]))
 
 
-def text_nats(examinee: Examinee, text: BaseText, *, batch_tokens: int) -> Array:
-    """Negative log-likelihood that a model gives each of the base's texts, (n,) nats."""
-    found = score(
-        examinee.model, text.questions, batch_tokens=batch_tokens, recall=examinee.cache.recall
-    )
+def text_nats(model: CachedModel, text: BaseText, *, batch_tokens: int) -> Array:
+    """Negative log-likelihood in nats that a model gives each of the base's texts, (n,)."""
+    recall = model.cache.recall
+    found = score(model.load, text.questions, batch_tokens=batch_tokens, recall=recall)
     return -np.array([values[0] for values in found])
 
 
 def divergence(
     text: BaseText, nats: Mapping[str, Array], *, significance: float, seed: int
-) -> dict[str, Any] | None:
-    """KL(base || model) of each model of `nats` but the base, in bits per token; None with under two documents.
+) -> dict[str, Divergence] | None:
+    """KL(base || model) in bits per token, by model of `nats` but the base.
 
-    The mean over the base's own samples of log p_base - log p_model, an unbiased estimate (Monte Carlo; Schulman
-    2020, "Approximating KL divergence", estimator k1), with an interval that resamples whole documents.
+    The mean over the base's own samples of log p_base - log p_model is an unbiased estimate
+    (Monte Carlo; estimator k1 of Schulman 2020, "Approximating KL divergence"). The interval
+    resamples whole documents. None with fewer than two documents.
     """
     if len(set(text.documents.tolist())) < 2:
         return None
@@ -76,18 +74,25 @@ def divergence(
     bits = np.stack([(nats[name] - nats["base"]) / np.log(2) for name in names])
     intervals = bootstrap_ratio(bits, tokens, text.documents, significance=significance, seed=seed)
     return {
-        name: {
-            "value": float(row.sum() / tokens.sum()),
-            "interval": interval,
-            "tokens": int(tokens.sum()),
-        }
+        name: Divergence(
+            value=float(row.sum() / tokens.sum()), interval=interval, tokens=int(tokens.sum())
+        )
         for name, row, interval in zip(names, bits, intervals, strict=True)
     }
 
 
-def _draw(load: Callable[[], Any], prompts: list[list[int]], seed: int) -> list[list[int]]:
+def _prompts(window: Question) -> list[list[int]]:
+    """Up to about PROMPTS_PER_DOCUMENT passages of a document's first window, evenly spaced."""
+    tokens = window.continuations[0]
+    distance = max(PROMPT_TOKENS, len(tokens) // PROMPTS_PER_DOCUMENT)
+    places = range(0, len(tokens) - PROMPT_TOKENS + 1, distance)
+    return [[*window.context, *tokens[place : place + PROMPT_TOKENS]] for place in places]
+
+
+def _write(load: Callable[[], Any], prompts: list[list[int]], seed: int) -> list[list[int]]:
+    """WRITTEN_TOKENS tokens after each prompt; all prompts are of one length."""
     model = load()
-    length = len(prompts[0])  # all are as long
+    length = len(prompts[0])
     torch.manual_seed(seed)
     with torch.inference_mode():
         sequences = model.generate(

@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness, by name or as a YAML file: their items enter the same statistics as ours."""
+"""Tasks of lm-evaluation-harness: their items enter the same statistics as ours."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -6,105 +6,120 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from lmadapt.core.errors import UserError
-from lmadapt.evaluation.exam import Answers, Exam, Row
-from lmadapt.evaluation.variants import Examinee
+from lmadapt.evaluation.answers import Answers
+from lmadapt.evaluation.exam import Exam, Item
+from lmadapt.evaluation.variants import CachedModel
 
-METRICS = (
-    "acc_norm",
-    "acc",
-    "exact_match",
-)  # the one that scores an item: the first that the task has
+METRICS = ("acc_norm", "acc", "exact_match")  # the first that a task has scores its items
 
 
-def answer_tasks(examinee: Examinee, tokenizer: Any, tasks: Sequence[str]) -> list[Row]:
-    """What the harness measured of each item of each task: id, category, prompt, target, response and score.
+class TaskAnswer(TypedDict):
+    """An item of a task, and what a model answered to it."""
 
-    A task is a name the harness knows, or the path of a YAML file with one. Raises UserError when the harness is not
-    installed, does not know the task, or scores its items by none of acc_norm, acc and exact_match.
+    id: str
+    category: str  # the task
+    prompt: str
+    target: str
+    response: str
+    score: float  # from 0 to 1
+
+
+def answer_tasks(model: CachedModel, tokenizer: Any, tasks: Sequence[str]) -> list[TaskAnswer]:
+    """What a model answers to each item of each task.
+
+    A task is a name that the harness knows, or the path of a YAML file that defines one.
+    Raises UserError when the harness does not know the task, or scores its items by none of
+    METRICS.
     """
-    rows = []
+    found: list[TaskAnswer] = []
     for task in tasks:
-        rows += examinee.cache.recall(_question(task), partial(_answer, examinee, tokenizer, task))
-    return rows
+        ask = partial(_answer, model, tokenizer, task)
+        found += model.cache.recall(_cache_key(task), ask)
+    return found
 
 
 def add_tasks(
-    exam: Exam, answers: Mapping[str, Answers], rows: Mapping[str, list[Row]]
+    exam: Exam, answers: Mapping[str, Answers], tasks: Mapping[str, list[TaskAnswer]]
 ) -> tuple[Exam, dict[str, Answers]]:
-    """The exam with the harness's items behind ours, as general ability, and every model's answers to all of them."""
-    first = next(iter(rows.values()))
-    items = [
-        {
-            "id": row["id"],
-            "group": "general",
-            "category": row["category"],
-            "cluster": "",
-            "prompt": row["prompt"],
-        }
-        | {"choices": [], "answer": None, "check": "", "severity": "", "target": row["target"]}
-        for row in first
-    ]
-    longer = replace(exam, items=exam.items + items, questions=exam.questions + [None] * len(items))
+    """Append the items of the tasks, as general ability, and each model's answers to them.
+
+    `answers` and `tasks` are by model.
+    """
+    items = [_item(answer) for answer in next(iter(tasks.values()))]
+    count = len(items)
+    longer = replace(exam, items=exam.items + items, questions=exam.questions + [None] * count)
     return longer, {
         name: replace(
             found,
-            log_likelihoods=found.log_likelihoods + [[]] * len(items),
-            responses=found.responses + [row["response"] for row in rows[name]],
-            scores=np.concatenate([found.scores, [row["score"] for row in rows[name]]]),
+            log_likelihoods=found.log_likelihoods + [[]] * count,
+            responses=found.responses + [answer["response"] for answer in tasks[name]],
+            scores=np.concatenate([found.scores, [answer["score"] for answer in tasks[name]]]),
         )
         for name, found in answers.items()
     }
 
 
-def _question(task: str) -> list[str]:
+def _item(answer: TaskAnswer) -> Item:
+    return {
+        "id": answer["id"],
+        "group": "general",
+        "category": answer["category"],
+        "cluster": "",
+        "prompt": answer["prompt"],
+        "choices": [],
+        "answer": None,
+        "check": "",
+        "severity": "",
+        "target": answer["target"],
+    }
+
+
+def _cache_key(task: str) -> list[str]:
     file = Path(task)
-    return [
-        "lm-eval",
-        version("lm-eval"),
-        file.read_text(encoding="utf-8") if file.is_file() else task,
-    ]
+    definition = file.read_text(encoding="utf-8") if file.is_file() else task
+    return ["lm-eval", version("lm-eval"), definition]
 
 
-def _answer(examinee: Examinee, tokenizer: Any, task: str) -> list[Row]:
+def _answer(model: CachedModel, tokenizer: Any, task: str) -> list[TaskAnswer]:
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.WARNING)
     file = Path(task)
-    local = file.suffix == ".yaml"
-    known = TaskManager(
-        include_path=str(file.parent) if local else None, include_defaults=not local
-    )
-    name = file.stem if local else task
+    is_file = file.suffix == ".yaml"
+    folder = str(file.parent) if is_file else None
+    known = TaskManager(include_path=folder, include_defaults=not is_file)
+    name = file.stem if is_file else task
     if name not in known.all_tasks:
         raise UserError(
-            f"evaluate.lm_eval_tasks: no task {task!r}; a YAML file is named like the task it holds"
+            f"evaluate.lm_eval_tasks: no task {task!r}; allowed: a task of lm-evaluation-harness, "
+            "or a YAML file with the same name as the task it defines"
         )
     found = simple_evaluate(
-        model=HFLM(pretrained=examinee.model(), tokenizer=tokenizer, batch_size=8),
+        model=HFLM(pretrained=model.load(), tokenizer=tokenizer, batch_size=8),
         tasks=[name],
         task_manager=known,
         bootstrap_iters=0,
         log_samples=True,
     )
-    return [
-        _row(part, sample)
-        for part, samples in sorted(found["samples"].items())
-        for sample in samples
-    ]
+    answers = []
+    for part, samples in sorted(found["samples"].items()):
+        answers += [_task_answer(part, sample) for sample in samples]
+    return answers
 
 
-def _row(task: str, sample: dict[str, Any]) -> Row:
+def _task_answer(task: str, sample: dict[str, Any]) -> TaskAnswer:
     metric = next((name for name in METRICS if name in sample), None)
     if metric is None:
         raise UserError(
-            f"evaluate.lm_eval_tasks: {task} has none of the scores {', '.join(METRICS)}"
+            f"evaluate.lm_eval_tasks: the task {task} has none of the scores that are allowed: "
+            f"{', '.join(METRICS)}"
         )
     return {
         "id": f"lm-eval/{task}/{sample['doc_id']:06}",

@@ -1,10 +1,11 @@
-"""The base model, from the hub or from a folder: safetensors, with a chat template."""
+"""Copies the base model from the Hugging Face hub or a folder, and checks that it can be used."""
 
 import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ MODEL_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "vocab.txt", "merges.txt", "*.model", "*.tiktoken", "chat_template.jinja"),
 )
-"""What is taken of a model: configuration, tokenizer and safetensors; no pickles, no code."""
-IGNORED_FILES = ("*/*", "consolidated*.safetensors")  # the same weights once more, in other formats
+"""The files that are copied: configuration, tokenizer and safetensors; no pickles and no code."""
+CONSOLIDATED = "consolidated*.safetensors"  # the same weights again, in another format
+IGNORED_FILES = ("*/*", CONSOLIDATED)
 TWO_TURNS = [
     {"role": "user", "content": "First question?"},
     {"role": "assistant", "content": "First answer."},
@@ -38,20 +40,23 @@ def copy_model(
     trust_remote_code: bool,
     target: Path,
 ) -> None:
-    """Copy a model from a folder, or from the hub at commit `revision`, to `target`.
+    """Copy a model from a folder, or from the hub at commit `revision`, to the folder `target`.
 
-    Configuration, tokenizer and safetensors only, with `trust_remote_code` the model's own code as well. Raises
-    UserError when there is no such model or it cannot be used, Unavailable when the hub does not answer.
+    Configuration, tokenizer and safetensors are copied; with `trust_remote_code` also the model's
+    own code. `chat_template` is auto (the model's own), plain, or a Jinja file.
+    Raises UserError when the model does not exist or cannot be used, and Unavailable when the hub
+    does not answer.
     """
     patterns = [*MODEL_FILES, *(["*.py"] if trust_remote_code else [])]
     source = Path(name_or_path)
-    if not source.is_dir():
+    from_hub = not source.is_dir()
+    if from_hub:
         source = download(name_or_path, revision, patterns)
     with atomic_folder(target) as temporary:
         for pattern in patterns:
             for file in sorted(source.glob(pattern)):
-                if not file.match(IGNORED_FILES[1]):
-                    _place(file, temporary / file.name, from_hub=not Path(name_or_path).is_dir())
+                if not file.match(CONSOLIDATED):
+                    _place(file, temporary / file.name, from_hub=from_hub)
         if problem := next(_problems(temporary, source, trust_remote_code), None):
             raise UserError(f"fetch.model.name_or_path: {name_or_path}: {problem}")
         tokenizer = _load_tokenizer(temporary, name_or_path, trust_remote_code)
@@ -59,21 +64,25 @@ def copy_model(
 
 
 def weights_sha256(folder: Path) -> dict[str, str]:
-    """SHA-256 of each safetensors file of a model folder, by name."""
+    """Hexadecimal SHA-256 of each safetensors file of a model folder, by file name."""
     return {file.name: file_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
 
 
 def download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    """The folder of a hub model's files that match `patterns`; UserError or Unavailable, as `copy_model`."""
+    """Download a hub model's files that match `patterns`; the folder they are in.
+
+    Raises UserError and Unavailable as `copy_model` does.
+    """
     if not HUB_ID.fullmatch(hub_id):
         raise UserError(
-            f"fetch.model.name_or_path: {hub_id!r} is no model; allowed: a hub model id such as Qwen/Qwen3-8B, or "
-            "an existing folder; fetch.model.module: Python that makes one of anything else"
+            f"fetch.model.name_or_path: {hub_id!r} is not a model; allowed: a hub model id such as "
+            "Qwen/Qwen3-8B, or an existing folder. Python code in fetch.model.module can make a "
+            "model from anything else"
         )
     if revision is None:
         raise UserError(
-            f"fetch.model.name_or_path: there is no folder {hub_id!r}; if it is a hub model, fetch.model.revision "
-            "must be the commit to pin (Files, History on its page)"
+            f"fetch.model.name_or_path: there is no folder {hub_id!r}. If it is a hub model, set "
+            "fetch.model.revision to the commit to pin (see Files, History on its hub page)"
         )
     from huggingface_hub import errors, snapshot_download
 
@@ -88,23 +97,26 @@ def download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Path
         )
     except errors.GatedRepoError:
         raise UserError(
-            f"{hub_id}: accept its terms on its hub page, then log in with `hf auth login`"
+            f"fetch.model.name_or_path: {hub_id}: accept the model's terms on its hub page, then "
+            "log in with `hf auth login`"
         ) from None
     except errors.RepositoryNotFoundError:
         raise UserError(
-            f"fetch.model.name_or_path: neither a folder nor a hub model is called {hub_id!r}; allowed: a hub model "
-            "id such as Qwen/Qwen3-8B (private ones need `hf auth login`), or an existing folder"
+            f"fetch.model.name_or_path: no folder and no hub model is called {hub_id!r}; allowed: "
+            "a hub model id such as Qwen/Qwen3-8B (private models need `hf auth login`), or an "
+            "existing folder"
         ) from None
     except errors.RevisionNotFoundError:
         raise UserError(f"fetch.model.revision: {hub_id} has no revision {revision!r}") from None
     except OSError as error:
         raise Unavailable(
-            f"fetch.model.name_or_path: {hub_id!r} is no folder here, and the hub cannot be asked for it now: {error}"
+            f"fetch.model.name_or_path: {hub_id!r} is not a folder here, and it cannot be "
+            f"downloaded from the hub now: {error}"
         ) from None
 
 
 def _place(file: Path, target: Path, *, from_hub: bool) -> None:
-    """Copy, or for weights in the hub's own cache link, so that large models take their space once."""
+    """Copy a file. Weights in the hub's cache are linked instead, to use disk space only once."""
     if from_hub and file.suffix == ".safetensors":
         with suppress(OSError):
             os.link(file.resolve(), target)
@@ -113,28 +125,27 @@ def _place(file: Path, target: Path, *, from_hub: bool) -> None:
 
 
 def _problems(folder: Path, source: Path, trust_remote_code: bool) -> Iterator[str]:
-    """What keeps the model, copied from `source` to `folder`, from being used; ask for the first only."""
+    """Why the model, copied from `source` to `folder`, cannot be used.
+
+    Later checks rely on earlier ones, so only the first problem may be read.
+    """
     if not (folder / "config.json").is_file():
         yield "config.json is missing; expected a Hugging Face model"
     if not any(folder.glob("*.safetensors")):
-        pickles = ", ".join(
-            sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in source.glob(kind))
-        )
-        found = (
-            f"only pickled weights ({pickles}), which can run code when read"
-            if pickles
-            else "no weights"
-        )
+        found = "no weights"
+        files = chain.from_iterable(source.glob(kind) for kind in ("*.bin", "*.pt", "*.pth"))
+        if pickles := sorted(file.name for file in files):
+            found = f"only pickled weights ({', '.join(pickles)}), which can run code when read"
         yield f"{found}; safetensors are needed"
     for index in folder.glob("*.safetensors.index.json"):
         shards = sorted(set(read_json(index)["weight_map"].values()))
         if missing := [shard for shard in shards if not (folder / shard).is_file()]:
-            yield f"{', '.join(missing)} is missing, which {index.name} lists"
+            yield f"{', '.join(missing)} is missing, although {index.name} lists it"
     config = read_json(folder / "config.json")
     if "quantization_config" in config:
-        yield "it is quantised already; name the original, in 16 or 32 bits"
+        yield "it is already quantised; use the original model, in 16 or 32 bits"
     if "auto_map" in config and not trust_remote_code:
-        yield "it runs code of its own; read it, then set fetch.model.trust_remote_code to true"
+        yield "it runs its own code; read that code, then set fetch.model.trust_remote_code to true"
 
 
 def _load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
@@ -152,13 +163,16 @@ def _load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
 
 
 def _settle_chat_template(tokenizer: Any, setting: str, folder: Path) -> None:
-    """Write the template beside the tokenizer, in the file that overrides whatever its configuration says."""
+    """Write the template that `setting` names beside the tokenizer, unless it is the model's own.
+
+    transformers prefers that file to a template in the tokenizer's configuration.
+    """
     template = PLAIN_TEMPLATE
     if setting == "auto" and tokenizer.chat_template:
         if problem := _template_problem(tokenizer):
             raise UserError(
-                f"fetch.model.chat_template: the model's own cannot train on several turns: it {problem}; "
-                "`fetch.model.chat_template: plain` (or a Jinja template file) can"
+                f"fetch.model.chat_template: the model's own template cannot train on several "
+                f"turns: it {problem}; use `fetch.model.chat_template: plain` or a Jinja file"
             )
         return
     if setting not in ("auto", "plain"):
@@ -166,8 +180,8 @@ def _settle_chat_template(tokenizer: Any, setting: str, folder: Path) -> None:
             tokenizer.chat_template = template = Path(setting).read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(
-                f"fetch.model.chat_template: {setting}: {error.strerror}; allowed: auto, plain, or a file with a Jinja "
-                "template"
+                f"fetch.model.chat_template: {setting}: {error.strerror}; allowed: auto, plain, or "
+                "a file with a Jinja template"
             ) from None
         if problem := _template_problem(tokenizer):
             raise UserError(f"fetch.model.chat_template: {setting} {problem}")
@@ -175,7 +189,7 @@ def _settle_chat_template(tokenizer: Any, setting: str, folder: Path) -> None:
 
 
 def _template_problem(tokenizer: Any) -> str:
-    """What the tokenizer's template does wrong with a conversation of two turns; "" when nothing."""
+    """What the tokenizer's template does wrong with two turns; "" when it does nothing wrong."""
     try:
         encoded = encode_conversation(tokenizer, TWO_TURNS)
     except (TemplateError, UserError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Conversations as tokens: one chat template for training, evaluation and serving, and the labels it implies."""
+"""Conversations as tokens and labels, by one chat template for training, evaluation and serving."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,75 +7,81 @@ from typing import Any
 from lmadapt.core.errors import UserError
 
 Message = dict[str, str]
-IGNORED = -100  # label of a position that carries no loss, as in torch.nn.functional.cross_entropy
+IGNORED = -100  # label of a position without loss, as in torch.nn.functional.cross_entropy
 
-PLACEHOLDER = (
-    "The placeholder of an answer."  # long enough to be found again in what a template makes of it
-)
+# Stands for an answer; long enough to be found in what a template renders.
+PLACEHOLDER = "The placeholder of an answer."
 
 PLAIN_TEMPLATE = (
     "{{ bos_token or '' }}"
     "{% for message in messages %}"
     "{% if message['role'] == 'user' %}{{ 'Question: ' + message['content'] | trim + '\n' }}"
-    "{% elif message['role'] == 'assistant' %}{{ 'Answer: ' + message['content'] | trim + eos_token + '\n' }}"
+    "{% elif message['role'] == 'assistant' %}"
+    "{{ 'Answer: ' + message['content'] | trim + eos_token + '\n' }}"
     "{% else %}{{ message['content'] | trim + '\n\n' }}{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Answer:' }}{% endif %}"
 )
-"""A template of ordinary tokens, for base models: it needs no new embeddings to be learnt."""
+"""A template for base models. It uses ordinary tokens only, so that no embedding must be learnt."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One conversation or piece of text: token ids and labels of equal length; a label is its token or IGNORED."""
+    """One conversation or text: token ids, and as many labels.
+
+    A label is the token itself, or IGNORED where the position carries no loss.
+    """
 
     input_ids: list[int]
     labels: list[int]
-    replayed: bool = False  # general data, mixed in against forgetting
-    source: str = ""  # as the tables name it
+    replayed: bool = False  # general data that is mixed in against forgetting
+    source: str = ""  # its name in the tables
 
     @property
     def loss_tokens(self) -> int:
-        """How many positions carry loss; position 0 predicts nothing and never counts."""
+        """How many positions carry loss. Position 0 never does, because nothing predicts it."""
         return sum(label != IGNORED for label in self.labels[1:])
 
 
 @dataclass(frozen=True)
 class _Turn:
-    """What the template makes of an answer: words it puts first, the answer after white space, what follows."""
+    """An answer as the template renders it."""
 
-    lead: str
-    said: str
-    rest: str
+    lead: str  # words that the template puts first, such as an empty block of thoughts
+    said: str  # the answer, with the white space before it
+    rest: str  # what follows it, such as the end-of-turn token
 
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """Token ids of the rendered conversation, up to where the assistant's own words begin.
+    """Token ids of the rendered conversation, up to where the assistant's own words start.
 
-    Templates such as Qwen 3's put more than white space before an answer (an empty block of thoughts); it belongs
-    to the prompt, or it would be part of every choice that is scored.
+    Templates such as Qwen 3's put more than white space before an answer (an empty block of
+    thoughts). It belongs to the prompt: otherwise it would be part of every choice that is scored.
     """
     text = _render(tokenizer, messages, generation_prompt=True)
     return _tokens(tokenizer, text + _turn(tokenizer, messages, PLACEHOLDER).lead)
 
 
 def encode_choice(tokenizer: Any, messages: Sequence[Message], choice: str) -> list[int]:
-    """Token ids of `choice` as the assistant would say it after `messages`, without the end-of-turn token."""
+    """Token ids of `choice` as the assistant would say it after `messages`.
+
+    The end-of-turn token is left out.
+    """
     return _tokens(tokenizer, _turn(tokenizer, messages, choice).said)
 
 
 def end_of_turn(tokenizer: Any) -> int:
-    """The token by which the chat template ends an answer; the end-of-text token where it has none of its own."""
-    return _end(
-        tokenizer, _turn(tokenizer, [{"role": "user", "content": PLACEHOLDER}], PLACEHOLDER).rest
-    )[0]
+    """The token with which the chat template ends an answer; end-of-text where it has none."""
+    question = [{"role": "user", "content": PLACEHOLDER}]
+    return _end(tokenizer, _turn(tokenizer, question, PLACEHOLDER).rest)[0]
 
 
 def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
-    """Token ids of a conversation, with labels on what the assistant says and the end of each of its turns.
+    """Token ids of a conversation, with labels on what the assistant says and where it ends.
 
-    Prompt and completion are tokenised apart, as they are at inference, so that no token spans the border.
-    Raises UserError when nothing would be supervised or the template rewrites earlier turns.
+    Prompt and answer are tokenised separately, as they are at inference, so that no token spans
+    the border between them.
+    Raises UserError when no token would be supervised, or the template rewrites earlier turns.
     """
     input_ids: list[int] = []
     labels: list[int] = []
@@ -86,11 +92,12 @@ def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
         prompt = _render(tokenizer, messages[:number], generation_prompt=True)
         if not prompt.startswith(done):
             raise UserError(
-                f"the chat template rewrites earlier turns: after {done[-60:]!r} came {prompt[-120:]!r}"
+                f"the chat template rewrites earlier turns: after {done[-60:]!r} it renders "
+                f"{prompt[-120:]!r}"
             )
         if not (message["content"] or "").strip():
             raise UserError(
-                f"turn {number + 1} of the assistant is empty: there is nothing to learn from it"
+                f"message {number + 1}, of the assistant, is empty: nothing can be learnt from it"
             )
         turn = _turn(tokenizer, messages[:number], message["content"])
         end, ending = _end(tokenizer, turn.rest)
@@ -101,9 +108,8 @@ def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
         done = prompt + turn.lead + turn.said + ending
     encoded = Encoded(input_ids, labels)
     if encoded.loss_tokens == 0:
-        raise UserError(
-            f"zero supervised tokens in a conversation with roles {[m['role'] for m in messages]}"
-        )
+        roles = [message["role"] for message in messages]
+        raise UserError(f"zero supervised tokens in a conversation with roles {roles}")
     return encoded
 
 
@@ -113,7 +119,8 @@ def _turn(tokenizer: Any, messages: Sequence[Message], content: str) -> _Turn:
     completion = _completion(tokenizer, messages, content)
     if not completion.startswith(said):
         raise UserError(
-            f"the chat template leaves out or rewrites the answer {content[:200]!r}: {completion[:200]!r}"
+            f"the chat template leaves out or rewrites the answer {content[:200]!r}: it renders "
+            f"{completion[:200]!r}"
         )
     rest = completion[len(said) :]
     return _Turn(lead, content.strip(), rest) if lead.strip() else _Turn("", said, rest)
@@ -126,20 +133,25 @@ def _completion(tokenizer: Any, messages: Sequence[Message], content: str) -> st
     )
     if not full.startswith(prompt):
         raise UserError(
-            f"the chat template renders {full[:200]!r}, which does not begin with {prompt[:200]!r}"
+            f"the chat template renders an answered conversation as {full[:200]!r}, which does not "
+            f"begin with the unanswered one, {prompt[:200]!r}"
         )
     return full[len(prompt) :]
 
 
 def _end(tokenizer: Any, rest: str) -> tuple[int, str]:
-    """The first special token after an answer, and the text up to its end; end-of-text where there is none."""
+    """The first special token in `rest`, and the text up to its end.
+
+    Without one: the end-of-text token and no text.
+    """
     added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     special = added.union(tokenizer.all_special_ids)
     ids = _tokens(tokenizer, rest)
     place = next((index for index, token in enumerate(ids) if token in special), None)
     if place is None and tokenizer.eos_token_id is None:
         raise UserError(
-            f"neither the chat template nor the tokenizer of {tokenizer.name_or_path} has a token that ends an answer"
+            f"neither the chat template nor the tokenizer of {tokenizer.name_or_path} has a token "
+            "that ends an answer"
         )
     if place is None:
         return int(tokenizer.eos_token_id), ""

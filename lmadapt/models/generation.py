@@ -1,4 +1,4 @@
-"""Answers to conversations, in batches or as a stream; greedy unless a temperature is given."""
+"""Answers to conversations, in batches or as a stream. Decoding is greedy without a temperature."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from lmadapt.core.errors import UserError
 from lmadapt.models.chat import Message, encode_prompt, end_of_turn
 
-BATCH_SIZE = 8  # prompts answered at once
+BATCH_SIZE = 8  # prompts in one call of the model
 
 
 def generate_answers(
@@ -22,9 +22,10 @@ def generate_answers(
     seed: int = 0,
     **options: Any,
 ) -> list[str]:
-    """What the assistant says next in each conversation, in the given order, stripped of white space.
+    """What the assistant says next in each conversation, in the given order.
 
-    `seed` is that of drawn tokens; `options`: those of `answer_in_batches`.
+    White space around an answer is removed. `seed` decides which tokens are drawn when a
+    temperature is given; `options` go to `answer_in_batches`.
     """
     torch.manual_seed(seed)
     return answer_in_batches(lambda: model, tokenizer, conversations, **options)
@@ -42,21 +43,27 @@ def answer_in_batches(
     recall: Callable[[Any, Callable[[], list[str]]], list[str]] = lambda question, ask: ask(),
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> list[str]:
-    """As `generate_answers`; `model` is only called for a batch that `recall` (lmadapt.evaluation.answer_cache) does not know.
+    """As `generate_answers`, for a model that is loaded only when it is needed.
 
-    Prompts of similar length share a batch, padded on the left; a batch is halved where memory does not suffice.
-    `temperature` 0 is greedy decoding. An answer ends before the first of the texts `stop`. `streamer` is one of
-    transformers, for a single conversation. `on_batch` is told how many answers each finished batch gave.
-    Raises UserError when memory does not suffice for one prompt.
+    Prompts of similar length share a batch, padded on the left; a batch that does not fit into
+    memory is halved. `model` is called only for a batch that `recall` does not know (see
+    lmadapt.evaluation.answer_cache). `temperature` 0 is greedy decoding. An answer ends before the
+    first of the texts `stop`. `streamer` is one of transformers, for a single conversation.
+    `on_batch` gets the number of answers of each finished batch.
+    Raises UserError when a single prompt does not fit into memory.
     """
     prompts = [encode_prompt(tokenizer, conversation) for conversation in conversations]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     answers = [""] * len(prompts)
-    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "streamer": streamer}
-    options |= (
-        {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
-    )
-    options |= {"stop_strings": list(stop), "tokenizer": tokenizer} if stop else {}
+    options: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "streamer": streamer,
+        "do_sample": temperature > 0,
+    }
+    if temperature > 0:
+        options["temperature"] = temperature
+    if stop:
+        options |= {"stop_strings": list(stop), "tokenizer": tokenizer}
     for start in range(0, len(order), BATCH_SIZE):
         batch = order[start : start + BATCH_SIZE]
         asked = [prompts[index] for index in batch]
@@ -71,12 +78,16 @@ def answer_in_batches(
 def stream_answer(
     model: Any, tokenizer: Any, conversation: Sequence[Message], **options: Any
 ) -> Iterator[str]:
-    """The answer `generate_answers` gives with these options, in pieces as they are generated; errors are raised."""
+    """The answer that `generate_answers` gives with these options, piece by piece.
+
+    An error in generation is raised after the pieces that came before it.
+    """
     from transformers import TextIteratorStreamer
 
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     stop = options.get("stop", ())
-    said, sent, held = "", 0, max(map(len, stop), default=1) - 1
+    said, sent = "", 0
+    held = max(map(len, stop), default=1) - 1  # the last characters may start a stop text
     with ThreadPoolExecutor() as pool:
         done = pool.submit(
             generate_answers, model, tokenizer, [conversation], streamer=streamer, **options
@@ -84,8 +95,9 @@ def stream_answer(
         done.add_done_callback(lambda _: streamer.text_queue.put(streamer.stop_signal))
         for piece in streamer:
             said = (said + piece).lstrip()
-            whole = _until(said, stop)
-            ready = whole[: None if len(whole) < len(said) else max(0, len(said) - held)]
+            ready = _until(said, stop)
+            if len(ready) == len(said):
+                ready = said[: max(0, len(said) - held)]
             yield ready[sent:]
             sent = max(sent, len(ready))
     done.result()
@@ -95,6 +107,7 @@ def stream_answer(
 def _answer(
     prompts: list[list[int]], model: Callable[[], Any], tokenizer: Any, options: dict[str, Any]
 ) -> list[str]:
+    """As `_decode`, halving the batch when memory is short."""
     try:
         return _decode(prompts, model(), tokenizer, options)
     except RuntimeError as error:
@@ -105,18 +118,15 @@ def _answer(
                 f"not enough memory to answer a prompt of {len(prompts[0])} tokens: {error}"
             ) from None
     half = len(prompts) // 2
-    halves = (prompts[:half], prompts[half:])
-    return [answer for part in halves for answer in _answer(part, model, tokenizer, options)]
+    first = _answer(prompts[:half], model, tokenizer, options)
+    return first + _answer(prompts[half:], model, tokenizer, options)
 
 
 def _decode(
     prompts: list[list[int]], model: Any, tokenizer: Any, options: dict[str, Any]
 ) -> list[str]:
-    return list(
-        tokenizer.batch_decode(
-            continuations(prompts, model, tokenizer, options), skip_special_tokens=True
-        )
-    )
+    tokens = continuations(prompts, model, tokenizer, options)
+    return list(tokenizer.batch_decode(tokens, skip_special_tokens=True))
 
 
 def continuations(
@@ -126,18 +136,19 @@ def continuations(
     options: Mapping[str, Any],
     ends: Iterable[int] = (),
 ) -> list[list[int]]:
-    """The tokens that `model.generate`, with `options`, puts after each prompt; padded behind the first end token.
+    """The token ids that `model.generate` puts after each prompt, called with `options`.
 
-    A continuation ends with the tokenizer's end token, that of a turn, or one of `ends`.
+    A continuation ends with the tokenizer's end token, the end-of-turn token or one of `ends`;
+    shorter ones are padded after it.
     """
     longest = max(map(len, prompts))
-    padding = (
-        tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    )
-    input_ids = torch.tensor([[padding] * (longest - len(prompt)) + prompt for prompt in prompts])
-    attention_mask = torch.tensor(
-        [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    )
+    padding = tokenizer.pad_token_id
+    if padding is None:
+        padding = tokenizer.eos_token_id
+    missing = [longest - len(prompt) for prompt in prompts]
+    rows = list(zip(missing, prompts, strict=True))
+    input_ids = torch.tensor([[padding] * count + prompt for count, prompt in rows])
+    attention_mask = torch.tensor([[0] * count + [1] * len(prompt) for count, prompt in rows])
     with torch.inference_mode():
         sequences = model.generate(
             input_ids=input_ids.to(model.device),
@@ -150,4 +161,5 @@ def continuations(
 
 
 def _until(text: str, stop: Sequence[str]) -> str:
+    """The text before the first of the texts `stop`."""
     return text[: min((text.index(end) for end in stop if end in text), default=len(text))]

@@ -1,4 +1,4 @@
-"""Loading models: bf16 or NF4, for training or for inference; safetensors only."""
+"""Loads models in bf16 or NF4, for training or inference, from safetensors only; saves them."""
 
 import logging
 import os
@@ -11,25 +11,26 @@ from transformers.utils import logging as transformers_logging
 
 from lmadapt.core.errors import UserError
 
-SHARDED = (
-    os.environ.get("ACCELERATE_USE_FSDP") == "true"
-)  # each of several devices is to hold a part
+# Whether each of several devices will hold one part of the model.
+SHARDED = os.environ.get("ACCELERATE_USE_FSDP") == "true"
 Precision = Literal["nf4", "bf16"]
 
 transformers_logging.disable_progress_bar()
-logging.getLogger("transformers.integrations.bitsandbytes").setLevel(
-    logging.ERROR
-)  # it warns of what is meant
+# bitsandbytes warns about the storage type that load_nf4 chooses on purpose.
+logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
 
 
 def device() -> torch.device:
-    """The GPU of this process, the first where it trains alone; without one the CPU."""
+    """The GPU of this process (the first, if it is the only process), or the CPU without a GPU."""
     own = int(os.environ.get("LOCAL_RANK", "0"))
     return torch.device("cuda", own) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model or adapter folder, with its chat template."""
+    """The tokenizer of a model or adapter folder, with its chat template.
+
+    Raises UserError when the folder has none.
+    """
     if not (folder / "tokenizer_config.json").is_file():
         raise UserError(
             f"{folder}: no tokenizer here (tokenizer_config.json is missing); `dvc repro` makes it"
@@ -40,9 +41,14 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_bf16(folder: Path, **options: Any) -> Any:
-    """The model of a folder in bfloat16, on `device()`, in evaluation mode; `options` go to `from_pretrained`."""
+    """The model of a folder in bfloat16, on `device()`, in evaluation mode.
+
+    `options` go to transformers' `from_pretrained`. Raises UserError when the folder has no model.
+    """
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: no model here (config.json is missing); `dvc repro` makes it")
+    # A sharded model starts on the CPU; FSDP then moves one part of it to each GPU.
+    place = "cpu" if SHARDED and not options else device()
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=torch.bfloat16,
@@ -50,32 +56,28 @@ def load_bf16(folder: Path, **options: Any) -> Any:
         use_safetensors=True,
         local_files_only=True,
         trust_remote_code=_trusted(folder),
-        device_map={
-            "": "cpu" if SHARDED and not options else device()
-        },  # sharded: a part of it goes to the GPU
+        device_map={"": place},
         **options,
     )
     return model.eval()
 
 
 def load_nf4(folder: Path) -> Any:
-    """The model of a folder, its linear layers in NF4 with double quantisation (Dettmers et al. 2023, QLoRA).
+    """The model of a folder, its linear layers in NF4 with double quantisation.
 
-    Safe to train through: on CPUs with AVX512-BF16, bitsandbytes repacks each layer at the first forward pass in
-    evaluation mode, after which it passes no gradient to its input; that path is switched off here.
+    Source: Dettmers et al. 2023, QLoRA. Gradients pass through the layers: on CPUs with
+    AVX512-BF16, bitsandbytes would repack each layer at its first forward pass in evaluation mode,
+    and a repacked layer passes no gradient to its input. That path is switched off here.
     """
-    model = load_bf16(
-        folder,
-        quantization_config=BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
-            bnb_4bit_quant_storage=torch.bfloat16
-            if SHARDED
-            else torch.uint8,  # FSDP shards no integers
-        ),
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        # FSDP cannot shard integers.
+        bnb_4bit_quant_storage=torch.bfloat16 if SHARDED else torch.uint8,
     )
+    model = load_bf16(folder, quantization_config=quantization)
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
@@ -83,18 +85,21 @@ def load_nf4(folder: Path) -> Any:
 
 
 def load_unpacked_nf4(folder: Path) -> Any:
-    """As `load_nf4`; on a CPU the 4-bit weights are unpacked once into bfloat16.
+    """As `load_nf4`, but on a CPU the 4-bit weights are unpacked once into bfloat16.
 
-    The products are those of the 4-bit layers (the same numbers enter the same multiplication: equal losses, bit by
-    bit), without unpacking at every pass, which halves the time of a training step on a CPU. It takes four times the
-    memory of the packed layers, so GPUs keep them packed.
+    The 4-bit layers unpack the same numbers at every pass, so the losses are equal to the last
+    bit. Unpacking once halves the time of a training step on a CPU, and takes four times the
+    memory of the packed layers, which is why GPUs keep them packed.
     """
     model = load_nf4(folder)
     return model.dequantize() if device().type == "cpu" else model
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write weights in bf16 safetensors, config without a path of this machine, tokenizer and chat template."""
+    """Write a model folder: weights in bf16 safetensors, config, tokenizer and chat template.
+
+    The config names no path of this machine. `model` itself becomes bf16.
+    """
     model.to(torch.bfloat16)
     model.config._name_or_path = ""
     model.config.dtype = torch.bfloat16
@@ -110,49 +115,58 @@ def load_for_inference(
     alpha_scale: float = 1.0,
     merged: bool = False,
 ) -> Any:
-    """The model of `folder`, with the LoRA adapter of folder `adapter` over it, for scoring and generation.
+    """The model of `folder`, with the LoRA adapter of folder `adapter` over it.
 
-    The adapter's share of each layer is multiplied by `alpha_scale`; with `merged` it is added to the weights. An
-    `adapter` that is a whole model, fully fine-tuned, takes the place of `folder`. Raises UserError where the adapter
-    is of another base, or cannot be scaled.
+    Its use is scoring and generation. What the adapter adds to each layer is multiplied by
+    `alpha_scale`; with `merged`, it becomes part of the weights. An `adapter` that is a whole,
+    fully fine-tuned model replaces `folder`.
+    Raises UserError when the adapter is for another base or cannot be scaled.
     """
     if adapter is not None and not is_adapter(adapter):
         folder, adapter = adapter, None
         if alpha_scale != 1:
             raise UserError(
-                f"alpha_scale is {alpha_scale:g}, but {folder} is no adapter to be scaled; set it to 1"
+                f"alpha_scale is {alpha_scale:g}, but {folder} is a whole model, and only an "
+                "adapter can be scaled; set alpha_scale to 1"
             )
     model = load_unpacked_nf4(folder) if precision == "nf4" else load_bf16(folder)
     if adapter is not None:
-        from peft import PeftModel
-        from peft.tuners.lora import LoraLayer
-
-        try:
-            model = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
-        except (RuntimeError, ValueError) as error:  # names or sizes of its layers are not there
-            raise UserError(
-                f"{adapter}: not an adapter for the model in {folder}: {error}"
-            ) from None
-        if alpha_scale != 1 and model.peft_config["default"].use_dora:
-            raise UserError(
-                f"alpha_scale is {alpha_scale:g}, but a DoRA adapter cannot be scaled; set it to 1"
-            )
-        # What autocast does in training; in fp32 the adapter would also cost a third more time on a CPU.
-        for name, tensor in model.named_parameters():
-            if "lora_" in name:
-                tensor.data = tensor.data.to(torch.bfloat16)
-        for layer in model.modules():
-            if isinstance(layer, LoraLayer):
-                layer.scale_layer(alpha_scale)
+        model = _with_adapter(model, adapter, folder, alpha_scale)
         model = model.merge_and_unload() if merged else model
     return model.eval()
 
 
+def _with_adapter(model: Any, adapter: Path, folder: Path, alpha_scale: float) -> Any:
+    from peft import PeftModel
+    from peft.tuners.lora import LoraLayer
+
+    try:
+        model = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
+    except (RuntimeError, ValueError) as error:  # the model lacks such layers, or of such sizes
+        raise UserError(f"{adapter}: not an adapter for the model in {folder}: {error}") from None
+    if alpha_scale != 1 and model.peft_config["default"].use_dora:
+        raise UserError(
+            f"alpha_scale is {alpha_scale:g}, but a DoRA adapter cannot be scaled; set alpha_scale "
+            "to 1"
+        )
+    # Autocast does the same in training. In fp32 the adapter would take a third more time on a CPU.
+    for name, tensor in model.named_parameters():
+        if "lora_" in name:
+            tensor.data = tensor.data.to(torch.bfloat16)
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            layer.scale_layer(alpha_scale)
+    return model
+
+
 def is_adapter(folder: Path) -> bool:
-    """Whether the folder holds an adapter; else it holds a model of its own."""
+    """Whether the folder holds an adapter; otherwise it holds a whole model."""
     return (folder / "adapter_config.json").is_file()
 
 
 def _trusted(folder: Path) -> bool:
-    """Whether the model's own code may run: fetch copies it only where fetch.model.trust_remote_code allows it."""
+    """Whether the model's own code may run.
+
+    The stage fetch copies that code only when fetch.model.trust_remote_code is true.
+    """
     return any(folder.glob("*.py"))

@@ -8,8 +8,9 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from lmadapt.evaluation.answer_cache import AnswerCache
-from lmadapt.evaluation.exam import set_exam, sit_exam
-from lmadapt.evaluation.variants import Examinee
+from lmadapt.evaluation.answers import answer_exam
+from lmadapt.evaluation.exam import make_exam
+from lmadapt.evaluation.variants import CachedModel
 from lmadapt.provenance.lineage import Lineage
 from lmadapt.provenance.trace_document import read_stored
 from lmadapt.registry.promotion import read_scores
@@ -32,15 +33,15 @@ def scores_on_items_of(client: MlflowClient, version: ModelVersion) -> Scored | 
 
 
 def _put_to(champion: ModelVersion, lineage: Lineage) -> Any:
-    rows = read_stored(lineage, Path("data/curated/items.parquet"))
+    rows: list[Any] = read_stored(lineage, Path("data/curated/items.parquet"))
     settings, asked = (
         lineage["params"]["evaluate"],
         [row for row in rows if row["group"] in ("domain", "general")],
     )
     model, tokenizer = load_version(champion)
-    examinee = Examinee(lambda: model, AnswerCache(Path(":memory:"), "champion"))
-    exam = set_exam(asked, [], tokenizer, heldout_tokens=0, seed=settings["seed"])
+    champion_model = CachedModel(lambda: model, AnswerCache(Path(":memory:"), "champion"))
+    exam = make_exam(asked, [], tokenizer, heldout_tokens=0, seed=settings["seed"])
     options = {name: settings[name] for name in ("batch_tokens", "max_new_tokens")}
-    return sit_exam(
-        examinee, tokenizer, exam, name=f"champion, version {champion.version}", **options
+    return answer_exam(
+        champion_model, tokenizer, exam, name=f"champion, version {champion.version}", **options
     ).scores

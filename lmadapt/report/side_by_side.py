@@ -7,13 +7,15 @@ from typing import Any
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import write_json
 from lmadapt.core.tables import HELDOUT, ITEM, read_table
-from lmadapt.evaluation.comparison import Figures, item_rows, measure
-from lmadapt.evaluation.exam import set_exam
+from lmadapt.evaluation.comparison import item_rows, measure
+from lmadapt.evaluation.exam import make_exam
 from lmadapt.evaluation.figures import summarise
+from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.evaluation.variants import ModelVariant
 from lmadapt.models.loading import load_tokenizer
 from lmadapt.report.page import write_report
 from lmadapt.sources.by_role import Source, read_source
+from lmadapt.verdict.figures import EvaluationFigures
 
 
 def compare_models(
@@ -25,7 +27,7 @@ def compare_models(
     settings: Mapping[str, Any],
     kept: Path,
     target: Path,
-) -> Figures:
+) -> EvaluationFigures:
     """Judge `model` against another, and write evaluate.json and forgetting.html to the folder `target`.
 
     items: data/curated/items.parquet, or a file as a source of role `evaluation` reads it; heldout: text for bits per
@@ -36,7 +38,7 @@ def compare_models(
     curated = items.suffix == ".parquet"
     bad: list[dict[str, Any]] = []
     source = Source(path=str(items))
-    rows = (
+    rows: list[Any] = (
         read_table(items, ITEM).to_pylist()
         if curated
         else list(read_source(source, "evaluation", bad))
@@ -44,20 +46,25 @@ def compare_models(
     if bad:
         raise UserError(bad[0]["problem"])
     text = read_table(heldout, HELDOUT).to_pylist() if heldout.is_file() else []
-    exam = set_exam(
+    exam = make_exam(
         rows, text, tokenizer, heldout_tokens=settings["heldout_tokens"], seed=settings["seed"]
     )
-    asking = ("batch_tokens", "max_new_tokens", "significance", "seed", "lm_eval_tasks")
-    judging = ("margin", "category_margin", "significance", "seed")
-    links = {"base": against, "adapted": model}
-    measured = measure(
-        links, exam, tokenizer, kept=kept, **{name: settings[name] for name in asking}
+    evaluation = EvaluationSettings(
+        seed=settings["seed"],
+        margin=settings["margin"],
+        category_margin=settings["category_margin"],
+        significance=settings["significance"],
+        batch_tokens=settings["batch_tokens"],
+        max_new_tokens=settings["max_new_tokens"],
+        lm_eval_tasks=settings["lm_eval_tasks"],
+        answer_file=kept,
     )
-    figures = summarise(measured, **{name: settings[name] for name in judging})
-    write_json(target / "evaluate.json", figures)
+    measured = measure({"base": against, "adapted": model}, exam, tokenizer, evaluation)
+    figures = summarise(measured, evaluation)
+    write_json(target / "evaluate.json", figures.model_dump(mode="json"))
     write_report(
         target / "forgetting.html",
-        figures,
+        figures.model_dump(mode="json"),
         list(item_rows(measured, {})),
         significance=settings["significance"],
         precision=model.precision,

@@ -17,7 +17,8 @@ from transformers import TrainerCallback
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import atomic_file
 from lmadapt.core.tables import HELDOUT, read_table
-from lmadapt.models.log_likelihoods import score, texts_within
+from lmadapt.models.log_likelihoods import score
+from lmadapt.models.questions import texts_within
 from lmadapt.training.adapters import trainable_parameters
 from lmadapt.training.params import HeldoutParams, TrainingParams
 

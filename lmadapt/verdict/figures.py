@@ -1,13 +1,18 @@
-"""The figures of an evaluation as they stand in metrics/evaluate.json.
+"""The figures of one evaluation, as metrics/evaluate.json holds them.
 
-This is the one schema of everything that writes or reads them;
-docs/evaluate.schema.json is generated from it. It loads no library but pydantic.
+The evaluation builds these models, and every reader of the file uses them. The schema in docs/ is
+generated from them: `python -m lmadapt.verdict.figures > docs/evaluate.schema.json`.
+This module loads no library but pydantic.
 """
 
+import json
+import sys
 from pathlib import Path
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
+from typing_extensions import TypeAliasType
 
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import read_json
@@ -20,89 +25,137 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
-Interval = tuple[float, float]
-General = TypeVar("General")
-Domain = TypeVar("Domain")
+Interval = TypeAliasType(
+    "Interval", Annotated[tuple[float, float], Field(description="Lower end and upper end.")]
+)
+LaterVsEarlier = Annotated[str, Field(pattern="^.+_vs_.+$")]
 
 
 class Figures(BaseModel):
-    """Base of all figures: immutable, and no key that is not named here."""
+    """Base of all figures: immutable; unknown keys, NaN and infinity are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Accuracy(Figures):
-    """Mean score of one model on some items."""
+    """The mean score of one model on some items."""
 
     accuracy: Share = Field(description="Mean score.")
-    n: Positive = Field(description="Items.")
+    n: Positive = Field(description="Number of items.")
     interval: Interval
-    chance: Share = Field(description="Mean of 1 / number of choices; 0 for free answers.")
+    chance: Share = Field(
+        description="What guessing scores: the mean of 1 / number of choices, 0 for free answers."
+    )
     chance_adjusted: float = Field(le=1, description="(accuracy - chance) / (1 - chance).")
 
 
 class Text(Figures):
-    """Bits per byte of held-out text; null with fewer than two texts."""
+    """Bits per byte of held-out text; lower is better. Null with fewer than two texts."""
 
     value: NonNegative | None
     interval: Interval | None
-    bytes: Count
-    documents: Count
+    bytes: Count = Field(description="UTF-8 bytes of the texts.")
+    documents: Count = Field(description="Number of texts.")
 
 
 class Change(Figures):
-    """A paired change of accuracy on the same items, later minus earlier."""
+    """How scores changed on the same items: later minus earlier."""
 
-    difference: float = Field(ge=-1, le=1)
+    difference: float = Field(ge=-1, le=1, description="Mean later score minus mean earlier score.")
     interval: Interval
-    n: Positive = Field(description="Items.")
+    n: Positive = Field(description="Number of items.")
     clusters: Positive = Field(
-        description="Entities the items are about; items of one entity are correlated."
+        description="Number of entities that the items are about; items of one entity are "
+        "correlated."
     )
     lost: Count = Field(description="Items whose score fell.")
     gained: Count = Field(description="Items whose score rose.")
-    mcnemar_p: Share = Field(description="Two-sided exact McNemar test.")
-    better_p: Share = Field(description="One-sided, against not better.")
-    worse_p: Share = Field(description="One-sided, against not worse.")
+    mcnemar_p: Share = Field(description="Exact McNemar test, two-sided.")
+    better_p: Share = Field(description='One-sided test against "not better".')
+    worse_p: Share = Field(description='One-sided test against "not worse".')
 
 
 class DomainChange(Change):
-    """The change of the domain, with the harm test of the verdict."""
+    """How the domain changed, with the test that can hold a model back."""
 
     worse_p_adjusted: Share = Field(
-        description="worse_p adjusted for the number of questions (Bonferroni, Holm): compare it "
-        "with the level of the verdict."
+        description="worse_p, adjusted for the number of questions (Bonferroni and Holm). Compare "
+        "it with evaluate.significance."
     )
 
 
 class MarginTest(DomainChange):
-    """A change of general ability and its tests against the margin."""
+    """How general ability changed, with the tests against the margin."""
 
-    margin: float = Field(gt=0, description="The loss that is still accepted.")
-    noninferiority_p: Share = Field(description="Against a loss of the margin or more.")
+    margin: float = Field(gt=0, description="The largest loss that is accepted.")
+    noninferiority_p: Share = Field(
+        description='One-sided test against "the score fell by the margin or more".'
+    )
     minimum_detectable_effect: NonNegative = Field(
-        description="The smallest true loss that such items show four times out of five."
+        description="The smallest true loss that these items show four times out of five."
     )
     items_needed: Positive = Field(
-        description="Items that show four times out of five that less than the margin was lost, "
-        "if nothing was lost."
+        description="How many items would show four times out of five that the loss is below the "
+        "margin, if nothing was lost."
     )
 
 
 class TextChange(Figures):
-    """Change of bits per byte, negative when the later model is better; null below two texts."""
+    """How bits per byte changed: negative is better. Null with fewer than two texts."""
 
     difference: float | None
     interval: Interval | None
-    bytes: Count
-    documents: Count
+    bytes: Count = Field(description="UTF-8 bytes of the texts.")
+    documents: Count = Field(description="Number of texts.")
 
 
-class ByGroup(Figures, Generic[Domain, General]):
-    """Something of the domain and of general ability."""
+class CategoryAccuracies(Figures):
+    """Accuracy of one model by group and category."""
 
-    domain: Domain
-    general: General
+    domain: dict[str, Accuracy]
+    general: dict[str, Accuracy]
+
+
+class CategoryChanges(Figures):
+    """Changes by group and category; only general categories have a margin."""
+
+    domain: dict[str, Change]
+    general: dict[str, MarginTest]
+
+
+class CategoryStepChanges(Figures):
+    """Changes in one step by group and category."""
+
+    domain: dict[str, Change]
+    general: dict[str, Change]
+
+
+class TextByGroup(Figures):
+    """Bits per byte of domain text and of general text."""
+
+    domain: Text
+    general: Text
+
+
+class TextChangeByGroup(Figures):
+    """How bits per byte of domain text and of general text changed."""
+
+    domain: TextChange
+    general: TextChange
+
+
+class Passed(Figures):
+    """How many behaviour checks a model passed."""
+
+    passed: Count
+    n: Count = Field(description="Number of checks.")
+
+
+class FreeAnswers(Figures):
+    """How many of the items answered in the model's own words have an empty answer."""
+
+    empty: Count
+    n: Count = Field(description="Number of items answered in the model's own words.")
 
 
 class ModelFigures(Figures):
@@ -110,24 +163,10 @@ class ModelFigures(Figures):
 
     domain: Accuracy
     general: Accuracy
-    categories: ByGroup[dict[str, Accuracy], dict[str, Accuracy]]
-    bits_per_byte: ByGroup[Text, Text]
-    behaviour: "Passed"
-    free_answers: "FreeAnswers"
-
-
-class Passed(Figures):
-    """Behaviour checks that a model passed, of `n`."""
-
-    passed: Count
-    n: Count
-
-
-class FreeAnswers(Figures):
-    """Items answered in the model's own words, and how many of these answers are empty."""
-
-    empty: Count
-    n: Count
+    categories: CategoryAccuracies
+    bits_per_byte: TextByGroup
+    behaviour: Passed
+    free_answers: FreeAnswers
 
 
 class Changes(Figures):
@@ -135,71 +174,73 @@ class Changes(Figures):
 
     domain: DomainChange
     general: MarginTest
-    categories: ByGroup[dict[str, Change], dict[str, MarginTest]]
-    bits_per_byte: ByGroup[TextChange, TextChange]
+    categories: CategoryChanges
+    bits_per_byte: TextChangeByGroup
 
 
 class StepChange(Figures):
-    """What one step of the chain changed, on multiple-choice items."""
+    """What one step changed, on multiple-choice items."""
 
     step: Step
     before: str = Field(description="One of `links`.")
     after: str = Field(description="The next of `links`.")
     domain: Change
     general: Change
-    categories: ByGroup[dict[str, Change], dict[str, Change]]
+    categories: CategoryStepChanges
 
 
 class Attribution(Figures):
-    """Where accuracy changed: each link in the precision in which it exists.
+    """Which step changed accuracy.
 
-    base, pretrained and merged are in bf16, quantised and adapted in nf4 when evaluate.precision is
-    nf4.
+    Each model runs in the precision in which it exists: base, pretrained and merged in bf16;
+    quantised and adapted in nf4 when evaluate.precision is nf4.
     """
 
-    links: list[str] = Field(min_length=2, description="In the order of the chain.")
+    links: list[str] = Field(
+        min_length=2, description="The models compared, each made from the one before it."
+    )
     steps: list[StepChange] = Field(min_length=1)
 
 
 class Divergence(Figures):
-    """Kullback-Leibler divergence from the base, in bits per token, on text the base wrote."""
+    """Kullback-Leibler divergence from the base in bits per token, on text the base wrote."""
 
     value: float
     interval: Interval
-    tokens: Positive
+    tokens: Positive = Field(description="Number of tokens the base wrote.")
 
 
 class Behaviour(Figures):
-    """Ids of the behaviour checks that base passed and adapted fails (lost), and the reverse."""
+    """Ids of behaviour checks that base and adapted do not both pass or both fail."""
 
-    lost: list[str]
-    gained: list[str]
+    lost: list[str] = Field(description="Base passed, adapted fails.")
+    gained: list[str] = Field(description="Base failed, adapted passes.")
 
 
 class Regained(Figures):
-    """Items that were right when asked again in another form."""
+    """Lost items that are right when asked again in one other form."""
 
-    regained: Count
-    share: Share
+    regained: Count = Field(description="Number of items.")
+    share: Share = Field(description="regained / asked.")
     interval: Interval
 
 
 class SpuriousForgetting(Figures):
     """Lost multiple-choice items, asked again in other forms."""
 
-    lost: Positive = Field(description="Multiple-choice items that were lost.")
-    asked: Positive = Field(description="Those asked again, drawn where over 400 were lost.")
-    few_shot: Regained = Field(description="With solved examples before the question.")
-    bare: Regained = Field(description="As plain text, without a chat template.")
+    lost: Positive = Field(description="Number of multiple-choice items that were lost.")
+    asked: Positive = Field(description="Number asked again: a draw of 400 where more were lost.")
+    few_shot: Regained = Field(description="Asked after solved examples.")
+    bare: Regained = Field(description="Asked as plain text, without a chat template.")
     spurious: Share = Field(
-        description="Share regained beyond guessing in the better way, (share - chance) / "
-        "(1 - chance): knowledge kept, alignment lost."
+        description="Share regained beyond guessing in the better form, (share - chance) / "
+        "(1 - chance). These items are still known; only the habit of answering was lost."
     )
-    chance: Share = Field(description="Share that guessing would regain in one way of asking.")
+    chance: Share = Field(description="Share that guessing would regain in one form.")
 
 
 class ScaleChange(Figures):
-    """The change from the base at one scale of the adapter."""
+    """How the adapted model changed from the base at one scale of the adapter."""
 
     alpha_scale: NonNegative
     domain: Change
@@ -207,26 +248,29 @@ class ScaleChange(Figures):
 
 
 class AdapterScale(Figures):
-    """The sweep of the adapter's scale on a development half of the items."""
+    """The adapter at several scales, compared on a development half of the items."""
 
     rows: list[ScaleChange] = Field(min_length=1)
-    chosen: NonNegative = Field(description="The scale taken, one of the rows'.")
-    development_items: Count
-    sealed_items: Count = Field(description="Items of the other half, on which the verdict rests.")
+    chosen: NonNegative = Field(description="The scale chosen from the rows.")
+    development_items: Count = Field(description="Items on which the scale was chosen.")
+    sealed_items: Count = Field(description="Items of the other half, which the verdict uses.")
 
 
 class FairnessGap(Figures):
-    """The gap between the two prompts of a pair, in nats per byte."""
+    """How much likelier the first text of a pair is than the second, in nats per byte."""
 
-    n: Positive = Field(description="Pairs.")
-    gap_before: float = Field(description="Of base.")
-    gap_after: float = Field(description="Of adapted.")
-    change: float = Field(description="gap_after - gap_before.")
+    n: Positive = Field(description="Number of pairs.")
+    gap_before: float = Field(description="Mean gap of the base; 0 is no preference.")
+    gap_after: float = Field(description="Mean gap of the adapted model.")
+    change: float = Field(
+        description="gap_after - gap_before. Positive: towards the first texts, negative: towards "
+        "the second; compare both gaps with 0 to see whether the preference grew."
+    )
     interval: Interval = Field(description="Of the change.")
 
 
 class Classification(Figures):
-    """Lists run over `labels`; rows of `confusion` over true labels."""
+    """How well a model labels. Lists follow `labels`; a row of `confusion` is one true label."""
 
     labels: list[str] = Field(min_length=1)
     precision: list[Share]
@@ -234,12 +278,13 @@ class Classification(Figures):
     f1: list[Share]
     macro_f1: Share
     confusion: list[list[Count]] = Field(
-        description="Counts; one more column, where there is one, counts answers that are no label."
+        description="Number of answers by true label and named label. A last column more than "
+        "there are labels counts answers that name none."
     )
 
 
 class Generation(Figures):
-    """Likeness of free answers to their references."""
+    """How similar free answers are to their references; 1 is equal."""
 
     rouge_l: NonNegative
     bleu: NonNegative
@@ -247,7 +292,7 @@ class Generation(Figures):
 
 
 class VerdictFigures(Figures):
-    """The outcome, why, what to try, and the evidence."""
+    """The outcome, the reason, what to try, and the evidence."""
 
     outcome: Outcome
     reason: str = Field(min_length=1, description="One sentence.")
@@ -258,48 +303,53 @@ class VerdictFigures(Figures):
 class EvaluationFigures(Figures):
     """What lmadapt's evaluation measured and how it judged.
 
-    Shares are of 1; changes are later minus earlier; intervals are two-sided with confidence
-    1 - 2 * evaluate.significance; figures have six significant digits.
+    Shares are of 1. Changes are later minus earlier. Intervals are two-sided with confidence
+    1 - 2 * evaluate.significance. Figures have six significant digits.
     """
 
     models: dict[str, ModelFigures] = Field(
         min_length=2,
         description="By model (base, pretrained, adapted), all in evaluate.precision.",
     )
-    changes: dict[str, Changes] = Field(
+    changes: dict[LaterVsEarlier, Changes] = Field(
         min_length=1,
         description="Paired changes by `LATER_vs_EARLIER`; the verdict is on adapted_vs_base.",
+        json_schema_extra={"additionalProperties": False},
     )
     attribution: Attribution | None = Field(description="Null when evaluate.attribution is false.")
     kl_to_base: dict[str, Divergence] | None = Field(
-        description="By model; null when not measured."
+        description="By model. Null when a model has another tokenizer than the base, or with "
+        "fewer than two general held-out texts."
     )
     behaviour: Behaviour
     triage: SpuriousForgetting | None = Field(description="Null when nothing was lost.")
     dial: AdapterScale | None = Field(description="Null when evaluate.alpha_scale is a number.")
     alpha_scale: NonNegative = Field(
-        description="The adapter scale that was judged and that register ships; 1 unless the sweep "
-        "chose another."
+        description="The adapter scale that the verdict is on and that register ships; 1 unless "
+        "evaluate.alpha_scale sets or chooses another."
     )
-    fairness: dict[str, FairnessGap] = Field(description="By category; {} when there are no pairs.")
+    fairness: dict[str, FairnessGap] = Field(
+        description="By category; {} when the items have no fairness pairs."
+    )
     classification: dict[str, dict[str, Classification]] = Field(
         description="By category, then model."
     )
     generation: dict[str, dict[str, Generation]] = Field(description="By category, then model.")
     backward_transfer: float = Field(
-        description="Mean over general categories of adapted - base (Lopez-Paz & Ranzato 2017)."
+        description="Mean over general categories of adapted minus base accuracy; negative is "
+        "forgetting (Lopez-Paz & Ranzato 2017)."
     )
     forgetting: float = Field(
-        description="Mean over general categories of the best earlier accuracy - adapted "
-        "(Chaudhry et al. 2018)."
+        description="Mean over general categories of the best earlier accuracy minus the adapted "
+        "one (Chaudhry et al. 2018)."
     )
     verdict: VerdictFigures
 
 
 def read_evaluation(source: Path) -> EvaluationFigures:
-    """The figures in metrics/evaluate.json.
+    """The figures in a metrics/evaluate.json.
 
-    Raises UserError naming the file, and the first key that does not fit, where it is unusable.
+    Raises UserError naming the file and the first key that does not fit.
     """
     try:
         return EvaluationFigures.model_validate(read_json(source))
@@ -309,3 +359,35 @@ def read_evaluation(source: Path) -> EvaluationFigures:
         raise UserError(
             f"{source}: {key}: {problem['msg']}; got {problem['input']!r:.80}"
         ) from None
+
+
+class _UntitledFields(GenerateJsonSchema):
+    """pydantic's JSON schema without a title for each field, which would only repeat its name."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def schema_text(model: type[BaseModel], title: str) -> str:
+    """The JSON schema of the files that hold a `model`, as the text of a file in docs/."""
+    schema = model.model_json_schema(mode="serialization", schema_generator=_UntitledFields)
+    definitions = schema.pop("$defs")
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
+    document = head | _described_first(schema | {"title": title})
+    document["$defs"] = _described_first(definitions)
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _described_first(schema: Any) -> Any:
+    """Descriptions before what they describe, as a reader wants them."""
+    if isinstance(schema, list):
+        return [_described_first(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    ordered = {key: _described_first(inner) for key, inner in schema.items()}
+    first = {key: ordered[key] for key in ("title", "description") if key in ordered}
+    return first | ordered
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema_text(EvaluationFigures, "metrics/evaluate.json"))

@@ -1,150 +1,212 @@
-"""What to try when a model may not be shipped: sentences drawn from the figures of metrics/evaluate.json."""
+"""What to try when a model may not be shipped: sentences that follow from the figures.
 
-from collections.abc import Iterator
-from typing import Any
+docs/verdict.md states the rule behind each sentence. The thresholds are our own choice.
+"""
 
-SPURIOUS = 0.5  # share of the lost items that come back in another form, guessing taken off
-SATURATED = 0.9  # share of the domain's gain that a weaker adapter gives: the rest of the training bought little
-DIAL = "try whether a weaker adapter keeps more: evaluate.alpha_scale: auto"
-HARMFUL = ("quantisation", "merging")  # steps that are to change nothing
+from collections.abc import Mapping
+from typing import Literal, overload
 
-Figures = dict[str, Any]
+from lmadapt.verdict.figures import (
+    Change,
+    Changes,
+    DomainChange,
+    EvaluationFigures,
+    MarginTest,
+    SpuriousForgetting,
+    StepChange,
+)
+
+SPURIOUS = 0.5  # share of the lost items, beyond guessing, that another form of asking regains
+SATURATED = 0.9  # share of the domain's gain that a weaker adapter already gives
+LOSSLESS_STEPS = ("quantisation", "merging")  # these should change nothing
+TRY_SCALES = "try whether a weaker adapter keeps more: evaluate.alpha_scale: auto"
 
 ADVICE = {
     "pre-training": "raise pretrain.replay_fraction or lower pretrain.learning_rate",
-    "quantisation": "4 bits cost every model compared; serve in bf16, and judge it so (evaluate.precision: bf16)",
-    "fine-tuning": "raise sft.replay_fraction, lower sft.learning_rate or train MLPs only (sft.target_modules: retain)",
-    "merging": "serve the adapter over the quantised model that it was trained on instead of merging it",
+    "quantisation": "4 bits cost every model compared; serve in bf16, and judge it so "
+    "(evaluate.precision: bf16)",
+    "fine-tuning": "raise sft.replay_fraction, lower sft.learning_rate or train MLPs only "
+    "(sft.target_modules: retain)",
+    "merging": "serve the adapter over the quantised model that it was trained on instead of "
+    "merging it",
     "training": "train with more replay of such items, or with a lower learning rate",
 }
 
 
-def remedies(figures: Figures) -> list[str]:
-    """What the evidence suggests to try; empty for SHIP. `figures`: what `lmadapt.evaluation.figures.summarise` gives.
-
-    docs/verdict.md states the rule behind each sentence; the thresholds are ours.
-    """
-    if figures["verdict"]["outcome"] == "SHIP":
+def remedies(figures: EvaluationFigures) -> list[str]:
+    """What the evidence suggests to try; empty for SHIP."""
+    if figures.verdict.outcome == "SHIP":
         return []
-    change = figures["changes"]["adapted_vs_base"]
-    blamed = _blamed(figures)
-    if spurious := list(_spurious(figures["triage"])) if blamed else []:
+    change = figures.changes["adapted_vs_base"]
+    blamed = blamed_steps(figures)
+    spurious = _spurious(figures.triage) if blamed else []
+    if spurious:
         blamed.pop("fine-tuning", None)
-    found = [
+    losses = [
         f"{', '.join(names)}: lost most in {step}; {ADVICE[step]}" for step, names in blamed.items()
     ]
-    found += [DIAL] if "fine-tuning" in blamed and not figures["dial"] else []
-    found += [] if blamed else _drift(figures)
+    if "fine-tuning" in blamed and figures.dial is None:
+        losses.append(TRY_SCALES)
     return [
-        *_gain(change["domain"], figures),
+        *_behaviour(figures.behaviour.lost),
+        *_gain(change.domain),
         *spurious,
-        *found,
+        *(losses if blamed else _drift(figures)),
+        *_memorising(figures),
         *_overtraining(figures),
         *_few_items(change),
     ]
 
 
-def _gain(domain: Figures, figures: Figures) -> Iterator[str]:
-    if lost := figures["behaviour"]["lost"]:
-        yield f"{', '.join(lost)}: lost; replay general instructions that show it (sft.replay_fraction)"
-    if domain["interval"][1] < 0:
-        yield "the domain became worse: ask its instructions in the form of its items, and lower sft.learning_rate"
-    elif domain["interval"][0] <= 0:
-        yield "train longer on the domain (pretrain.max_tokens, sft.max_tokens), or add domain items"
+def blamed_steps(figures: EvaluationFigures) -> dict[str, list[str]]:
+    """By step: what it lost, as "general ability" and names of categories.
 
-
-def _blamed(figures: Figures) -> dict[str, list[str]]:
-    """What was lost, by the step of training or quantisation at which it fell most; and what merging alone cost."""
-    steps = {
-        step["step"]: _general(step) for step in (figures["attribution"] or {"steps": []})["steps"]
-    }
-    for step, key in (
-        ("pre-training", "pretrained_vs_base"),
-        ("fine-tuning", "adapted_vs_pretrained"),
-    ):
-        if not figures["attribution"] and key in figures["changes"]:
-            steps[step] = _general(figures["changes"][key])
+    A loss is blamed on the step in which it fell most, or on "training" if it fell in no known
+    step. A loss in quantisation or merging is blamed on that step in any case.
+    """
+    steps = _steps(figures)
     blamed: dict[str, list[str]] = {}
-    for name, whole in _general(figures["changes"]["adapted_vs_base"]).items():
+    for name, whole in _general(figures.changes["adapted_vs_base"]).items():
         parts = {step: changes[name] for step, changes in steps.items() if name in changes}
         guilty = {
             step
-            for step in parts
-            if step in HARMFUL and _state(parts[step], whole["margin"]) == "lost"
+            for step, part in parts.items()
+            if step in LOSSLESS_STEPS and _state(part, whole.margin) == "lost"
         }
-        if _state(whole, whole["margin"]) == "lost":
-            fell = {step: part["difference"] for step, part in parts.items() if step != "merging"}
-            guilty.add(
-                min(
-                    (step for step in fell if fell[step] < 0),
-                    key=fell.__getitem__,
-                    default="training",
-                )
-            )
+        if _state(whole, whole.margin) == "lost":
+            guilty.add(_worst_step(parts))
         for step in sorted(guilty):
             blamed.setdefault(step, []).append(name)
     return blamed
 
 
-def _spurious(triage: Figures | None) -> Iterator[str]:
-    if triage and triage["spurious"] >= SPURIOUS:
-        yield (
-            f"{triage['spurious']:.0%} of the lost items, beyond guessing, are right when asked in another form: the "
-            "knowledge is kept, the habit of answering lost; replay instructions in their form (sft.replay_fraction)"
-        )
+def _steps(figures: EvaluationFigures) -> dict[str, Mapping[str, Change]]:
+    """By step, then by "general ability" or category: what changed.
 
-
-def _overtraining(figures: Figures) -> Iterator[str]:
-    text = figures["changes"].get("pretrained_vs_base", {}).get("bits_per_byte", {})
-    domain, general = (text.get(group, {}).get("interval") for group in ("domain", "general"))
-    if domain and general and domain[1] >= 0 and general[0] > 0:
-        yield "pre-training made no held-out text easier: it learns by heart; lower pretrain.max_tokens or add texts"
-    rows = sorted(
-        (figures["dial"] or {"rows": []})["rows"], key=lambda row: float(row["alpha_scale"])
-    )
-    enough = [
-        row
-        for row in rows
-        if row["domain"]["difference"] >= SATURATED * rows[-1]["domain"]["difference"] > 0
-    ]
-    if len(enough) > 1 and rows[-1]["general"]["interval"][1] < 0:
-        yield f"scale {enough[0]['alpha_scale']:g} gives nearly all of the gain, full scale costs: lower sft.max_tokens"
-
-
-def _drift(figures: Figures) -> Iterator[str]:
-    text = figures["changes"]["adapted_vs_base"]["bits_per_byte"]["general"]["interval"]
-    if text and text[0] > 0 and "pretrained" in (moved := figures["kl_to_base"] or {}):
-        step = (
-            "pre-training"
-            if 2 * moved["pretrained"]["value"] >= moved["adapted"]["value"]
-            else "fine-tuning"
-        )
-        yield f"general text became harder; most of the drift from the base came in {step}: {ADVICE[step]}"
-
-
-def _few_items(change: Figures) -> Iterator[str]:
-    tests = {
-        name: test
-        for name, test in _general(change).items()
-        if _state(test, test["margin"]) == "open"
+    Without attribution, these are the stages of training, in evaluate.precision.
+    """
+    if figures.attribution:
+        return {step.step: _general(step) for step in figures.attribution.steps}
+    stages = {"pre-training": "pretrained_vs_base", "fine-tuning": "adapted_vs_pretrained"}
+    return {
+        step: _general(figures.changes[key])
+        for step, key in stages.items()
+        if key in figures.changes
     }
-    if few := [
-        f"{name} ({test['n']:,} of about {test['items_needed']:,})" for name, test in tests.items()
-    ]:
-        yield f"add evaluation items or accept wider margins: {', '.join(few)}"
 
 
-def _general(change: Figures) -> Figures:
-    return {"general ability": change["general"], **change["categories"]["general"]}
+def _worst_step(parts: Mapping[str, Change]) -> str:
+    """The step with the largest fall. Merging is left out: it comes after the model judged."""
+    fell = {
+        step: part.difference
+        for step, part in parts.items()
+        if step != "merging" and part.difference < 0
+    }
+    return min(fell, key=fell.__getitem__, default="training")
 
 
-def _state(change: Figures, margin: float) -> str:
-    """`kept`: shown to be within the margin; else `lost` if shown worse, or not kept on enough items; else `open`."""
-    low, high = change["interval"]
-    return (
-        "kept"
-        if low > -margin
-        else "lost"
-        if high < 0 or change["n"] >= change.get("items_needed", 1e9)
-        else "open"
-    )
+def _behaviour(lost: list[str]) -> list[str]:
+    if not lost:
+        return []
+    return [
+        f"{', '.join(lost)}: lost; replay general instructions that show it (sft.replay_fraction)"
+    ]
+
+
+def _gain(domain: DomainChange) -> list[str]:
+    low, high = domain.interval
+    if high < 0:
+        return [
+            "the domain became worse: ask its instructions in the form of its items, and lower "
+            "sft.learning_rate"
+        ]
+    if low <= 0:
+        return [
+            "train longer on the domain (pretrain.max_tokens, sft.max_tokens), or add domain items"
+        ]
+    return []
+
+
+def _spurious(found: SpuriousForgetting | None) -> list[str]:
+    if not found or found.spurious < SPURIOUS:
+        return []
+    return [
+        f"{found.spurious:.0%} of the lost items, beyond guessing, are right when asked in another "
+        "form: the knowledge is kept, the habit of answering lost; replay instructions in their "
+        "form (sft.replay_fraction)"
+    ]
+
+
+def _memorising(figures: EvaluationFigures) -> list[str]:
+    """Pre-training that makes general text harder and domain text no easier."""
+    if "pretrained_vs_base" not in figures.changes:
+        return []
+    text = figures.changes["pretrained_vs_base"].bits_per_byte
+    domain, general = text.domain.interval, text.general.interval
+    if domain and general and domain[1] >= 0 and general[0] > 0:
+        return [
+            "pre-training made no held-out text easier: it learns by heart; lower "
+            "pretrain.max_tokens or add texts"
+        ]
+    return []
+
+
+def _overtraining(figures: EvaluationFigures) -> list[str]:
+    """A weaker adapter gives nearly the whole gain, and the full adapter costs general ability."""
+    if not figures.dial:
+        return []
+    rows = sorted(figures.dial.rows, key=lambda row: row.alpha_scale)
+    full = rows[-1]
+    enough = [
+        row for row in rows if row.domain.difference >= SATURATED * full.domain.difference > 0
+    ]
+    if len(enough) > 1 and full.general.interval[1] < 0:
+        return [
+            f"scale {enough[0].alpha_scale:g} gives nearly all of the gain, full scale costs: "
+            "lower sft.max_tokens"
+        ]
+    return []
+
+
+def _drift(figures: EvaluationFigures) -> list[str]:
+    """General text became harder although no loss of general items is shown."""
+    text = figures.changes["adapted_vs_base"].bits_per_byte.general.interval
+    moved = figures.kl_to_base or {}
+    if not text or text[0] <= 0 or "pretrained" not in moved:
+        return []
+    early = 2 * moved["pretrained"].value >= moved["adapted"].value
+    step = "pre-training" if early else "fine-tuning"
+    return [
+        f"general text became harder; most of the drift from the base came in {step}: "
+        f"{ADVICE[step]}"
+    ]
+
+
+def _few_items(change: Changes) -> list[str]:
+    few = [
+        f"{name} ({test.n:,} of about {test.items_needed:,})"
+        for name, test in _general(change).items()
+        if _state(test, test.margin) == "open"
+    ]
+    return [f"add evaluation items or accept wider margins: {', '.join(few)}"] if few else []
+
+
+@overload
+def _general(change: Changes) -> dict[str, MarginTest]: ...
+
+
+@overload
+def _general(change: StepChange) -> dict[str, Change]: ...
+
+
+def _general(change: Changes | StepChange) -> Mapping[str, Change]:
+    return {"general ability": change.general, **change.categories.general}
+
+
+def _state(change: Change, margin: float) -> Literal["kept", "lost", "open"]:
+    """`kept`: shown to be within the margin. `lost`: shown worse, or not kept on enough items."""
+    low, high = change.interval
+    if low > -margin:
+        return "kept"
+    enough = isinstance(change, MarginTest) and change.n >= change.items_needed
+    return "lost" if high < 0 or enough else "open"

@@ -1,4 +1,7 @@
-"""Statistics of paired, clustered evaluation items: intervals, tests against a margin, and what they can see."""
+"""Statistics of paired, clustered evaluation items: intervals, tests against a margin, power.
+
+Scores and their differences are shares of 1, not points.
+"""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +20,8 @@ Array = NDArray[Any]
 
 POWER = 0.8  # Cohen 1988, Statistical Power Analysis: the convention
 RESAMPLES = 2000  # Efron & Tibshirani 1993: over 1,000 for percentile intervals
-MAX_FLIPPED = 12  # changed items whose 4,096 sign patterns are all tried; with more, Student's t needs no help
+# Changed items of which all 4,096 sign patterns are tried. With more, Student's t suffices.
+MAX_FLIPPED = 12
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,13 @@ class ClusteredMean:
 
 @dataclass(frozen=True)
 class PairedChange(ClusteredMean):
-    """How scores changed on items that two models answered; shares of 1, not points."""
+    """How scores changed on items that two models answered."""
 
     difference: float  # mean score after minus before
     interval: Interval
     lost: int  # items with a lower score than before
     gained: int
-    mcnemar_p: float  # two-sided, exact (McNemar 1947); with scores between 0 and 1 the sign test
+    mcnemar_p: float  # two-sided, exact (McNemar 1947); for graded scores it is the sign test
     better_p: float  # one-sided, against "not better"
     worse_p: float  # one-sided, against "not worse"
 
@@ -47,15 +51,19 @@ class PairedChange(ClusteredMean):
 def clustered_mean(values: Array, clusters: Array) -> ClusteredMean:
     """Precision of the mean of `values` when values of one cluster are correlated.
 
-    Standard error: CR2 (Bell & McCaffrey 2002), for a mean sqrt(sum_g u_g^2 / (1 - h_g)) / n, with u_g the sum of the
-    deviations in cluster g and h_g its share of the values; degrees of freedom by Satterthwaite (Pustejovsky & Tipton
-    2018). Effective n: n over the design effect (Kish 1965), to which one imagined cluster of mean size that changed as
-    a whole is added, as Agresti & Min 2005 add pairs. Raises UserError for fewer than two clusters.
+    values, clusters: (n,). Raises UserError for fewer than two clusters.
+
+    Standard error: CR2 (Bell & McCaffrey 2002). For a mean it is
+    sqrt(sum_g u_g^2 / (1 - h_g)) / n, with u_g the sum of the deviations in cluster g, and h_g the
+    share of the values that are in it. Degrees of freedom: Satterthwaite's (Pustejovsky & Tipton
+    2018). Effective n: n / design effect (Kish 1965). The design effect includes one imagined
+    cluster of mean size that changed as a whole, as Agresti & Min 2005 add pairs.
     """
     groups, codes = np.unique(clusters, return_inverse=True)
     if len(groups) < 2:
         raise UserError(
-            f"all {len(values)} items belong to one cluster, {str(groups[0])!r}: they have no known variance"
+            f"all {len(values)} items belong to one cluster, {str(groups[0])!r}; at least two "
+            "clusters are needed to estimate a variance"
         )
     n, deviations = len(values), values - values.mean()
     shares = np.bincount(codes) / n
@@ -70,7 +78,10 @@ def clustered_mean(values: Array, clusters: Array) -> ClusteredMean:
 
 
 def wilson_interval(successes: float, n: float, z: float) -> Interval:
-    """Interval of a proportion by inverting the score test (Wilson 1927); z: normal quantile, 1.645 for 90 %."""
+    """Interval of a proportion, from inverting the score test (Wilson 1927).
+
+    z: the normal quantile, 1.645 for 90 % confidence.
+    """
     share = successes / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
@@ -80,60 +91,61 @@ def wilson_interval(successes: float, n: float, z: float) -> Interval:
 def accuracy_interval(scores: Array, clusters: Array, significance: float) -> Interval:
     """Two-sided interval of a mean of scores from 0 to 1, at confidence 1 - 2 * `significance`.
 
-    Wilson's interval with Student's quantile at the sample size share (1 - share) / SE^2 (Korn & Graubard 1998; Dean
-    & Pagano 2015), at most n for right and wrong answers; where all clusters are equal, at the effective n.
+    scores, clusters: (n,). Wilson's interval with Student's quantile, at the sample size
+    share (1 - share) / SE^2 (Korn & Graubard 1998; Dean & Pagano 2015). That size is at most n for
+    right and wrong answers; it is the effective n where all clusters have the same mean.
     """
     share, mean = float(np.mean(scores)), clustered_mean(scores, clusters)
-    effective = (
-        share * (1 - share) / mean.standard_error**2
-        if mean.standard_error > 1e-9
-        else mean.effective_n
-    )
+    effective = mean.effective_n
+    if mean.standard_error > 1e-9:
+        effective = share * (1 - share) / mean.standard_error**2
     if np.isin(scores, (0, 1)).all():
         effective = min(effective, len(scores))
-    return wilson_interval(
-        share * effective, effective, float(stdtrit(mean.degrees_of_freedom, 1 - significance))
-    )
+    quantile = float(stdtrit(mean.degrees_of_freedom, 1 - significance))
+    return wilson_interval(share * effective, effective, quantile)
 
 
 def chance_adjusted(share: float, chance: float) -> float:
-    """How much of what guessing leaves open is answered: (share - chance) / (1 - chance).
+    """The share of right answers beyond guessing: (share - chance) / (1 - chance).
 
-    Abbott 1925; the form of Cohen's kappa 1960. Zero is guessing, negative worse. Linear in `share`, so the ends of
-    an interval are adjusted alike. Raises UserError unless 0 <= chance < 1.
+    Abbott 1925; it has the form of Cohen's kappa (1960). 0 is as good as guessing, negative is
+    worse. It is linear in `share`, so it also adjusts the ends of an interval.
+    Raises UserError unless 0 <= chance < 1.
     """
     if not 0 <= chance < 1:
         raise UserError(
-            f"the chance of guessing right is {chance}; expected 0 or more, and less than 1"
+            f"the chance of guessing right is {chance}; allowed: 0 or more, and less than 1"
         )
     return (share - chance) / (1 - chance)
 
 
 def exact_p(differences: Array) -> tuple[float, float]:
-    """One-sided p-values against "not better" and "not worse" that hold with a handful of changed items.
+    """One-sided p-values against "not better" and "not worse" that are valid for few changed items.
 
-    Where each change is 1 or -1, McNemar's; else the sign-flip test of the mean, which is McNemar's on such changes
-    (Fisher 1935; Pitman 1937), up to MAX_FLIPPED of them. With more it adds nothing to a t test: (0, 0).
+    differences: (n,). Where each change is 1 or -1, the test is McNemar's. Otherwise it is the
+    sign-flip test of the mean (Fisher 1935; Pitman 1937), which equals McNemar's for changes of 1
+    and -1. Above MAX_FLIPPED changes it adds nothing to a t test, and the result is (0, 0).
     """
     changed, gained = differences[differences != 0], int(np.sum(differences > 0))
     if (np.abs(changed) == 1).all():
-        return float(bdtr(len(changed) - gained, len(changed), 0.5)), float(
-            bdtr(gained, len(changed), 0.5)
-        )
+        lost = len(changed) - gained
+        return float(bdtr(lost, len(changed), 0.5)), float(bdtr(gained, len(changed), 0.5))
     if len(changed) > MAX_FLIPPED:
         return 0.0, 0.0
     sums = np.array(list(product((-1, 1), repeat=len(changed)))) @ np.abs(changed)
-    return float(np.mean(sums >= changed.sum() - 1e-9)), float(
-        np.mean(sums <= changed.sum() + 1e-9)
-    )
+    better = np.mean(sums >= changed.sum() - 1e-9)
+    worse = np.mean(sums <= changed.sum() + 1e-9)
+    return float(better), float(worse)
 
 
 def null_error(mean: ClusteredMean, lost: float, gained: float, difference: float) -> float:
-    """Standard error of a mean change if the true one were `difference`; lost, gained: shares of the items.
+    """Standard error of a mean change under the hypothesis that the true change is `difference`.
 
-    The cluster-robust error, enlarged as Tango's (1998) variance, of shares estimated under that hypothesis, is larger
-    than the plain one; at least sqrt(|difference| (1 - |difference|) / effective n), the least of right and wrong
-    answers: few items prove nothing, even if none changed. For graded scores both are on the safe side.
+    lost, gained: shares of the items. The cluster-robust error is enlarged by the ratio of Tango's
+    (1998) variance, whose shares are estimated under the hypothesis, to the plain variance. It is
+    at least sqrt(|difference| (1 - |difference|) / effective n), the smallest error that right and
+    wrong answers can have: few items prove nothing, even if none changed. For graded scores both
+    steps make the error larger than needed, never smaller.
     """
     if difference < 0:
         lost, gained, difference = gained, lost, -difference
@@ -147,7 +159,10 @@ def null_error(mean: ClusteredMean, lost: float, gained: float, difference: floa
 def difference_interval(
     mean: ClusteredMean, seen: float, lost: float, gained: float, significance: float
 ) -> Interval:
-    """The true differences that no one-sided test at level `significance` rejects; see `null_error`."""
+    """The true differences that no one-sided test at level `significance` rejects.
+
+    `seen` is the mean difference; lost, gained: shares of the items. See `null_error`.
+    """
     quantile = float(stdtrit(mean.degrees_of_freedom, 1 - significance))
 
     def low(seen: float, lost: float, gained: float) -> float:
@@ -162,39 +177,44 @@ def difference_interval(
 def paired_change(
     before: Array, after: Array, clusters: Array, significance: float
 ) -> PairedChange:
-    """Compare scores (0 to 1) of the same items in the same order; the interval has confidence 1 - 2 * `significance`.
+    """Compare scores (0 to 1) of the same items in the same order; all arrays are (n,).
 
-    The one-sided p-values are the larger of two: Student's t on the cluster-robust error, which allows for items
-    that change together, and the exact test, which holds when only a handful of items change.
+    The interval has confidence 1 - 2 * `significance`. Each one-sided p-value is the larger of two:
+    Student's t on the cluster-robust error, which allows for items that change together, and the
+    exact test, which is valid when few items change.
     """
     differences = after - before
     difference, mean = float(differences.mean()), clustered_mean(differences, clusters)
     lost, gained = int(np.sum(differences < 0)), int(np.sum(differences > 0))
-    exact_better_p, exact_worse_p = exact_p(differences)
+    interval = difference_interval(mean, difference, lost / mean.n, gained / mean.n, significance)
+    better_p, worse_p = exact_p(differences)
+    error, freedom = mean.standard_error, mean.degrees_of_freedom
     return PairedChange(
         **vars(mean),
         difference=difference,
-        interval=difference_interval(
-            mean, difference, lost / mean.n, gained / mean.n, significance
-        ),
+        interval=interval,
         lost=lost,
         gained=gained,
         mcnemar_p=min(1.0, 2 * float(bdtr(min(lost, gained), lost + gained, 0.5))),
-        better_p=max(
-            _t_p(difference, mean.standard_error, mean.degrees_of_freedom), exact_better_p
-        ),
-        worse_p=max(_t_p(-difference, mean.standard_error, mean.degrees_of_freedom), exact_worse_p),
+        better_p=max(_t_p(difference, error, freedom), better_p),
+        worse_p=max(_t_p(-difference, error, freedom), worse_p),
     )
 
 
 def noninferiority_p(change: PairedChange, margin: float) -> float:
-    """One-sided p-value against "the score fell by `margin` or more" (Blackwelder 1982), with `null_error`."""
+    """One-sided p-value against "the score fell by `margin` or more" (Blackwelder 1982).
+
+    The error is `null_error` at the margin.
+    """
     error = null_error(change, change.lost / change.n, change.gained / change.n, -margin)
     return _t_p(change.difference + margin, error, change.degrees_of_freedom)
 
 
 def holm(p_values: ArrayLike) -> Array:
-    """Holm's step-down adjustment (Holm 1979): compare each result with the level of the whole family."""
+    """Holm's step-down adjustment (Holm 1979) of p-values, (k,).
+
+    Compare each adjusted value with the level of the whole family.
+    """
     p = np.asarray(p_values, float)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
@@ -204,39 +224,40 @@ def holm(p_values: ArrayLike) -> Array:
 
 
 def minimum_detectable_effect(change: PairedChange, significance: float) -> float:
-    """The smallest true change that a one-sided test on these items would show with a power of 0.8.
+    """The smallest true change that a one-sided test on these items shows with a power of 0.8.
 
-    (t_level + t_power) * SE (Bloom 1995), 1 / n more as items change one by one, and no less than `null_error` allows.
+    (t_level + t_power) * SE (Bloom 1995), plus 1 / n because items change one by one, and at least
+    what `null_error` allows.
     """
     steps = float(np.sum(stdtrit(change.degrees_of_freedom, [1 - significance, POWER])))
-    return max(
-        steps * change.standard_error + 1 / change.n, steps**2 / (change.effective_n + steps**2)
-    )
+    least = steps**2 / (change.effective_n + steps**2)
+    return max(steps * change.standard_error + 1 / change.n, least)
 
 
 def items_needed(change: PairedChange, effect: float, significance: float) -> int:
-    """How many items like these give a power of 0.8 to tell a change of `effect` from none (or none from a margin).
+    """How many items like these tell a change of `effect` from none with a power of 0.8.
 
-    n = (z_level + z_power)^2 * variance / effect^2 (Chow, Shao & Wang 2008), 2 / |effect| more for the continuity of
-    the exact test (Casagrande, Pike & Smith 1978). The variance of one item is n * SE^2 at its upper 80 % limit, as
-    it is only estimated (Browne 1995), and at least |effect| (1 - |effect|) times the design effect.
+    As many tell no change from a margin of that size.
+
+    n = (z_level + z_power)^2 * variance / effect^2 (Chow, Shao & Wang 2008), plus 2 / |effect| for
+    the continuity of the exact test (Casagrande, Pike & Smith 1978). The variance of one item is
+    n * SE^2 at its upper 80 % limit, because it is only estimated (Browne 1995), and at least
+    |effect| (1 - |effect|) times the design effect.
     """
     size, freedom = abs(effect), change.degrees_of_freedom
     upper = change.standard_error**2 * freedom / float(chdtri(freedom, POWER))
     variance = change.n * max(upper, size * (1 - size) / change.effective_n)
-    return int(
-        np.ceil(
-            float(np.sum(ndtri([1 - significance, POWER]))) ** 2 * variance / effect**2 + 2 / size
-        )
-    )
+    steps = float(np.sum(ndtri([1 - significance, POWER])))
+    return int(np.ceil(steps**2 * variance / effect**2 + 2 / size))
 
 
 def bootstrap_ratio(
     numerators: Array, denominators: Array, clusters: Array, *, significance: float, seed: int
 ) -> list[Interval]:
-    """Percentile intervals of sum(numerator) / sum(denominator), resampling whole clusters (Davison & Hinkley 1997).
+    """Percentile intervals of sum(numerator) / sum(denominator), resampling whole clusters.
 
-    numerators: (k, n), one row a quantity, all resampled alike; denominators and clusters: (n,).
+    Davison & Hinkley 1997. numerators: (k, n), one row for each quantity; all rows share the same
+    resamples, which `seed` draws. denominators, clusters: (n,). The result has k intervals.
     """
     groups, codes = np.unique(clusters, return_inverse=True)
     totals = np.stack([np.bincount(codes, weights=row) for row in (*numerators, denominators)])

@@ -21,20 +21,20 @@ def never() -> list[float]:
     raise AssertionError("asked again")
 
 
-def test_an_answer_is_asked_for_once_and_comes_back_to_the_last_bit(tmp_path: Path) -> None:
+def test_an_answer_is_asked_for_once_and_recalled_to_the_last_bit(tmp_path: Path) -> None:
     file = tmp_path / "new folder" / "answers.sqlite"
     first = AnswerCache(file, "model").recall([[1, 2], "q"], lambda: [0.1 + 0.2, -1 / 3])
     assert AnswerCache(file, "model").recall([[1, 2], "q"], never) == first == [0.1 + 0.2, -1 / 3]
 
 
-def test_another_model_or_question_is_asked_anew(tmp_path: Path) -> None:
+def test_another_model_or_question_is_asked_again(tmp_path: Path) -> None:
     file = tmp_path / "answers.sqlite"
     AnswerCache(file, "model").recall([1], lambda: "one")
     assert AnswerCache(file, "other").recall([1], lambda: "two") == "two"
     assert AnswerCache(file, "model").recall([2], lambda: "three") == "three"
 
 
-def test_a_failure_keeps_nothing(tmp_path: Path) -> None:
+def test_a_failure_stores_nothing(tmp_path: Path) -> None:
     cache = AnswerCache(tmp_path / "answers.sqlite", "model")
     with pytest.raises(AssertionError):
         cache.recall([1], never)
@@ -51,7 +51,7 @@ def test_processes_share_the_file(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "answers.sqlite").write_bytes(b"x" * 5000)
     with pytest.raises(UserError, match=r"answers.sqlite: .*may be deleted"):
         AnswerCache(tmp_path / "answers.sqlite", "model")

@@ -1,4 +1,4 @@
-"""What a user may get wrong: one clear message, a failed exit, nothing half-written, and a next run that works."""
+"""Wrong input: the run fails with one clear message, writes nothing, and the next run works."""
 
 import shutil
 from collections.abc import Callable

@@ -4,20 +4,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmadapt.evaluation.exam import Answers, Exam
-from lmadapt.evaluation.free_answers import free_form_figures
+from lmadapt.evaluation.answers import Answers
+from lmadapt.evaluation.exam import Exam
+from lmadapt.evaluation.free_answers import classification_figures, generation_figures
 
 
 def exam_of(checks: list[tuple[str, dict[str, Any]]]) -> Exam:
     items = [
         {
-            "id": str(n),
+            "id": str(number),
             "group": "domain",
             "category": category,
             "check": json.dumps(check),
             "choices": [],
         }
-        for n, (category, check) in enumerate(checks)
+        for number, (category, check) in enumerate(checks)
     ]
     return Exam(items, [None] * len(items), [], [])
 
@@ -30,36 +31,30 @@ def label(value: str) -> tuple[str, dict[str, Any]]:
     return "mail", {"kind": "label", "value": value, "labels": ["spam", "ham"]}
 
 
-def test_a_classifier_is_counted_by_hand() -> None:
-    truth, said = (
-        ["spam", "spam", "spam", "ham", "ham"],
-        ["spam", "Spam!", "ham", "ham", "who knows"],
-    )
+def test_a_classifier_gets_the_figures_computed_by_hand() -> None:
+    truth = ["spam", "spam", "spam", "ham", "ham"]
+    said = ["spam", "Spam!", "ham", "ham", "who knows"]
     exam = exam_of([label(value) for value in truth])
-    found = free_form_figures(exam, answers_of(said))["classification"]["mail"]["base"]
-    assert found["labels"] == ["ham", "spam"]
-    assert found["precision"] == [1 / 2, 1.0]
-    assert found["recall"] == pytest.approx([1 / 2, 2 / 3])
-    assert found["f1"] == pytest.approx([1 / 2, 4 / 5])
-    assert found["macro_f1"] == pytest.approx(0.65)
-    assert found["confusion"] == [[1, 0, 1], [1, 2, 0]]
+    found = classification_figures(exam, answers_of(said))["mail"]["base"]
+    assert found.labels == ["ham", "spam"]
+    assert found.precision == [1 / 2, 1.0]
+    assert found.recall == pytest.approx([1 / 2, 2 / 3])
+    assert found.f1 == pytest.approx([1 / 2, 4 / 5])
+    assert found.macro_f1 == pytest.approx(0.65)
+    assert found.confusion == [[1, 0, 1], [1, 2, 0]]
 
 
 def test_a_generator_is_compared_with_its_references() -> None:
-    check = ("summaries", {"kind": "rouge_l", "references": ["the cat sat on the mat today"]})
-    figures = free_form_figures(
-        exam_of([check, check]), answers_of(["the cat sat on the mat today"] * 2)
-    )
-    assert figures["generation"]["summaries"]["base"] == pytest.approx(
-        {"rouge_l": 1.0, "bleu": 1.0, "chrf": 1.0}
-    )
-    assert figures["classification"] == {}
-    worse = free_form_figures(exam_of([check]), answers_of(["a dog"]))["generation"]["summaries"][
-        "base"
-    ]
-    assert max(worse.values()) < 0.3
+    text = "the cat sat on the mat today"
+    exam = exam_of([("summaries", {"kind": "rouge_l", "references": [text]})] * 2)
+    same = generation_figures(exam, answers_of([text] * 2))["summaries"]["base"]
+    assert (same.rouge_l, same.bleu, same.chrf) == pytest.approx((1.0, 1.0, 1.0))
+    worse = generation_figures(exam, answers_of(["a dog"] * 2))["summaries"]["base"]
+    assert max(worse.rouge_l, worse.bleu, worse.chrf) < 0.3
+    assert classification_figures(exam, answers_of([text] * 2)) == {}
 
 
-def test_other_checks_need_no_table() -> None:
+def test_other_checks_have_no_figures() -> None:
     exam = exam_of([("sums", {"kind": "number", "value": 4})])
-    assert free_form_figures(exam, answers_of(["4"])) == {"classification": {}, "generation": {}}
+    assert classification_figures(exam, answers_of(["4"])) == {}
+    assert generation_figures(exam, answers_of(["4"])) == {}

@@ -6,11 +6,13 @@ import pytest
 
 from lmadapt.core.errors import UserError
 from lmadapt.evaluation.answer_cache import AnswerCache
-from lmadapt.evaluation.exam import Answers, set_exam
+from lmadapt.evaluation.answers import Answers
+from lmadapt.evaluation.exam import make_exam
 from lmadapt.evaluation.lm_eval_tasks import add_tasks, answer_tasks
-from lmadapt.evaluation.variants import Examinee
+from lmadapt.evaluation.variants import CachedModel
 from lmadapt.models.loading import load_bf16, load_tokenizer
-from lmadapt.models.log_likelihoods import Question, score
+from lmadapt.models.log_likelihoods import score
+from lmadapt.models.questions import Question
 from tests.planted import make_items, make_task
 
 pytest.importorskip("lm_eval")
@@ -22,7 +24,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return make_task(tmp_path, questions=12)
 
 
-def test_a_task_gives_scored_items_that_are_kept(task: str, tiny_model: Path) -> None:
+def test_the_answers_to_a_task_are_cached(task: str, tiny_model: Path) -> None:
     loads: list[int] = []
     tokenizer = load_tokenizer(tiny_model)
 
@@ -30,7 +32,7 @@ def test_a_task_gives_scored_items_that_are_kept(task: str, tiny_model: Path) ->
         loads.append(1)
         return load_bf16(tiny_model)
 
-    asked = Examinee(model, AnswerCache(Path(":memory:"), "tiny"))
+    asked = CachedModel(model, AnswerCache(Path(":memory:"), "tiny"))
     rows = answer_tasks(asked, tokenizer, [task])
     assert answer_tasks(asked, tokenizer, [task]) == rows
     assert len(loads) == 1
@@ -39,7 +41,9 @@ def test_a_task_gives_scored_items_that_are_kept(task: str, tiny_model: Path) ->
     assert rows[0]["prompt"] == "What is the capital of number 0?"
 
 
-def test_our_scores_of_the_same_tokens_equal_the_harness(task: str, tiny_model: Path) -> None:
+def test_our_scores_of_the_same_tokens_equal_those_of_the_harness(
+    task: str, tiny_model: Path
+) -> None:
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
@@ -51,25 +55,16 @@ def test_our_scores_of_the_same_tokens_equal_the_harness(task: str, tiny_model: 
     theirs = [
         [float(r[0][0]) for r in sample["resps"]] for sample in found["samples"]["capitals_task"]
     ]
-    pairs = [
-        [peer._encode_pair(a.args[0], a.args[1]) for a in _requests(s)]
-        for s in found["samples"]["capitals_task"]
-    ]
-    questions = [Question(pair[0][0], [continuation for _, continuation in pair]) for pair in pairs]
+    questions = []
+    for sample in found["samples"]["capitals_task"]:
+        pairs = [peer._encode_pair(*arguments[:2]) for arguments in sample["arguments"]]
+        questions.append(Question(pairs[0][0], [continuation for _, continuation in pairs]))
     ours = score(lambda: model, questions, batch_tokens=500)
     assert np.abs(np.array(ours) - np.array(theirs)).max() < 1e-3
 
 
-def _requests(sample: dict[str, Any]) -> list[Any]:
-    class Request:
-        def __init__(self, args: tuple[str, str]) -> None:
-            self.args = args
-
-    return [Request(tuple(a)[:2]) for a in sample["arguments"]]
-
-
-def test_its_items_join_the_exam_as_general_ability(tiny_model: Path) -> None:
-    exam = set_exam(make_items(), [], load_tokenizer(tiny_model), heldout_tokens=1, seed=0)
+def test_the_items_of_a_task_are_added_to_the_exam_as_general_ability(tiny_model: Path) -> None:
+    exam = make_exam(make_items(), [], load_tokenizer(tiny_model), heldout_tokens=1, seed=0)
     count = len(exam.items)
     answers = Answers([[]] * count, [""] * count, np.zeros(count), np.zeros(0))
     row = {
@@ -89,8 +84,8 @@ def test_its_items_join_the_exam_as_general_ability(tiny_model: Path) -> None:
     )
 
 
-def test_an_unknown_task_is_named(task: str, tiny_model: Path) -> None:
-    asked = Examinee(lambda: load_bf16(tiny_model), AnswerCache(Path(":memory:"), "tiny"))
+def test_an_unknown_task_is_refused_by_name(task: str, tiny_model: Path) -> None:
+    asked = CachedModel(lambda: load_bf16(tiny_model), AnswerCache(Path(":memory:"), "tiny"))
     missing = task.replace("capitals_task", "no_task")
     with pytest.raises(UserError, match=r"no task '.*no_task.yaml'"):
         answer_tasks(asked, load_tokenizer(tiny_model), [missing])

@@ -28,7 +28,7 @@ def copy(source: Path | str, target: Path, **settings: Any) -> None:
 
 @pytest.fixture
 def model(tiny_model: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny model that a test may spoil."""
+    """A copy of the tiny model that a test may change."""
     return Path(shutil.copytree(tiny_model, tmp_path / "model"))
 
 
@@ -36,9 +36,7 @@ def template_of(folder: Path) -> str:
     return str(AutoTokenizer.from_pretrained(folder).chat_template)
 
 
-def test_a_folder_is_copied_without_what_does_not_belong_to_a_model(
-    model: Path, tmp_path: Path
-) -> None:
+def test_only_the_files_of_a_model_are_copied_from_a_folder(model: Path, tmp_path: Path) -> None:
     for name in ("optimizer.pt", "README.md", "modeling.py", "consolidated.safetensors"):
         (model / name).write_text("x")
     copy(model, tmp_path / "base")
@@ -66,7 +64,7 @@ def test_the_template_is_the_models_own_or_plain_or_a_file(model: Path, tmp_path
     assert template_of(tmp_path / "base") == PLAIN_TEMPLATE
 
 
-def test_a_plain_template_overrides_one_in_the_tokenizer_configuration(
+def test_the_plain_template_overrides_the_one_in_the_tokenizer_configuration(
     model: Path, tmp_path: Path
 ) -> None:
     (model / "chat_template.jinja").unlink()
@@ -84,14 +82,13 @@ def test_a_plain_template_overrides_one_in_the_tokenizer_configuration(
     ).loss_tokens
 
 
-def test_a_model_whose_template_rewrites_earlier_turns_needs_another(
-    model: Path, tmp_path: Path
-) -> None:
+def test_a_template_that_rewrites_earlier_turns_is_refused(model: Path, tmp_path: Path) -> None:
     (model / "chat_template.jinja").write_text(
         "{% for m in messages[-2:] %}{{ m['content'] }}{% endfor %}"
     )
     with pytest.raises(
-        UserError, match=r"cannot train on several turns: it .*`fetch.model.chat_template: plain`"
+        UserError,
+        match=r"cannot train on several turns: it .*use `fetch.model.chat_template: plain`",
     ):
         copy(model, tmp_path / "base")
     copy(model, tmp_path / "base", chat_template="plain")
@@ -110,7 +107,7 @@ def test_a_model_whose_template_rewrites_earlier_turns_needs_another(
         (None, "No such file or directory; allowed: auto, plain"),
     ],
 )
-def test_a_template_file_that_cannot_serve_is_refused(
+def test_an_unusable_template_file_is_refused(
     template: str | None, message: str, model: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "mine.jinja"
@@ -122,7 +119,7 @@ def test_a_template_file_that_cannot_serve_is_refused(
     assert not (tmp_path / "base").exists()
 
 
-def test_folders_that_are_no_usable_model_are_refused(model: Path, tmp_path: Path) -> None:
+def test_folders_without_a_usable_model_are_refused(model: Path, tmp_path: Path) -> None:
     def refused(message: str, **settings: Any) -> None:
         with pytest.raises(UserError, match=message) as error:
             copy(model, tmp_path / "base", **settings)
@@ -132,11 +129,11 @@ def test_folders_that_are_no_usable_model_are_refused(model: Path, tmp_path: Pat
     (model / "config.json").write_text(
         json.dumps({**config, "quantization_config": {"quant_method": "gptq"}})
     )
-    refused("quantised already")
+    refused("already quantised")
     (model / "config.json").write_text(
         json.dumps({**config, "auto_map": {"AutoConfig": "configuration.Mine"}})
     )
-    refused("runs code of its own; .*trust_remote_code to true")
+    refused("runs its own code; .*trust_remote_code to true")
     (model / "config.json").write_text(json.dumps(config))
     index = model / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}')
@@ -152,26 +149,26 @@ def test_folders_that_are_no_usable_model_are_refused(model: Path, tmp_path: Pat
     refused("config.json is missing")
 
 
-def test_an_unknown_model_says_what_is_allowed(tmp_path: Path) -> None:
+def test_the_error_for_an_unknown_model_says_what_is_allowed(tmp_path: Path) -> None:
     with pytest.raises(
         UserError,
-        match=r"'no/such/folder' is no model; allowed: a hub model id .* an existing folder",
+        match=r"'no/such/folder' is not a model; allowed: a hub model id .* an existing folder",
     ):
         copy("no/such/folder", tmp_path / "base")
     with pytest.raises(
         UserError,
-        match=r"name_or_path: there is no folder 'acme/tiny'; if .*revision must be the commit to pin",
+        match=r"name_or_path: there is no folder 'acme/tiny'. If .*revision to the commit to pin",
     ):
         copy("acme/tiny", tmp_path / "base")
 
 
-def test_a_hub_that_cannot_be_asked_can_be_tried_again(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="'acme/tiny' is no folder here") as error:
+def test_a_hub_that_does_not_answer_means_try_again_later(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="'acme/tiny' is not a folder here") as error:
         copy("acme/tiny", tmp_path / "base", revision="main")
     assert error.value.exit_code == 75
 
 
-def test_a_pinned_hub_model_is_taken_from_the_hubs_cache(
+def test_a_pinned_hub_model_comes_from_the_cache_of_the_hub(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants

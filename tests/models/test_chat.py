@@ -15,7 +15,9 @@ CAPITAL = [
     {"role": "assistant", "content": "Paris"},
 ]
 CHATML = (
-    "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + eos_token + '\n' }}{% endfor %}"
+    "{% for m in messages %}"
+    "{{ '<|' + m['role'] + '|>' + m['content'] + eos_token + '\n' }}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
@@ -24,7 +26,7 @@ def supervised(tokenizer, encoded) -> str:  # type: ignore[no-untyped-def]
     return tokenizer.decode([label for label in encoded.labels if label != IGNORED])
 
 
-def test_loss_falls_on_the_completion_and_its_end_only() -> None:
+def test_only_the_answer_and_its_end_carry_loss() -> None:
     tokenizer = make_tiny_tokenizer()
     assert supervised(tokenizer, encode_conversation(tokenizer, CAPITAL)) == " Paris<eos>"
 
@@ -35,7 +37,8 @@ def test_every_turn_of_the_assistant_is_supervised() -> None:
     encoded = encode_conversation(tokenizer, CAPITAL + again)
     assert supervised(tokenizer, encoded) == " Paris<eos> Rome<eos>"
     assert tokenizer.decode(encoded.input_ids) == (
-        "<bos>Question: What is the capital of France?\nAnswer: Paris<eos>\nQuestion: And of Italy?\nAnswer: Rome<eos>"
+        "<bos>Question: What is the capital of France?\nAnswer: Paris<eos>\n"
+        "Question: And of Italy?\nAnswer: Rome<eos>"
     )
 
 
@@ -46,13 +49,13 @@ def test_what_follows_the_end_of_a_turn_is_not_supervised() -> None:
     assert supervised(tokenizer, encoded) == "Paris<eos>"
 
 
-def test_the_end_of_a_turn_is_supervised_even_where_the_template_has_none() -> None:
+def test_the_end_of_a_turn_is_supervised_even_if_the_template_has_none() -> None:
     tokenizer = make_tiny_tokenizer()
     tokenizer.chat_template = CHATML.replace(" + eos_token", "")
     assert supervised(tokenizer, encode_conversation(tokenizer, CAPITAL)).endswith("<eos>")
 
 
-def test_training_sees_the_very_tokens_of_inference() -> None:
+def test_training_and_inference_use_the_same_tokens() -> None:
     tokenizer = make_tiny_tokenizer()
     encoded = encode_conversation(tokenizer, CAPITAL)
     prompt = encode_prompt(tokenizer, CAPITAL[:1])
@@ -60,8 +63,8 @@ def test_training_sees_the_very_tokens_of_inference() -> None:
     assert encoded.input_ids == [*prompt, *choice, tokenizer.eos_token_id]
 
 
-def test_an_empty_completion_is_refused() -> None:
-    with pytest.raises(UserError, match="turn 2 of the assistant is empty"):
+def test_an_empty_answer_is_refused() -> None:
+    with pytest.raises(UserError, match="message 2, of the assistant, is empty"):
         encode_conversation(
             make_tiny_tokenizer(), [CAPITAL[0], {"role": "assistant", "content": " "}]
         )
@@ -74,9 +77,13 @@ def test_a_conversation_without_an_assistant_is_refused() -> None:
         encode_conversation(make_tiny_tokenizer(), CAPITAL[:1])
 
 
-def test_a_template_that_leaves_the_answer_out_is_refused() -> None:
+def test_a_template_that_omits_the_answer_is_refused() -> None:
     tokenizer = make_tiny_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}"
+        "{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}"
+        "{% endfor %}"
+    )
     with pytest.raises(UserError, match="leaves out or rewrites the answer 'Paris'"):
         encode_conversation(tokenizer, CAPITAL)
 
@@ -96,7 +103,7 @@ THINKING = (
 )
 
 
-def test_words_that_the_template_puts_before_an_answer_belong_to_the_prompt() -> None:
+def test_words_that_the_template_puts_before_an_answer_are_part_of_the_prompt() -> None:
     tokenizer = make_tiny_tokenizer()
     tokenizer.chat_template = THINKING
     assert tokenizer.decode(encode_prompt(tokenizer, CAPITAL[:1])).endswith(
@@ -105,7 +112,7 @@ def test_words_that_the_template_puts_before_an_answer_belong_to_the_prompt() ->
     assert tokenizer.decode(encode_choice(tokenizer, CAPITAL[:1], "Paris")) == "Paris"
 
 
-def test_a_turn_ends_with_the_template_s_own_token_where_it_is_not_the_end_of_text() -> None:
+def test_a_turn_ends_with_the_token_of_the_template_if_it_has_one() -> None:
     tokenizer = make_tiny_tokenizer()
     tokenizer.chat_template = THINKING
     assert end_of_turn(tokenizer) == tokenizer.pad_token_id
@@ -114,7 +121,7 @@ def test_a_turn_ends_with_the_template_s_own_token_where_it_is_not_the_end_of_te
     assert tokenizer.eos_token_id not in encoded.input_ids
 
 
-def test_an_answer_that_spells_the_end_of_text_is_not_cut_there() -> None:
+def test_an_answer_that_spells_the_end_token_is_not_cut_there() -> None:
     tokenizer = make_tiny_tokenizer()
     asked = [CAPITAL[0], {"role": "assistant", "content": "It is <eos> in this vocabulary"}]
     assert (

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from lmadapt import generation
 from lmadapt.core.errors import UserError
 from lmadapt.evaluation.answer_cache import AnswerCache
+from lmadapt.models import generation
 from lmadapt.models.generation import answer_in_batches, generate_answers, stream_answer
 from lmadapt.models.loading import load_bf16, load_tokenizer
 
@@ -17,7 +17,7 @@ PROMPTS = [
 CONVERSATIONS = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
 
 
-def test_answers_stand_in_the_order_of_the_questions_whatever_the_batch(tiny_model: Path) -> None:
+def test_answers_are_in_the_order_of_the_questions_whatever_the_batch(tiny_model: Path) -> None:
     model, tokenizer = load_bf16(tiny_model).float(), load_tokenizer(tiny_model)
     alone = [generate_answers(model, tokenizer, [c], max_new_tokens=6)[0] for c in CONVERSATIONS]
     together = generate_answers(model, tokenizer, CONVERSATIONS, max_new_tokens=6)
@@ -52,7 +52,7 @@ def test_the_number_of_new_tokens_is_bounded(tiny_model: Path) -> None:
     assert all(len(few) < len(many) for few, many in zip(short, long, strict=True))
 
 
-def test_batches_are_reported_recalled_and_halved_when_memory_runs_out(
+def test_batches_are_reported_cached_and_halved_when_memory_runs_out(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, tokenizer = load_bf16(tiny_model).float(), load_tokenizer(tiny_model)
@@ -84,7 +84,7 @@ def test_batches_are_reported_recalled_and_halved_when_memory_runs_out(
     assert done == [2, 1, 2, 1]
 
 
-def test_one_prompt_that_does_not_fit_is_a_clear_error(
+def test_a_single_prompt_that_does_not_fit_into_memory_is_refused(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, tokenizer = load_bf16(tiny_model), load_tokenizer(tiny_model)
@@ -103,7 +103,9 @@ def test_a_stream_is_the_same_answer_in_pieces(tiny_model: Path) -> None:
     assert len([piece for piece in pieces if piece]) > 1
 
 
-def test_an_answer_ends_before_the_first_stop_text_streamed_or_not(tiny_model: Path) -> None:
+def test_an_answer_ends_before_the_first_stop_text_whether_streamed_or_not(
+    tiny_model: Path,
+) -> None:
     model, tokenizer = load_bf16(tiny_model), load_tokenizer(tiny_model)
     whole = generate_answers(model, tokenizer, CONVERSATIONS[:1], max_new_tokens=20)[0]
     stop = [whole[9:12], "never said"]

@@ -29,12 +29,12 @@ def test_gradient_passes_through_nf4_layers_after_an_evaluation(tiny_model: Path
     assert float(embedded.grad.abs().sum()) > 0
 
 
-def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"config\.json is missing"):
         load_bf16(tmp_path)
 
 
-def test_weights_that_are_no_safetensors_are_not_loaded(tiny_model: Path, tmp_path: Path) -> None:
+def test_only_safetensors_are_loaded(tiny_model: Path, tmp_path: Path) -> None:
     model = load_bf16(tiny_model)
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")

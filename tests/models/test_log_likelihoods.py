@@ -8,17 +8,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from lmadapt import scoring
 from lmadapt.core.errors import UserError
-from lmadapt.models.loading import load_bf16, load_tokenizer
-from lmadapt.models.log_likelihoods import (
-    Question,
-    choose,
-    encode_document,
-    encode_item,
-    require_known_head,
-    score,
-)
+from lmadapt.models import log_likelihoods
+from lmadapt.models.loading import load_bf16
+from lmadapt.models.log_likelihoods import require_known_head, score
+from lmadapt.models.questions import Question
 from tests.tiny import VOCABULARY, make_tiny_model
 
 SHAPE = {
@@ -51,7 +45,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def random_questions() -> list[Question]:
-    """Short ones, ones that begin alike, choices that begin alike, and ones longer than every sliding window."""
+    """Short ones, and ones longer than every sliding window; contexts and choices share starts."""
     draw = np.random.default_rng(0)
     shared = draw.integers(3, VOCABULARY, 20).tolist()
     questions = []
@@ -65,7 +59,7 @@ def random_questions() -> list[Question]:
 
 
 def plain_score(model: Any, context: list[int], continuation: list[int]) -> float:
-    """One row, the model's own causal mask, the full logits."""
+    """The score from the model's own logits, one continuation at a time."""
     ids = torch.tensor([context + continuation])
     with torch.inference_mode():
         log_probabilities = model(input_ids=ids).logits[0].log_softmax(-1)
@@ -76,7 +70,7 @@ def plain_score(model: Any, context: list[int], continuation: list[int]) -> floa
     )
 
 
-def test_the_tree_gives_what_one_row_a_choice_gives(model: Any) -> None:
+def test_a_tree_gives_the_scores_of_single_continuations(model: Any) -> None:
     questions = random_questions()
     expected = [[plain_score(model, q.context, c) for c in q.continuations] for q in questions]
     for batch_tokens in (64, 1000):
@@ -84,7 +78,7 @@ def test_the_tree_gives_what_one_row_a_choice_gives(model: Any) -> None:
         assert max(abs(np.concatenate(actual) - np.concatenate(expected))) < 1e-3
 
 
-def test_a_soft_cap_on_the_logits_counts(tmp_path: Path) -> None:
+def test_a_soft_cap_on_the_logits_is_applied(tmp_path: Path) -> None:
     model = load_bf16(make_tiny_model(tmp_path)).float()
     model.get_output_embeddings().weight.data *= 20
     question = Question([2, 5, 6], [[7, 8], [9]])
@@ -124,16 +118,10 @@ def test_blocks_of_positions_and_vocabulary_change_nothing(
 ) -> None:
     model = load_bf16(make_tiny_model(tmp_path)).float()
     whole = score(lambda: model, random_questions(), batch_tokens=500)
-    monkeypatch.setattr(scoring, "HEAD_POSITIONS", 3)
-    monkeypatch.setattr(scoring, "HEAD_VOCABULARY", 64)
+    monkeypatch.setattr(log_likelihoods, "HEAD_POSITIONS", 3)
+    monkeypatch.setattr(log_likelihoods, "HEAD_VOCABULARY", 64)
     blocks = score(lambda: model, random_questions(), batch_tokens=500)
     assert np.allclose(np.concatenate(whole), np.concatenate(blocks), atol=1e-4)
-
-
-def test_what_questions_share_is_computed_once() -> None:
-    questions = [Question([2, 5, 6, number], [[7, 8], [7, 9]]) for number in range(10, 14)]
-    (row,) = scoring._rows(questions, 256)
-    assert len(row.tokens) == 3 + 4 * (1 + 3)
 
 
 def test_fewer_batch_tokens_make_more_batches_and_every_question_is_reported_once(
@@ -148,60 +136,30 @@ def test_fewer_batch_tokens_make_more_batches_and_every_question_is_reported_onc
     assert sum(done[64]) == sum(done[2048]) == len(random_questions())
 
 
-def test_broken_weights_are_an_error(tmp_path: Path) -> None:
+def test_broken_weights_are_refused(tmp_path: Path) -> None:
     model = load_bf16(make_tiny_model(tmp_path))
     model.get_decoder().norm.weight.data[0] = math.nan
     with pytest.raises(UserError, match="not finite"):
         score(lambda: model, random_questions(), batch_tokens=500)
 
 
-def test_a_question_longer_than_the_context_is_an_error(tiny_model: Path) -> None:
+def test_a_question_longer_than_the_context_is_refused(tiny_model: Path) -> None:
     with pytest.raises(UserError, match="5001 tokens is longer than the model's context of 4096"):
         score(lambda: load_bf16(tiny_model), [Question([2] * 5000, [[3]])], batch_tokens=500)
 
 
-def test_layers_that_are_no_attention_are_refused(tmp_path: Path) -> None:
+def test_layers_other_than_attention_are_refused(tmp_path: Path) -> None:
     model = load_bf16(make_tiny_model(tmp_path))
     model.config.layer_types = ["linear_attention", "full_attention"]
     with pytest.raises(UserError, match="linear_attention"):
         score(lambda: model, random_questions(), batch_tokens=500)
 
 
-def test_an_item_is_the_template_and_what_the_assistant_may_say(tiny_model: Path) -> None:
-    tokenizer = load_tokenizer(tiny_model)
-    question = encode_item(tokenizer, "What is the capital of France?", ["Paris", "SQL injection"])
-    assert (
-        tokenizer.decode(question.context)
-        == "<bos>Question: What is the capital of France?\nAnswer:"
-    )
-    assert [tokenizer.decode(tokens) for tokens in question.continuations] == [
-        " Paris",
-        " SQL injection",
-    ]
-
-
-def test_likelihood_counts_per_byte() -> None:
-    assert choose([-4.0, -6.0], ["abcd", "abcdefgh"]) == 1
-    assert choose([-4.0, -4.1], ["äö", "abcd"]) == 0  # four bytes each
-
-
-def test_windows_score_every_token_of_a_document_once(tiny_model: Path) -> None:
-    tokenizer = load_tokenizer(tiny_model)
-    text = " ".join(f"number {n}" for n in range(1200))
-    tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert len(tokens) > 3000
-    windows = encode_document(tokenizer, text)
-    assert [token for window in windows for token in window.continuations[0]] == tokens
-    assert all(window.context[0] == tokenizer.bos_token_id for window in windows)
-    assert all(len(window.context) + len(window.continuations[0]) <= 1024 for window in windows)
-    assert all(len(window.context) > 500 for window in windows[1:])
-    assert encode_document(tokenizer, "") == []
-
-
 def test_a_batch_that_does_not_fit_into_memory_is_halved(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model, plain, sizes = load_bf16(tiny_model).float(), scoring._score_batch, []
+    model, sizes = load_bf16(tiny_model).float(), []
+    plain = log_likelihoods._score_batch
     whole = score(lambda: model, random_questions(), batch_tokens=2000)
 
     def short_of_memory(model: Any, rows: list[Any]) -> list[float]:
@@ -210,24 +168,26 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
         return plain(model, rows)
 
-    monkeypatch.setattr(scoring, "_score_batch", short_of_memory)
+    monkeypatch.setattr(log_likelihoods, "_score_batch", short_of_memory)
     halved = score(lambda: model, random_questions(), batch_tokens=2000)
     assert max(sizes) > 1
     assert max(abs(np.concatenate(halved) - np.concatenate(whole))) < 1e-4
     assert "not enough memory to score" in caplog.text
     monkeypatch.setattr(
-        scoring, "_score_batch", lambda *_: exec("raise RuntimeError('CUDA out of memory. 9 GiB')")
+        log_likelihoods,
+        "_score_batch",
+        lambda *_: exec("raise RuntimeError('CUDA out of memory. 9 GiB')"),
     )
     with pytest.raises(UserError, match="not enough memory to score a row of"):
         score(lambda: model, random_questions(), batch_tokens=2000)
 
 
-def test_another_error_is_not_taken_for_a_lack_of_memory(
+def test_another_error_is_not_mistaken_for_a_lack_of_memory(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> list[float]:
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(scoring, "_score_batch", broken)
+    monkeypatch.setattr(log_likelihoods, "_score_batch", broken)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         score(lambda: load_bf16(tiny_model), random_questions(), batch_tokens=2000)

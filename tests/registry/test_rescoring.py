@@ -8,8 +8,9 @@ from ruamel.yaml import YAML
 
 from lmadapt.core.tables import ITEM, write_table
 from lmadapt.evaluation.answer_cache import AnswerCache
-from lmadapt.evaluation.exam import set_exam, sit_exam
-from lmadapt.evaluation.variants import Examinee
+from lmadapt.evaluation.answers import answer_exam
+from lmadapt.evaluation.exam import make_exam
+from lmadapt.evaluation.variants import CachedModel
 from lmadapt.registry.promotion import promote
 from lmadapt.registry.rescoring import scores_on_items_of
 from lmadapt.registry.verify import load_version
@@ -65,9 +66,11 @@ def test_a_champion_that_answered_other_items_is_put_to_those_of_the_version(
     assert "answered other items" in promote(client, version).refusal
     before = scores_on_items_of(client, version)
     model, tokenizer = load_version(named_version(client, "tiny/1"))
-    exam = set_exam(rows, [], tokenizer, heldout_tokens=0, seed=0)
-    asked = Examinee(lambda: model, AnswerCache(Path(":memory:"), "champion"))
-    answers = sit_exam(asked, tokenizer, exam, name="champion", batch_tokens=2048, max_new_tokens=1)
+    exam = make_exam(rows, [], tokenizer, heldout_tokens=0, seed=0)
+    asked = CachedModel(lambda: model, AnswerCache(Path(":memory:"), "champion"))
+    answers = answer_exam(
+        asked, tokenizer, exam, name="champion", batch_tokens=2048, max_new_tokens=1
+    )
     assert before is not None
     assert before.ids.tolist() == [item["id"] for item in exam.items]
     assert np.array_equal(before.scores, answers.scores)

@@ -36,9 +36,10 @@ def run(folder: Path, model: ModelVariant, against: ModelVariant, **named: Any) 
         "heldout": places["heldout"],
         "kept": folder / "answers.sqlite",
     }
-    return compare_models(
+    figures = compare_models(
         model, against, settings=SETTINGS, target=folder / "out", **(paths | named)
     )
+    return figures.model_dump(mode="json")
 
 
 def test_two_adapters_are_judged_and_reported(base: Path, tmp_path: Path) -> None:

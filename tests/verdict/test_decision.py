@@ -14,11 +14,9 @@ PER_CATEGORY = 290
 def right(
     share: float, seed: int = 0, *, per_category: int = PER_CATEGORY, cluster_size: int = 1
 ) -> Scored:
-    """A model that answers that share of items right, whole clusters alike."""
+    """A model that answers that share of items right; items of one cluster are answered alike."""
     groups = np.array(["domain"] * DOMAIN + ["general"] * per_category * len(CATEGORIES))
-    categories = np.array(
-        ["weaknesses"] * DOMAIN + [name for name in CATEGORIES for _ in range(per_category)]
-    )
+    categories = np.array(["weaknesses"] * DOMAIN + list(np.repeat(CATEGORIES, per_category)))
     clusters = np.arange(len(groups)) // cluster_size
     luck = np.random.default_rng(seed).random(len(groups))[clusters]
     return Scored(
@@ -33,7 +31,7 @@ def right(
 def changed(
     before: Scored, chosen: np.ndarray, share: float, *, to: float, seed: int = 1
 ) -> Scored:
-    """The same model, but that share of the chosen items, drawn with `seed`, is now `to`."""
+    """The same model, but with the score `to` on that share of the chosen items."""
     hit = chosen & (np.random.default_rng(seed).random(len(chosen)) < share)
     return replace(before, scores=np.where(hit, to, before.scores))
 
@@ -57,14 +55,14 @@ DOMAIN_ITEMS = BASE.groups == "domain"
 BETTER = changed(BASE, DOMAIN_ITEMS, 0.4, to=1.0)
 
 
-def test_a_better_domain_and_nothing_lost_ships() -> None:
+def test_a_better_domain_without_a_loss_ships() -> None:
     result = verdict(BASE, BETTER)
     assert result.outcome == "SHIP"
     assert "in each of 8 categories" in result.reason
     assert len(result.evidence) == 2 + len(CATEGORIES)
 
 
-def test_nothing_changed_is_inconclusive_because_the_domain_is_not_better() -> None:
+def test_an_unchanged_model_is_inconclusive_because_the_domain_is_not_better() -> None:
     result = verdict(BASE, BASE)
     assert result.outcome == "INCONCLUSIVE"
     assert "domain is not shown to be better" in result.reason
@@ -72,8 +70,8 @@ def test_nothing_changed_is_inconclusive_because_the_domain_is_not_better() -> N
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("cluster_size", [1, 5])
-def test_a_model_that_answers_as_before_is_never_held(seed: int, cluster_size: int) -> None:
-    """What an adapter of zeros does, under margins that nothing could meet."""
+def test_a_model_with_the_same_answers_is_never_held(seed: int, cluster_size: int) -> None:
+    """An adapter of zeros does this; no model could meet these margins."""
     draw = np.random.default_rng(seed)
     binary = right(draw.random(), seed, cluster_size=cluster_size)
     graded = replace(binary, scores=draw.random(len(binary.ids)))
@@ -103,7 +101,7 @@ def test_graded_scores_are_judged_like_right_and_wrong() -> None:
     assert "c2 became worse" in verdict(before, worse).reason
 
 
-def test_a_lost_critical_behaviour_is_held_whatever_the_figures() -> None:
+def test_a_lost_critical_behaviour_is_held_whatever_else_was_measured() -> None:
     result = verdict(BASE, BETTER, ["refuses/3"])
     assert result.outcome == "HOLD"
     assert "refuses/3" in result.reason
@@ -120,7 +118,7 @@ def test_a_damaged_category_is_held_and_named() -> None:
     assert "c4" not in result.reason
 
 
-def test_a_loss_that_is_certain_but_certainly_small_is_acceptable() -> None:
+def test_a_certain_loss_that_is_certainly_small_is_acceptable() -> None:
     after = changed(BETTER, ~DOMAIN_ITEMS, 0.012, to=0.0)
     comparison = compare(BASE, after, margin=0.02, category_margin=0.05, significance=0.05)
     assert comparison.general.worse_p_adjusted < 0.001
@@ -128,7 +126,7 @@ def test_a_loss_that_is_certain_but_certainly_small_is_acceptable() -> None:
 
 
 @pytest.mark.parametrize(("margin", "outcome"), [(0.005, "HOLD"), (0.05, "SHIP")])
-def test_the_margin_decides_about_a_shown_loss(margin: float, outcome: str) -> None:
+def test_the_margin_decides_whether_a_shown_loss_is_held(margin: float, outcome: str) -> None:
     assert (
         verdict(
             BASE, changed(BETTER, ~DOMAIN_ITEMS, 0.02, to=0.0), margin=margin, category_margin=0.1
@@ -148,7 +146,7 @@ def test_too_few_items_are_inconclusive_and_the_number_needed_is_named() -> None
     assert sum("not shown to be within" in line for line in result.evidence) > 3
 
 
-def test_items_that_fall_together_prove_less_than_items_that_fall_alone() -> None:
+def test_items_of_one_cluster_prove_less_than_independent_items() -> None:
     def comparison(clusters: np.ndarray) -> Comparison:
         before = right(0.7, cluster_size=10)
         lost = (np.arange(len(before.ids)) // 10) % 40 == 0
@@ -172,17 +170,17 @@ def test_items_that_fall_together_prove_less_than_items_that_fall_alone() -> Non
     [
         (
             lambda s: replace(s, ids=np.where(s.ids == "3", "x", s.ids)),
-            r"same items.*2 have one answer: \['3', 'x'\]",
+            r"same items.*2 items have one answer: \['3', 'x'\]",
         ),
         (lambda s: replace(s, ids=np.where(s.ids == "3", "4", s.ids)), "item '4' occurs 2 times"),
-        (lambda s: replace(s, ids=s.ids[::-1]), "sorted by id; 0 have one answer"),
+        (lambda s: replace(s, ids=s.ids[::-1]), "sorted by id; 0 items have one answer"),
         (
             lambda s: replace(s, scores=np.where(s.ids == "3", np.nan, s.scores)),
             "item '3' has the score nan",
         ),
         (
             lambda s: replace(s, scores=np.where(s.ids == "3", 1.5, s.scores)),
-            "'3' has the score 1.5.*expected 0 to 1",
+            "'3' has the score 1.5.*allowed: 0 to 1",
         ),
         (lambda s: replace(s, scores=s.scores[:-1]), "model after gave 2769 answers to 2770 items"),
         (lambda s: replace(s, scores=s.scores[:0]), "model after gave 0 answers to 2770 items"),
@@ -226,7 +224,7 @@ def test_too_little_to_judge_is_refused(keep: np.ndarray, message: str) -> None:
 def test_a_model_that_lost_nothing_is_rarely_held(
     churn: float, cluster_size: int, margin: float
 ) -> None:
-    """With margins so small that every shown loss holds, which is the worst case for the rate."""
+    """The margins are so small that every shown loss is held: the worst case for this rate."""
     draw, runs, held = np.random.default_rng(0), 400, 0
     for run in range(runs):
         before = right(0.7, seed=run, per_category=100, cluster_size=cluster_size)

@@ -58,7 +58,10 @@ def test_cluster_error_of_equal_clusters_agrees_with_statsmodels(seed: int) -> N
 
 
 def bell_mccaffrey(values: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
-    """CR2 error and Satterthwaite degrees of freedom of a mean, from the matrices of Pustejovsky & Tipton 2018."""
+    """CR2 error and Satterthwaite degrees of freedom of a mean, by matrices.
+
+    Pustejovsky & Tipton 2018.
+    """
     n = len(values)
     residual_maker = np.eye(n) - 1 / n
     weights = []  # p_g: the variance estimate is the sum of (p_g' y)^2
@@ -95,12 +98,12 @@ def test_cluster_error_by_hand() -> None:
     assert mean.effective_n == pytest.approx(3)
 
 
-def test_one_cluster_is_an_error() -> None:
+def test_one_cluster_is_refused() -> None:
     with pytest.raises(UserError, match="belong to one cluster, 'x'"):
         clustered_mean(np.array([1.0, 0.0]), np.array(["x", "x"]))
 
 
-def test_items_that_never_changed_count_by_their_clusters() -> None:
+def test_unchanged_items_count_by_their_clusters() -> None:
     assert clustered_mean(np.zeros(100), np.arange(100)).effective_n == pytest.approx(100)
     assert clustered_mean(np.zeros(100), np.arange(100) // 10).effective_n == pytest.approx(10)
     one_item = np.eye(1, 100)[0]
@@ -178,14 +181,14 @@ def test_few_items_do_not_prove_a_margin_even_if_none_changed(n: int, shown: boo
     assert (noninferiority_p(change, 0.05) <= 0.05) is shown
 
 
-def test_clusters_of_items_that_never_changed_prove_less() -> None:
+def test_unchanged_items_in_clusters_prove_less() -> None:
     same = np.ones(1000)
     alone, together = (paired_change(same, same, np.arange(1000) // size, 0.05) for size in (1, 10))
     assert noninferiority_p(alone, 0.02) < 0.01
     assert noninferiority_p(together, 0.02) > 0.05
 
 
-def test_the_interval_mirrors_when_before_and_after_swap() -> None:
+def test_swapping_before_and_after_mirrors_the_interval() -> None:
     before, after, cluster = random_pairs(0)
     there, back = (
         paired_change(*pair, cluster, 0.05).interval for pair in ((before, after), (after, before))
@@ -207,7 +210,7 @@ def test_the_interval_is_the_set_of_differences_that_are_not_rejected(seed: int)
         assert (noninferiority_p(change, margin) <= 0.05) is bool(change.interval[0] >= -margin)
 
 
-def test_the_interval_ends_where_shares_end() -> None:
+def test_the_interval_stays_within_minus_one_and_one() -> None:
     everything = paired_change(np.ones(40), np.zeros(40), np.arange(40), 0.05)
     assert everything.interval == (-1.0, pytest.approx(-1 / (1 + stats.t.ppf(0.95, 39) ** 2 / 40)))
 
@@ -266,7 +269,7 @@ def test_a_handful_of_graded_changes_proves_no_loss() -> None:
     )
 
 
-def test_a_few_large_losses_outweigh_many_small_gains() -> None:
+def test_few_large_losses_outweigh_many_small_gains() -> None:
     changes = np.array([-0.9] * 30 + [0.01] * 170)
     change = paired_change(np.full(200, 0.95), 0.95 + changes, np.arange(200), 0.05)
     assert (change.lost, change.gained) == (30, 170)
@@ -277,7 +280,7 @@ def test_a_few_large_losses_outweigh_many_small_gains() -> None:
     ("accuracy", "chance", "adjusted"),
     [(0.25, 0.25, 0.0), (1.0, 0.25, 1.0), (0.7, 0.5, 0.4), (0.3, 0.0, 0.3)],
 )
-def test_chance_is_taken_off(accuracy: float, chance: float, adjusted: float) -> None:
+def test_chance_is_subtracted(accuracy: float, chance: float, adjusted: float) -> None:
     assert chance_adjusted(accuracy, chance) == pytest.approx(adjusted)
 
 
@@ -305,7 +308,7 @@ def test_the_interval_of_graded_scores_is_about_students() -> None:
     )
 
 
-def test_clusters_that_are_all_alike_have_an_interval() -> None:
+def test_clusters_with_equal_means_have_an_interval() -> None:
     low, high = accuracy_interval(np.tile([1.0, 0.0], 50), np.arange(100) // 2, 0.05)
     assert (low, high) == pytest.approx(
         proportion_confint(50, 100, alpha=0.1, method="wilson"), abs=3e-3
@@ -365,7 +368,7 @@ def test_a_loss_of_the_minimum_detectable_effect_is_detected(n: int) -> None:
     assert 0.75 < worse / 400 < 0.9
 
 
-def test_the_bootstrap_covers_a_ratio() -> None:
+def test_the_bootstrap_interval_covers_a_ratio() -> None:
     draw = np.random.default_rng(0)
     hits = 0
     for seed in range(200):
@@ -378,8 +381,8 @@ def test_the_bootstrap_covers_a_ratio() -> None:
     assert 0.82 < hits / 200 < 0.96
 
 
-def test_graded_scores_that_hardly_vary_are_judged_cautiously() -> None:
-    """The least variance of right and wrong answers does not bind them: intervals are wider than need be."""
+def test_graded_scores_that_hardly_vary_get_wide_intervals() -> None:
+    """Graded scores may vary less than right and wrong answers, so their intervals are too wide."""
     draw, runs = np.random.default_rng(0), 300
     covered = within = 0
     for _ in range(runs):
@@ -401,7 +404,7 @@ def test_graded_scores_that_hardly_vary_are_judged_cautiously() -> None:
         (300, 1, 0.01, 0.0, 0.0),
     ],
 )
-def test_intervals_cover_and_tests_hold_their_level(
+def test_intervals_cover_and_tests_keep_their_level(
     clusters: int, size: int, lost: float, gained: float, correlation: float
 ) -> None:
     draw, runs = np.random.default_rng(0), 500

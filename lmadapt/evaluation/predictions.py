@@ -1,0 +1,48 @@
+"""The table of reports/predictions.parquet: what every model answered to every item."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lmadapt.core.tables import write_table
+from lmadapt.evaluation.answers import Answers
+from lmadapt.evaluation.exam import Exam
+
+PREDICTION = pa.schema(
+    [
+        ("id", pa.string()),
+        ("group", pa.string()),
+        ("category", pa.string()),
+        ("cluster", pa.string()),
+        ("model", pa.string()),  # base | pretrained | adapted
+        # Nats, one a choice; empty where the model answers freely.
+        ("log_likelihoods", pa.list_(pa.float64())),
+        ("response", pa.string()),  # the choice it prefers, or what it said
+        # From 0 to 1; null for pairs of the fairness probe, where no choice is right.
+        ("score", pa.float64()),
+    ]
+)
+
+
+def write_predictions(exam: Exam, answers: Mapping[str, Answers], target: Path) -> None:
+    """Write the answers of each model to each item, model after model, in the order of the exam."""
+    write_table(_rows(exam, answers), PREDICTION, target)
+
+
+def _rows(exam: Exam, answers: Mapping[str, Answers]) -> Iterator[dict[str, Any]]:
+    for name, model in answers.items():
+        for place, item in enumerate(exam.items):
+            score = float(model.scores[place])
+            yield {
+                "id": item["id"],
+                "group": item["group"],
+                "category": item["category"],
+                "cluster": item["cluster"],
+                "model": name,
+                "log_likelihoods": model.log_likelihoods[place],
+                "response": model.responses[place],
+                "score": None if np.isnan(score) else score,
+            }

@@ -25,8 +25,9 @@ from lmadapt.evaluation.exam import (
 from lmadapt.evaluation.figures import accuracy_rows, attribute, lost_in, summarise
 from lmadapt.evaluation.variants import KEPT, ModelVariant, examinee
 from lmadapt.models.loading import Precision, load_tokenizer
-from lmadapt.report.charts import read_funnel, read_loss_curves
 from lmadapt.report.page import write_report
+from lmadapt.report.plot_files import read_funnel, read_loss_curves
+from lmadapt.verdict.figures import EvaluationFigures
 
 
 class EvaluateParams(Section):
@@ -114,7 +115,7 @@ def evaluate(
     write_table(rows, PREDICTION, predictions)
     write_report(
         report,
-        figures,
+        EvaluationFigures.model_validate(figures),
         list(item_rows(measured, lost_in(*chain_answers) if chain_answers else {})),
         significance=params.significance,
         precision=params.precision,

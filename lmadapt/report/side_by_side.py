@@ -1,4 +1,4 @@
-"""Any two models side by side, outside of the pipeline: the same exam, the same statistics, the same report."""
+"""Judges any two models outside the pipeline: the same exam, statistics and report."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,13 +7,17 @@ from typing import Any
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import write_json
 from lmadapt.core.tables import HELDOUT, ITEM, read_table
-from lmadapt.evaluation.comparison import Figures, item_rows, measure
+from lmadapt.evaluation.comparison import item_rows, measure
 from lmadapt.evaluation.exam import set_exam
 from lmadapt.evaluation.figures import summarise
 from lmadapt.evaluation.variants import ModelVariant
 from lmadapt.models.loading import load_tokenizer
 from lmadapt.report.page import write_report
 from lmadapt.sources.by_role import Source, read_source
+from lmadapt.verdict.figures import EvaluationFigures
+
+ASKING = ("batch_tokens", "max_new_tokens", "significance", "seed", "lm_eval_tasks")
+JUDGING = ("margin", "category_margin", "significance", "seed")
 
 
 def compare_models(
@@ -25,36 +29,29 @@ def compare_models(
     settings: Mapping[str, Any],
     kept: Path,
     target: Path,
-) -> Figures:
-    """Judge `model` against another, and write evaluate.json and forgetting.html to the folder `target`.
+) -> EvaluationFigures:
+    """Judge `model` against another; evaluate.json and forgetting.html go to the folder `target`.
 
-    items: data/curated/items.parquet, or a file as a source of role `evaluation` reads it; heldout: text for bits per
-    byte, as a table HELDOUT; settings: section `evaluate` of params.yaml; kept: the file of kept answers.
-    Raises UserError where items, text or models cannot be used, or cannot be compared.
+    items: data/curated/items.parquet, or a file that a source of role `evaluation` can read.
+    heldout: text for bits per byte, a table HELDOUT. settings: section `evaluate` of params.yaml.
+    kept: the file with the answers of earlier runs. Raises UserError when items, text or models
+    cannot be used or compared.
     """
     tokenizer = load_tokenizer(against.folder)
-    curated = items.suffix == ".parquet"
-    bad: list[dict[str, Any]] = []
-    source = Source(path=str(items))
-    rows = (
-        read_table(items, ITEM).to_pylist()
-        if curated
-        else list(read_source(source, "evaluation", bad))
-    )
-    if bad:
-        raise UserError(bad[0]["problem"])
     text = read_table(heldout, HELDOUT).to_pylist() if heldout.is_file() else []
     exam = set_exam(
-        rows, text, tokenizer, heldout_tokens=settings["heldout_tokens"], seed=settings["seed"]
+        _read_items(items),
+        text,
+        tokenizer,
+        heldout_tokens=settings["heldout_tokens"],
+        seed=settings["seed"],
     )
-    asking = ("batch_tokens", "max_new_tokens", "significance", "seed", "lm_eval_tasks")
-    judging = ("margin", "category_margin", "significance", "seed")
-    links = {"base": against, "adapted": model}
-    measured = measure(
-        links, exam, tokenizer, kept=kept, **{name: settings[name] for name in asking}
-    )
-    figures = summarise(measured, **{name: settings[name] for name in judging})
-    write_json(target / "evaluate.json", figures)
+    variants = {"base": against, "adapted": model}
+    asking = {name: settings[name] for name in ASKING}
+    measured = measure(variants, exam, tokenizer, kept=kept, **asking)
+    judging = {name: settings[name] for name in JUDGING}
+    figures = EvaluationFigures.model_validate(summarise(measured, **judging))
+    write_json(target / "evaluate.json", figures.model_dump(mode="json"))
     write_report(
         target / "forgetting.html",
         figures,
@@ -64,3 +61,13 @@ def compare_models(
         models=("base", "adapted"),
     )
     return figures
+
+
+def _read_items(items: Path) -> list[dict[str, Any]]:
+    if items.suffix == ".parquet":
+        return read_table(items, ITEM).to_pylist()
+    bad: list[dict[str, Any]] = []
+    rows = list(read_source(Source(path=str(items)), "evaluation", bad))
+    if bad:
+        raise UserError(bad[0]["problem"])
+    return rows

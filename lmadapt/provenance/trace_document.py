@@ -16,7 +16,7 @@ from lmadapt.core.errors import UserError
 from lmadapt.provenance.document import Lineage
 
 CURATED = Path("data/curated")
-TRAINED_ON_BY = {  # table: stage; of each stage first the table of the domain, then the replayed one
+TRAINED_ON_BY = {  # table: stage; of each stage first the domain's table, then the replayed one
     "corpus": "pretrain",
     "replay_text": "pretrain",
     "instructions": "sft",

@@ -83,7 +83,7 @@ class WaterfallChart:
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """One adapter scale: `x` with its interval left to right, `y` with its interval top to bottom."""
+    """One adapter scale: `x`, its interval left to right; `y`, its interval top to bottom."""
 
     alpha_scale: float
     x: float

@@ -65,7 +65,7 @@ def compare_models(
 
 def _read_items(items: Path) -> list[dict[str, Any]]:
     if items.suffix == ".parquet":
-        return read_table(items, ITEM).to_pylist()
+        return list(read_table(items, ITEM).to_pylist())
     bad: list[dict[str, Any]] = []
     rows = list(read_source(Source(path=str(items)), "evaluation", bad))
     if bad:

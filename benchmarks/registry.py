@@ -103,8 +103,9 @@ def registering(copy: Path) -> list[dict[str, Any]]:
 
 def serving(temp: Path) -> list[dict[str, Any]]:
     """From starting a server to the first token of an answer, ours and the bare one in turn."""
+    from lmadapt.registry.connection import connect
     from lmadapt.registry.restore import assembled
-    from lmadapt.registry.versions import connect, downloaded, named_version
+    from lmadapt.registry.versions import downloaded, named_version
 
     name = "demo0"
     version = named_version(connect(os.environ["MLFLOW_TRACKING_URI"], temp), f"{name}@candidate")

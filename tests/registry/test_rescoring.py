@@ -10,10 +10,11 @@ from lmadapt.core.tables import ITEM, write_table
 from lmadapt.evaluation.answer_cache import AnswerCache
 from lmadapt.evaluation.exam import set_exam, sit_exam
 from lmadapt.evaluation.variants import Examinee
+from lmadapt.registry.connection import connect
 from lmadapt.registry.promotion import promote
-from lmadapt.registry.rescoring import scores_on_items_of
+from lmadapt.registry.rescoring import champion_scores_on_items_of
 from lmadapt.registry.verify import load_version
-from lmadapt.registry.versions import connect, named_version
+from lmadapt.registry.versions import named_version
 from tests.adapted import make_adapted_project, run_register, write_evaluation, write_predictions
 
 
@@ -25,7 +26,7 @@ def stored(objects: Path, content: bytes, suffix: str = "") -> str:
     return md5
 
 
-def test_a_champion_that_answered_other_items_is_put_to_those_of_the_version(
+def test_a_champion_that_answered_other_items_is_asked_those_of_the_version(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -55,7 +56,8 @@ def test_a_champion_that_answered_other_items_is_put_to_those_of_the_version(
         {"stages": {"curate": {"outs": [{"path": "data/curated", "md5": folder}]}}},
         Path("dvc.lock"),
     )
-    monkeypatch.setattr("stages.register.store_addresses", lambda _: [str(tmp_path / "store")])
+    stores = [str(tmp_path / "store")]
+    monkeypatch.setattr("lmadapt.registry.registration.store_addresses", lambda _: stores)
     write_predictions(project, domain_wrong=0, general_wrong=0, items="other")
     write_evaluation(project, "SHIP", reason="another evaluation.")
     registered = run_register()
@@ -63,7 +65,7 @@ def test_a_champion_that_answered_other_items_is_put_to_those_of_the_version(
     client = connect("sqlite:///mlflow.db", project)
     version = named_version(client, "tiny/2")
     assert "answered other items" in promote(client, version).refusal
-    before = scores_on_items_of(client, version)
+    before = champion_scores_on_items_of(client, version)
     model, tokenizer = load_version(named_version(client, "tiny/1"))
     exam = set_exam(rows, [], tokenizer, heldout_tokens=0, seed=0)
     asked = Examinee(lambda: model, AnswerCache(Path(":memory:"), "champion"))
@@ -71,5 +73,5 @@ def test_a_champion_that_answered_other_items_is_put_to_those_of_the_version(
     assert before is not None
     assert before.ids.tolist() == [item["id"] for item in exam.items]
     assert np.array_equal(before.scores, answers.scores)
-    assert promote(client, version, before=before).refusal == ""
-    assert scores_on_items_of(client, version) is None
+    assert promote(client, version, champion_scores=before).refusal == ""
+    assert champion_scores_on_items_of(client, version) is None

@@ -6,7 +6,7 @@ All positions are in percent of the drawing; those down the page start at its to
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 
 from lmadapt.verdict.figures import Change, MarginTest, ScaleChange
 
@@ -228,7 +228,7 @@ def _frontier_point(across: Axis, up: Axis, row: ScaleChange) -> FrontierPoint:
 
 def curve_chart(curves: Mapping[str, Sequence[Point]]) -> CurveChart:
     """Named curves on common axes."""
-    points = [point for curve in curves.values() for point in curve]
+    points = list(chain.from_iterable(curves.values()))
     across, up = axis(x for x, _ in points), axis(y for _, y in points)
 
     def draw(name: str, curve: Sequence[Point]) -> Curve:

@@ -1,3 +1,4 @@
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_single_modules_in_locks_of_earlier_releases_are_code(path: str) -> None
 
 def test_the_deps_of_dvc_yaml_are_parted_into_code_and_inputs() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    deps = {dep for stage in stages.values() for dep in stage["deps"]}
+    deps = set(chain.from_iterable(stage["deps"] for stage in stages.values()))
     inputs = {dep for dep in deps if not is_code(dep)}
     places = ("data/", "models/", "metrics/", "plots/", "reports/")
     assert {dep for dep in inputs if not dep.startswith(places)} == {

@@ -7,7 +7,7 @@ import pickle
 import random
 import shutil
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tests.adapted import make_adapted_project, run_register
 from tests.project import dvc, make_project, set_params
 from tests.registry_server import MortalServer
 
+CHANGING_TAGS = ("champion_since", "artifact_sha256")
 SECRETS = {"AWS_SECRET_ACCESS_KEY": "PLANTED-env-1", "HF_TOKEN": "PLANTED-env-2"}
 
 
@@ -59,26 +60,21 @@ def state(address: str, model_name: str, project: Path) -> dict[str, Any]:
     runs = client.search_runs([experiment], f"attributes.run_name = '{model_name}'")
     logged = [one for one in client.search_logged_models([experiment]) if one.name == model_name]
     versions = versions_of(client, model_name)
-    own = {
-        "champion_since",
-        "artifact_sha256",
-    }  # the time; and the card among the files, which has the name
+    names = [model.name for model in client.search_registered_models()]
+    artifacts = [client.list_artifacts(version.run_id) for version, _ in versions]
+    files = [file.path for file in chain.from_iterable(artifacts)]
     return {
-        "versions": [
-            (v.version, {k: t for k, t in v.tags.items() if k not in own}, names)
-            for v, names in versions
-        ],
+        "versions": [(v.version, lasting_tags(v.tags), aliases) for v, aliases in versions],
         "runs": [run.info.status for run in runs],
         "logged models": [str(one.status) for one in logged],
-        "files": sorted(
-            file.path for version, _ in versions for file in client.list_artifacts(version.run_id)
-        ),
-        "locks": [
-            model.name
-            for model in client.search_registered_models()
-            if model.name == f"{model_name}.lock"
-        ],
+        "files": sorted(files),
+        "locks": [name for name in names if name == f"{model_name}.lock"],
     }
+
+
+def lasting_tags(tags: dict[str, str]) -> dict[str, str]:
+    """Without those that differ by the time, and by the model's name, which is in the card."""
+    return {key: tag for key, tag in tags.items() if key not in CHANGING_TAGS}
 
 
 def test_a_server_killed_at_ten_instants_leaves_what_an_undisturbed_one_leaves(

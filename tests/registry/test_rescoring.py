@@ -1,6 +1,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,22 @@ def stored(objects: Path, content: bytes, suffix: str = "") -> str:
     return md5
 
 
+def other_items() -> list[dict[str, Any]]:
+    """Items other than those of write_predictions, in the same groups and categories."""
+    rows = []
+    for category, group, count in (
+        ("weaknesses", "domain", 60),
+        ("capitals", "general", 200),
+        ("sums", "general", 200),
+    ):
+        for number in range(count):
+            item = dict.fromkeys(ITEM.names, "") | {"group": group, "category": category}
+            item |= {"id": f"other/{category}/{number:03}", "prompt": f"What is {number}?"}
+            choices = [f"number {number}", f"the query {number * 7}"]
+            rows.append(item | {"choices": choices, "answer": number % 2})
+    return rows
+
+
 def test_a_champion_that_answered_other_items_is_asked_those_of_the_version(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -33,29 +50,13 @@ def test_a_champion_that_answered_other_items_is_asked_those_of_the_version(
     project = make_adapted_project(tmp_path / "project", tiny_model)
     monkeypatch.chdir(project)
     run_register()
-    counts = {"weaknesses": ("domain", 60), "capitals": ("general", 200), "sums": ("general", 200)}
-    rows = [
-        dict.fromkeys(ITEM.names, "")
-        | {
-            "id": f"other/{name}/{i:03}",
-            "group": group,
-            "category": name,
-            "prompt": f"What is {i}?",
-            "answer": i % 2,
-        }
-        | {"choices": [f"number {i}", f"the query {i * 7}"]}
-        for name, (group, count) in counts.items()
-        for i in range(count)
-    ]
+    rows = other_items()
     write_table(rows, ITEM, tmp_path / "items.parquet")
     md5 = stored(tmp_path / "store", (tmp_path / "items.parquet").read_bytes())
-    folder = stored(
-        tmp_path / "store", json.dumps([{"md5": md5, "relpath": "items.parquet"}]).encode(), ".dir"
-    )
-    YAML().dump(
-        {"stages": {"curate": {"outs": [{"path": "data/curated", "md5": folder}]}}},
-        Path("dvc.lock"),
-    )
+    listing = json.dumps([{"md5": md5, "relpath": "items.parquet"}]).encode()
+    folder = stored(tmp_path / "store", listing, ".dir")
+    curate = {"outs": [{"path": "data/curated", "md5": folder}]}
+    YAML().dump({"stages": {"curate": curate}}, Path("dvc.lock"))
     stores = [str(tmp_path / "store")]
     monkeypatch.setattr("lmadapt.registry.registration.store_addresses", lambda _: stores)
     write_predictions(project, domain_wrong=0, general_wrong=0, items="other")

@@ -76,18 +76,12 @@ def test_items_of_a_file_are_checked_as_a_source(base: Path, tmp_path: Path) -> 
         UserError, match=r"items.jsonl:1: answer is 5, which is none of the choices"
     ):
         run(tmp_path, ModelVariant(base, "bf16"), ModelVariant(base, "bf16"), items=items)
-    asked = [
-        {
-            "prompt": f"{group} {n}?",
-            "choices": ["a", "b"],
-            "answer": n % 2,
-            "group": group,
-            "category": group,
-        }
-        for group in ("domain", "general")
-        for n in range(30)
-    ]
-    items.write_text("".join(json.dumps(row) + "\n" for row in asked))
+    lines = []
+    for group in ("domain", "general"):
+        for number in range(30):
+            asked = {"prompt": f"{group} {number}?", "choices": ["a", "b"], "answer": number % 2}
+            lines.append(json.dumps(asked | {"group": group, "category": group}) + "\n")
+    items.write_text("".join(lines))
     figures = run(
         tmp_path,
         ModelVariant(base, "bf16"),

@@ -20,7 +20,13 @@ from lmadapt.core.errors import Unavailable, UserError
 from lmadapt.core.sections import load_section
 from lmadapt.registry.verify import PROMPTS, adapter_logits
 from stages.register import RegisterParams
-from tests.adapted import REGISTER, make_adapted_project, run_register, write_evaluation
+from tests.adapted import (
+    REGISTER,
+    ROOT,
+    make_adapted_project,
+    run_register,
+    write_evaluation,
+)
 from tests.adapter import make_adapter
 
 
@@ -95,6 +101,16 @@ def test_a_held_version_is_refused_the_champion_alias_and_says_why(
         "champion": 1,
         "candidate": 2,
     }
+
+
+def test_the_stage_starts_without_mlflow_and_torch() -> None:
+    program = (
+        "import sys, stages.register;"
+        "print(sorted({'mlflow', 'numpy', 'pandas', 'pyarrow', 'torch'} & sys.modules.keys()))"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_same_content_twice_is_one_version(project: Path) -> None:

@@ -6,7 +6,7 @@ export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-faults servers check format lock clean
+.PHONY: help install run test test-faults servers check format schemas lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -34,6 +34,10 @@ check: .venv/installed  ## lint, check formatting and types
 format: .venv/installed  ## mend what the linter can, and format
 	ruff check --fix .
 	ruff format .
+
+schemas: .venv/installed  ## write the JSON schemas in docs/ from the models that define them
+	python -m lmadapt.verdict.figures > docs/evaluate.schema.json
+	python -m lmadapt.provenance.document > docs/lineage.schema.json
 
 bench-%: .venv/bench  ## run benchmarks/%.py against its peers and write benchmarks/results/%.json
 	python -m benchmarks.$*

@@ -142,8 +142,9 @@ def registering(repetitions: int) -> list[Row]:
 
 def serving(repetitions: int, folder: Path) -> list[Row]:
     """From starting a server to the first token of an answer, ours and the bare one in turn."""
+    from lmadapt.registry.connection import connect
     from lmadapt.registry.restore import assembled
-    from lmadapt.registry.versions import connect, downloaded, named_version
+    from lmadapt.registry.versions import downloaded, named_version
 
     name = "demo0"
     client = connect(os.environ["MLFLOW_TRACKING_URI"], folder)

@@ -32,8 +32,8 @@ from lmadapt.training.adapters import add_lora  # noqa: E402
 from lmadapt.training.encoding import encode_instructions  # noqa: E402
 from lmadapt.training.loop import train  # noqa: E402
 from lmadapt.training.packing import pack  # noqa: E402
-from lmadapt.training.trainer import TrainSettings  # noqa: E402
 from lmadapt.training.replay import mix_replay  # noqa: E402
+from lmadapt.training.trainer import TrainSettings  # noqa: E402
 
 ROW_TOKENS = 512
 ROWS_PER_STEP = 4

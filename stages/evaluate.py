@@ -21,8 +21,8 @@ from lmadapt.evaluation.predictions import write_predictions
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.evaluation.variants import ModelVariant
 from lmadapt.models.loading import Precision, load_tokenizer
-from lmadapt.report.charts import read_funnel, read_loss_curves
 from lmadapt.report.page import write_report
+from lmadapt.report.plot_files import read_funnel, read_loss_curves
 
 
 class EvaluateParams(Section):
@@ -85,7 +85,7 @@ def evaluate(
     write_predictions(measured.exam, measured.answers, predictions)
     write_report(
         report,
-        figures.model_dump(mode="json"),
+        figures,
         list(item_rows(measured, lost_in(chain) if chain else {})),
         significance=params.significance,
         precision=params.precision,

@@ -1,4 +1,7 @@
-"""A project as `register` finds it: a tiny base, an adapter, an evaluation and a report, in the places of dvc.yaml."""
+"""A project as `register` finds it: a tiny base, an adapter, an evaluation and a report.
+
+The files are in the places that dvc.yaml names.
+"""
 
 import json
 import shutil
@@ -8,14 +11,26 @@ from typing import Any
 from lmadapt.core.recipes import use_recipe
 from lmadapt.core.tables import write_table
 from lmadapt.evaluation.predictions import PREDICTION
+from lmadapt.provenance.document import Lineage
+from lmadapt.verdict.figures import EvaluationFigures
 from stages.register import RegisterParams, register
 from tests.adapter import make_adapter
 
 ROOT = Path(__file__).parents[1]
+REASON = "general accuracy fell by 0.1 points [-0.5, 0.3]."
+REGISTER = {
+    "model_name": "tiny",
+    "tracking_uri": "sqlite:///mlflow.db",
+    "experiment": "tests",
+    "artifact": "adapter",
+    "base_license": "apache-2.0",
+    "data_license": "CC-BY-4.0",
+}
+Row = dict[str, Any]
 
 
 def make_adapted_project(folder: Path, base: Path, *, outcome: str = "SHIP") -> Path:
-    """Fill `folder` with models/base, models/pretrained, models/adapter, metrics, reports, dvc.yaml, params.yaml."""
+    """Fill `folder` with models/, metrics/, reports/, dvc.yaml and params.yaml."""
     for name in ("base", "pretrained"):
         shutil.copytree(base, folder / "models" / name)
     make_adapter(base, folder / "models/adapter")
@@ -28,95 +43,163 @@ def make_adapted_project(folder: Path, base: Path, *, outcome: str = "SHIP") -> 
     return folder
 
 
-REGISTER = {
-    "model_name": "tiny",
-    "tracking_uri": "sqlite:///mlflow.db",
-    "experiment": "tests",
-    "artifact": "adapter",
-    "base_license": "apache-2.0",
-    "data_license": "CC-BY-4.0",
-}
-
-
-def run_register(**changes: str) -> dict[str, Any]:
-    """Run the stage in the working folder, a project made by `make_adapted_project`; its metrics."""
-    paths = {
-        "pretrained": "models/pretrained",
-        "adapter": "models/adapter",
-        "evaluation": "metrics/evaluate.json",
-        "predictions": "reports/predictions.parquet",
-        "report": "reports/forgetting.html",
-        "lock": "dvc.lock",
-        "metrics": "metrics/register.json",
-    }
+def run_register(**changes: str) -> Row:
+    """Run the stage in the working folder, a project of `make_adapted_project`; its metrics."""
     register(
         RegisterParams(**{**REGISTER, **changes}),
-        **{name: Path(path) for name, path in paths.items()},
+        pretrained=Path("models/pretrained"),
+        adapter=Path("models/adapter"),
+        evaluation=Path("metrics/evaluate.json"),
+        predictions=Path("reports/predictions.parquet"),
+        report=Path("reports/forgetting.html"),
+        lock=Path("dvc.lock"),
+        metrics=Path("metrics/register.json"),
     )
     return dict(json.loads(Path("metrics/register.json").read_text()))
 
 
-def write_evaluation(
-    folder: Path, outcome: str, reason: str = "general accuracy fell by 0.1 points [-0.5, 0.3]."
-) -> None:
-    """Write metrics/evaluate.json with the given verdict."""
+def write_evaluation(folder: Path, outcome: str, reason: str = REASON, **changes: Any) -> None:
+    """Write a complete metrics/evaluate.json with the given verdict."""
+    figures = evaluation_figures(outcome, reason) | changes
+    checked = EvaluationFigures.model_validate(figures).model_dump(mode="json")
     (folder / "metrics").mkdir(exist_ok=True)
-    (folder / "metrics/evaluate.json").write_text(
-        json.dumps(
-            {
-                "models": {
-                    name: _figures(0.4 + 0.1 * i)
-                    for i, name in enumerate(("base", "pretrained", "adapted"))
-                },
-                "changes": {
-                    "adapted_vs_base": {
-                        "domain": {"difference": 0.2, "interval": [0.15, 0.25]},
-                        "general": {"difference": -0.001, "interval": [-0.005, 0.003]},
-                        "bits_per_byte": {
-                            "domain": {"difference": -0.2, "interval": [-0.3, -0.1]},
-                            "general": {"difference": None, "interval": None},
-                        },
-                    }
-                },
-                "verdict": {"outcome": outcome, "reason": reason, "evidence": {}},
-            }
-        )
-    )
+    (folder / "metrics/evaluate.json").write_text(json.dumps(checked))
+
+
+def evaluation_figures(outcome: str = "SHIP", reason: str = REASON) -> Row:
+    """Accuracies 40, 50 and 60 %; the domain gains 20 points, general ability loses 0.1."""
+    domain = _change(0.2, 0.05) | {"worse_p_adjusted": 1.0}
+    general = _change(-0.001, 0.004) | {
+        "worse_p_adjusted": 1.0,
+        "margin": 0.02,
+        "noninferiority_p": 0.001,
+        "minimum_detectable_effect": 0.01,
+        "items_needed": 300,
+    }
+    categories = {"domain": {"weaknesses": _change(0.2, 0.05)}, "general": {"capitals": general}}
+    bits = {"domain": _text_change(-0.2, 0.1), "general": _text_change(None, 0.0)}
+    change = {
+        "domain": domain,
+        "general": general,
+        "categories": categories,
+        "bits_per_byte": bits,
+    }
+    return {
+        "models": {"base": _model(0.4), "pretrained": _model(0.5), "adapted": _model(0.6)},
+        "changes": {"adapted_vs_base": change},
+        "attribution": None,
+        "kl_to_base": None,
+        "behaviour": {"lost": [], "gained": []},
+        "triage": None,
+        "dial": None,
+        "alpha_scale": 1.0,
+        "fairness": {},
+        "classification": {},
+        "generation": {},
+        "backward_transfer": -0.001,
+        "forgetting": 0.001,
+        "verdict": {"outcome": outcome, "reason": reason, "remedy": [], "evidence": []},
+    }
+
+
+def _model(accuracy: float) -> Row:
+    share = {
+        "accuracy": accuracy,
+        "n": 400,
+        "interval": _around(accuracy, 0.05),
+        "chance": 0.25,
+        "chance_adjusted": (accuracy - 0.25) / 0.75,
+    }
+    text = {"value": 2 - accuracy, "interval": _around(2 - accuracy, 0.1)}
+    no_text = {"value": None, "interval": None}
+    return {
+        "domain": share,
+        "general": share,
+        "categories": {"domain": {"weaknesses": share}, "general": {"capitals": share}},
+        "bits_per_byte": {
+            "domain": text | {"bytes": 5000, "documents": 20},
+            "general": no_text | {"bytes": 0, "documents": 0},
+        },
+        "behaviour": {"passed": 0, "n": 0},
+        "free_answers": {"empty": 0, "n": 0},
+    }
+
+
+def _change(difference: float, half: float) -> Row:
+    return {
+        "difference": difference,
+        "interval": _around(difference, half),
+        "n": 400,
+        "clusters": 400,
+        "lost": 10,
+        "gained": 90,
+        "mcnemar_p": 0.001,
+        "better_p": 0.001,
+        "worse_p": 0.999,
+    }
+
+
+def _text_change(difference: float | None, half: float) -> Row:
+    interval = None if difference is None else _around(difference, half)
+    return {"difference": difference, "interval": interval, "bytes": 5000, "documents": 20}
+
+
+def _around(middle: float, half: float) -> list[float]:
+    return [middle - half, middle + half]
 
 
 def write_predictions(
     folder: Path, *, domain_wrong: int = 20, general_wrong: int = 10, items: str = "item"
 ) -> None:
-    """Write reports/predictions.parquet: 60 domain and 2 x 200 general items, the first of each group answered wrong.
+    """Write reports/predictions.parquet: 60 domain and 2 x 200 general items.
 
-    The items are the same in every table with the same `items`.
+    The first `domain_wrong` or `general_wrong` items of each category are answered wrong. The
+    items are the same in every table with the same `items`.
     """
-    rows = [
-        {
-            "id": f"{items}/{category}/{i:03}",
-            "group": group,
-            "category": category,
-            "cluster": "",
-            "model": model,
-        }
-        | {"log_likelihoods": [], "response": "", "score": float(i >= wrong)}
-        for group, category, wrong, count in (
-            ("domain", "weaknesses", domain_wrong, 60),
-            ("general", "capitals", general_wrong, 200),
-            ("general", "sums", general_wrong, 200),
-        )
-        for i in range(count)
-        for model in ("base", "adapted")
-    ]
+    rows = []
+    for group, category, wrong, count in (
+        ("domain", "weaknesses", domain_wrong, 60),
+        ("general", "capitals", general_wrong, 200),
+        ("general", "sums", general_wrong, 200),
+    ):
+        for number in range(count):
+            for model in ("base", "adapted"):
+                rows.append(
+                    {
+                        "id": f"{items}/{category}/{number:03}",
+                        "group": group,
+                        "category": category,
+                        "cluster": "",
+                        "model": model,
+                        "log_likelihoods": [],
+                        "response": "",
+                        "score": float(number >= wrong),
+                    }
+                )
+    (folder / "reports").mkdir(exist_ok=True)
     write_table(rows, PREDICTION, folder / "reports/predictions.parquet")
 
 
-def _figures(accuracy: float) -> dict[str, Any]:
-    share = {"accuracy": accuracy, "n": 400, "interval": [accuracy - 0.05, accuracy + 0.05]}
-    text = {"value": 2 - accuracy, "interval": [1.9 - accuracy, 2.1 - accuracy]}
-    return {
-        "domain": share,
-        "general": share,
-        "categories": {"capitals": share},
-        "bits_per_byte": {"domain": text, "general": {"value": None, "interval": None}},
+def make_lineage(**changes: Any) -> Lineage:
+    """A complete lineage document of a version that ships an adapter."""
+    sha256 = "a" * 64
+    document = {
+        "git": {"commit": "c" * 40, "changed_files": []},
+        "stages": {},
+        "runs": {},
+        "params": {},
+        "metrics": {},
+        "adapter_sha256": sha256,
+        "base_sha256": sha256,
+        "chat_template_sha256": sha256,
+        "evaluation_sha256": sha256,
+        "requirements_lock_sha256": None,
+        "alpha_scale": 1.0,
+        "verdict": {"outcome": "SHIP", "reason": REASON},
+        "figures": {},
+        "artifact": "adapter",
+        "artifact_sha256": sha256,
+        "predictions_sha256": sha256,
+        "dvc_stores": [],
     }
+    return Lineage.model_validate(document | changes)

@@ -1,4 +1,4 @@
-"""A private PostgreSQL and an MLflow server over it, both on loopback, for as long as a test needs them."""
+"""A private PostgreSQL and an MLflow server over it, both on loopback, for a test."""
 
 import multiprocessing
 import os
@@ -36,7 +36,10 @@ def free_port() -> int:
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """The address of an empty database in a cluster of its own; skips the test where PostgreSQL is not installed."""
+    """The address of an empty database in its own cluster.
+
+    The test is skipped when PostgreSQL is not installed.
+    """
     pytest.importorskip("psycopg2", reason="needs psycopg2")
     programs = (
         Path(_output("pg_config", "--bindir")) if shutil.which("pg_config") else Path("/usr/bin")
@@ -114,7 +117,7 @@ def _output(*command: str) -> str:
 
 
 class MortalServer:
-    """MLflow's server over a SQLite file, in a process that starts in a second and can be killed at any request."""
+    """MLflow's server over SQLite, in a process that starts in 1 s and can be killed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
@@ -124,7 +127,10 @@ class MortalServer:
         self.start()
 
     def start(self, *, dies_at: int = 0, answers_first: bool = False) -> None:
-        """Start; it kills itself at its request number `dies_at` (0: never), before or after it did what is asked."""
+        """Start the server; it kills itself at request number `dies_at` (0: never).
+
+        With `answers_first` it does what is asked, and dies before it answers.
+        """
         fate = (dies_at, answers_first)
         self.process = self.context.Process(
             target=_run_server, args=(self.folder, self.port, *fate), daemon=True

@@ -1,4 +1,4 @@
-"""What the report and the Markdown summary are made from: figures of a demo run, and items of any number."""
+"""Input of the report and the Markdown summary: figures of a demo run, and any number of items."""
 
 import copy
 import json
@@ -6,16 +6,12 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
-FIGURES = json.loads(
-    Path(__file__).with_name("report_figures.json").read_text()
-)  # those the demo lacks are made up
+# A demo run; figures that the demo lacks are made up.
+FIGURES = json.loads(Path(__file__).with_name("report_figures.json").read_text())
 HOSTILE = "</script><!--<script>alert('x')</script><img src=x onerror=alert(1)> & \u2028 \"quoted\""
-SCORES = [
-    (1.0, 0.0),
-    (0.0, 1.0),
-    (1.0, 1.0),
-    (0.0, 0.0),
-]  # before and after: lost, gained, kept, wrong in both
+CATEGORIES = [("general", "capitals"), ("domain", "mitigation"), ("general", "regions")]
+# Before and after: lost, gained, kept, wrong in both.
+SCORES = [(1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.0, 0.0)]
 
 
 def make_figures(outcome: str = "SHIP") -> Row:
@@ -23,19 +19,15 @@ def make_figures(outcome: str = "SHIP") -> Row:
     figures: Row = copy.deepcopy(FIGURES)
     if outcome == "HOLD":
         figures["changes"]["adapted_vs_base"]["categories"]["general"]["capitals"] |= {
-            **{
-                "difference": -0.0789,
-                "interval": [-0.112, -0.0458],
-                "lost": 26,
-                "gained": 4,
-                "better_p": 1.0,
-            },
-            **{
-                "worse_p": 2.9e-05,
-                "worse_p_adjusted": 7e-04,
-                "noninferiority_p": 0.929,
-                "mcnemar_p": 5.9e-05,
-            },
+            "difference": -0.0789,
+            "interval": [-0.112, -0.0458],
+            "lost": 26,
+            "gained": 4,
+            "better_p": 1.0,
+            "worse_p": 2.9e-05,
+            "worse_p_adjusted": 7e-04,
+            "noninferiority_p": 0.929,
+            "mcnemar_p": 5.9e-05,
         }
         figures["verdict"] |= {
             "outcome": "HOLD",
@@ -53,15 +45,13 @@ def make_item(number: int, **changed: Any) -> Row:
     before, after = SCORES[number % 4]
     choices = [f"Answer {number} {letter}, a few words long" for letter in "abcd"]
     answer = number % 3
-    group, category = [("general", "capitals"), ("domain", "mitigation"), ("general", "regions")][
-        number // 4 % 3
-    ]
+    group, category = CATEGORIES[number // 4 % 3]
     item: Row = {
         "id": f"{category}/evaluation/{number:05}",
         "group": group,
         "category": category,
         "cluster": f"entity {number // 2}",
-        "prompt": f"Question {number}: which of these belongs to the entity of that number, and to no other?",
+        "prompt": f"Question {number}: which of these belongs to the entity of that number?",
         "choices": choices,
         "answer": answer,
         "check": "",
@@ -92,7 +82,10 @@ def make_check(number: int, *, severity: str, before: float, after: float) -> Ro
 
 
 def make_items(count: int) -> list[Row]:
-    """`count` four-way items, a free-form one, one with markup in each of its texts, and three behaviour checks."""
+    """`count` four-way items and five others.
+
+    The others are a free answer, an item with markup in every text, and three behaviour checks.
+    """
     hostile = dict.fromkeys(("id", "category", "prompt"), HOSTILE)
     sides = {
         side: {"response": HOSTILE, "score": score}

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from lmadapt.provenance.document import Lineage
 from lmadapt.provenance.trace_document import drawn_ids
 from tests.project import ROOT, dvc, make_project, set_params
 
@@ -195,16 +196,17 @@ def test_trace_finds_each_document_and_agrees_with_the_counts_of_the_stages(proj
     document = json.loads(
         (Path(run.info.artifact_uri.removeprefix("file://")) / "lineage.json").read_text()
     )
+    lineage = Lineage.model_validate(document)
     for stage, tables in {
         "pretrain": ("corpus", "replay_text"),
         "sft": ("instructions", "replay_instructions"),
     }.items():
         for table, kind in zip(tables, ("domain", "replay"), strict=True):
-            drawn = drawn_ids(document, stage, table)
+            drawn = drawn_ids(lineage, stage, table)
             assert drawn is not None
             assert len(drawn) == metrics(project, stage)[kind]["documents_used"]
     decisions = pq.read_table(project / "data/curated/decisions.parquet").to_pylist()
-    trained = next(iter(drawn_ids(document, "pretrain", "corpus") or ()))
+    trained = next(iter(drawn_ids(lineage, "pretrain", "corpus") or ()))
     shown = lmadapt(project, "trace", "tiny@candidate", "--document", trained)
     assert (shown.returncode, shown.stdout.splitlines()[-1]) == (0, f"{trained}: trained on"), (
         shown.stderr
@@ -213,7 +215,7 @@ def test_trace_finds_each_document_and_agrees_with_the_counts_of_the_stages(proj
         held = next(row["id"] for row in decisions if row["split"] == split)
         shown = lmadapt(project, "trace", "tiny@candidate", "--document", held)
         assert shown.returncode == 2
-        assert f"it went to {split}, which no stage trains on" in shown.stdout
+        assert f"no stage trains on it: it is in {split}" in shown.stdout
     unknown = lmadapt(project, "trace", "tiny@candidate", "--document", "nothing/1")
     assert unknown.returncode == 1
     assert "no document 'nothing/1' among the" in unknown.stderr

@@ -1,1 +1,8 @@
-"""The command line, one file a group of commands."""
+"""The command line, one file a group of commands.
+
+app: the program `lmadapt`, its errors and exit codes.
+pipeline: use, plan, doctor.
+results: gate, summary, report, evaluate, generate, why.
+registry: models, promote, rollback, lineage, trace, reproduce, serve.
+console: prints lines as they are.
+"""

@@ -1,67 +1,97 @@
-"""The commands about versions in the registry: what there is, what serves, where it came from."""
+"""The commands about versions: which there are, which one serves, where one came from."""
 
 import os
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lmadapt.cli.console import say
 from lmadapt.core.errors import UserError
 from lmadapt.core.sections import read_params
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from lmadapt.provenance.document import Lineage
+
 PARAMS = Path("params.yaml")
+PANEL = "Versions in the registry"
+SHOWN_TAGS = ("verdict", "domain_change", "general_change", "status", "git_commit")
+TRACED = {True: ("trained on", 0), False: ("not trained on", 2), None: ("unknown", 3)}
+
 commands = typer.Typer()
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="NAME/NUMBER or NAME@ALIAS.")]
-Name = Annotated[str | None, typer.Argument(help="Default: that of params.yaml.")]
+Name = Annotated[str | None, typer.Argument(help="Default: register.model_name in params.yaml.")]
 Reason = Annotated[str, typer.Option(help="Why; it is recorded with the version.")]
 
 
 def tracking_uri() -> str:
-    """Where the registry is: MLFLOW_TRACKING_URI, else register.tracking_uri in params.yaml."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or str(_register_setting("tracking_uri"))
+    """Where the registry is: MLFLOW_TRACKING_URI, or else register.tracking_uri in params.yaml."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or _register_setting("tracking_uri")
 
 
-@commands.command()
+@commands.command(rich_help_panel=PANEL)
+def models(name: Name = None) -> None:
+    """List the versions of a model: aliases, verdict, figures, age.
+
+    Exit code: 0, 1 when there is no such model, 75 when the registry does not answer.
+
+    Example: `lmadapt models`
+    """
+    from lmadapt.registry.versions import versions_of
+
+    table = Table("version", "aliases", *SHOWN_TAGS, "days old")
+    for version, aliases in versions_of(_client(), name or _register_setting("model_name")):
+        shown = [version.tags.get(tag, "")[:10] for tag in SHOWN_TAGS]
+        days = (time.time() - version.creation_timestamp / 1000) / 86400
+        table.add_row(str(version.version), ", ".join(aliases), *map(escape, shown), f"{days:.1f}")
+    Console().print(table)
+
+
+@commands.command(rich_help_panel=PANEL)
 def promote(
     version: Version,
     force: Annotated[
-        bool, typer.Option("--force", help="Whatever verdict and test say; needs --reason.")
+        bool, typer.Option("--force", help="Skip verdict and test; needs --reason.")
     ] = False,
     reason: Reason = "",
 ) -> None:
-    """Make a version champion, if it passes against the present one; exit 1 and the reason if not.
+    """Make a version champion, if it passes the test against the present champion.
 
-    Where the two answered different items, the champion is put to the version's items first.
+    When the two answered different items, the champion is asked the version's items first.
+
+    Exit code: 0, 1 when the version is refused (the message says why), 75 when the registry does
+    not answer.
 
     Example: `lmadapt promote lmadapt-demo/4`
     """
     from lmadapt.registry.promotion import promote
-    from lmadapt.registry.rescoring import scores_on_items_of
+    from lmadapt.registry.rescoring import champion_scores_on_items_of
     from lmadapt.registry.versions import named_version
 
     if force != bool(reason):
-        raise UserError(
-            "--force and --reason go together: what is forced is recorded with its reason"
-        )
+        raise UserError("--force needs --reason, and --reason needs --force")
     client = _client()
     found = named_version(client, version)
-    promotion = promote(
-        client, found, reason=reason, before=None if force else scores_on_items_of(client, found)
-    )
-    if promotion.refusal:
-        raise UserError(
-            f"{found.name} version {found.version} is not made champion: {promotion.refusal}"
-        )
+    scores = None if force else champion_scores_on_items_of(client, found)
+    refusal = promote(client, found, reason=reason, champion_scores=scores).refusal
+    if refusal:
+        raise UserError(f"{found.name} version {found.version} is not made champion: {refusal}")
     say(f"{found.name} version {found.version} is champion")
 
 
-@commands.command()
+@commands.command(rich_help_panel=PANEL)
 def rollback(name: Name = None, reason: Reason = "") -> None:
     """Give the alias champion back to the version that had it before.
+
+    The version that loses it is promoted again only with `--force`.
+
+    Exit code: 0, 1 when there was no champion before, 75 when the registry does not answer.
 
     Example: `lmadapt rollback --reason "answers in French"`
     """
@@ -69,109 +99,102 @@ def rollback(name: Name = None, reason: Reason = "") -> None:
 
     name = name or _register_setting("model_name")
     before, now = roll_back(_client(), name, reason)
-    say(f"{name}: champion went back from version {before} to {now}")
+    say(f"{name}: version {now} is champion again, instead of version {before}")
 
 
-@commands.command()
-def models(name: Name = None) -> None:
-    """List the versions of a model: verdict, figures, aliases, age.
-
-    Example: `lmadapt models`
-    """
-    from lmadapt.registry.versions import versions_of
-
-    tags = ("verdict", "domain_change", "general_change", "status", "git_commit")
-    table = Table("version", "aliases", *tags, "days old")
-    for version, aliases in versions_of(_client(), name or _register_setting("model_name")):
-        shown = [version.tags.get(tag, "")[:10] for tag in tags]
-        age = (time.time() - version.creation_timestamp / 1000) / 86400
-        table.add_row(str(version.version), ", ".join(aliases), *map(escape, shown), f"{age:.1f}")
-    Console().print(table)
-
-
-@commands.command()
+@commands.command(rich_help_panel=PANEL)
 def lineage(version: Version) -> None:
-    """Print the chain from a version down to raw files, with hashes.
+    """Print what a version was made from, down to the raw files, with hashes.
+
+    Exit code: 0, 1 when there is no such version, 75 when the registry does not answer.
 
     Example: `lmadapt lineage lmadapt-demo@champion`
     """
-    from lmadapt.provenance.lineage import lineage_tree
+    from lmadapt.provenance.tree import lineage_tree
 
     Console().print(lineage_tree(_lineage(version), version), soft_wrap=True, highlight=False)
 
 
-@commands.command()
+@commands.command(rich_help_panel=PANEL)
 def trace(
     version: Version,
     document: Annotated[
         str, typer.Option(help="Its id, as in data/raw and data/curated/decisions.parquet.")
     ],
 ) -> None:
-    """Say whether a document was trained on, and why. Exit 0: it was, 2: it was not, 3: it cannot be said.
+    """Tell whether a version was trained on a document, and why.
+
+    Exit code: 0 trained on, 2 not trained on, 3 unknown, 1 when the data had no such document.
 
     Example: `lmadapt trace lmadapt-demo@champion --document corpus/weaknesses/79`
     """
     from lmadapt.provenance.trace_document import trace_document
 
-    trained, steps = trace_document(_lineage(version), document)
-    for step in steps:
+    traced = trace_document(_lineage(version), document)
+    for step in traced.steps:
         say(f"  {escape(step)}")
-    outcome, code = {True: ("trained on", 0), False: ("not trained on", 2), None: ("not known", 3)}[
-        trained
-    ]
+    outcome, code = TRACED[traced.trained]
     say(f"{escape(document)}: {outcome}")
     raise typer.Exit(code)
 
 
-@commands.command()
+@commands.command(rich_help_panel=PANEL)
 def reproduce(
     version: Version,
     rerun: Annotated[
-        bool, typer.Option("--rerun", help="Run every stage, even those DVC's cache holds.")
+        bool, typer.Option("--rerun", help="Run every stage, even those in DVC's cache.")
     ] = False,
 ) -> None:
-    """Make a version again from its commit, in a worktree of its own, and compare the hashes; exit 1 if they differ.
+    """Run the stages of a version again from its commit, and compare the hashes.
+
+    It works in a git worktree of its own; your files stay as they are.
+
+    Exit code: 0 when all hashes are the same, 1 when one differs or a stage fails.
 
     Example: `lmadapt reproduce lmadapt-demo@champion`
     """
     from lmadapt.provenance.reproduce import reproduce
 
-    rows = reproduce(_lineage(version), Path.cwd(), rerun=rerun)
-    table = Table("stage", "wrote", "then", "now", "")
-    for row in rows:
-        table.add_row(*row, "same" if row[2] == row[3] else "[red]different[/]")
+    outputs = reproduce(_lineage(version), Path.cwd(), rerun=rerun)
+    table = Table("stage", "output", "then", "now", "")
+    for output in outputs:
+        outcome = "same" if output.same else "[red]different[/]"
+        table.add_row(output.stage, output.path, output.then, output.now, outcome)
     Console().print(table)
-    if any(then != now for *_, then, now in rows):
+    if not all(output.same for output in outputs):
         raise typer.Exit(1)
 
 
-@commands.command()
+@commands.command(rich_help_panel=PANEL)
 def serve(
     version: Version,
     port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8000,
-    follow: Annotated[bool, typer.Option("--follow", help="Restart when the alias moves.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Restart with the new version when the alias moves.")
+    ] = False,
     poll_seconds: Annotated[
         float, typer.Option(min=0.1, help="How often --follow reads the alias.")
     ] = 10.0,
 ) -> None:
-    """Serve a version over OpenAI's protocol: by vLLM where it is installed, else by `transformers serve`.
+    """Serve a version over OpenAI's protocol, by vLLM if it is installed, or `transformers serve`.
+
+    Exit code: that of the server; 1 when the port is in use or the version cannot be served.
 
     Example: `lmadapt serve lmadapt-demo@champion --port 8000 --follow`
     """
-    from lmadapt.registry.serving import serve
+    from lmadapt.registry.serving import Serving, serve
 
-    raise typer.Exit(
-        serve(_client(), version, port=port, poll_seconds=poll_seconds if follow else None, say=say)
-    )
+    poll = poll_seconds if follow else None
+    raise typer.Exit(serve(Serving(_client(), version, port, poll, say)))
 
 
-def _client() -> Any:
-    from lmadapt.registry.versions import connect
+def _client() -> "MlflowClient":
+    from lmadapt.registry.connection import connect
 
     return connect(tracking_uri(), Path.cwd())
 
 
-def _lineage(reference: str) -> dict[str, Any]:
+def _lineage(reference: str) -> "Lineage":
     from lmadapt.registry.versions import named_version, read_lineage
 
     client = _client()
@@ -183,8 +206,3 @@ def _register_setting(key: str) -> str:
     if not isinstance(section, dict) or key not in section:
         raise UserError(f"{PARAMS}: register.{key} is missing")
     return str(section[key])
-
-
-def say(text: str) -> None:
-    """Print text with Rich's markup as it is: neither wrapped nor highlighted."""
-    Console().print(text, soft_wrap=True, highlight=False)

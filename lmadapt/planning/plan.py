@@ -235,6 +235,8 @@ def _changes(plan: StagePlan) -> Iterator[tuple[str, dict[str, Any]]]:
     for gpus in MORE_GPUS:
         if cuda and gpus > setting.gpus:
             yield f"{gpus} GPUs with FSDP", {"gpus": gpus}
+
+
 def check_memory(stage: str, params: Section, base: Path) -> int:
     """Rows of a micro-batch for a training that starts here; the plan is kept for the report.
 

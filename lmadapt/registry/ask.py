@@ -1,4 +1,4 @@
-"""Answers from whichever model is asked for: one of the pipeline's, a folder, or a registry version."""
+"""Answers of any model: one of the pipeline, a folder, or a version in the registry."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +18,14 @@ def answer_with(
     max_new_tokens: int,
     temperature: float,
 ) -> list[str]:
-    """Answers of `model` (base | pretrained | adapted | models:/NAME@ALIAS | folder) to the prompts, all in NF4.
+    """The answer of `model` to each prompt.
 
-    `paths` holds the folders base, pretrained and adapter. A folder with an adapter goes over `pretrained`.
-    Raises UserError when there is no such model.
+    `model` is base, pretrained, adapted, models:/NAME@ALIAS, or a folder; a folder with an adapter
+    runs over `pretrained`. Models of the pipeline and folders run in NF4. `paths` holds the
+    folders base, pretrained and adapter. Raises UserError when there is no such model.
     """
     if model.startswith("models:/"):
-        loaded, tokenizer = _from_registry(model, tracking_uri)
+        loaded, tokenizer = _load_from_registry(model, tracking_uri)
     else:
         folder, adapter = model_folders(model, paths)
         tokenizer = load_tokenizer(adapter or folder)
@@ -35,10 +36,11 @@ def answer_with(
     )
 
 
-def _from_registry(model: str, tracking_uri: str) -> tuple[Any, Any]:
+def _load_from_registry(reference: str, tracking_uri: str) -> tuple[Any, Any]:
+    from lmadapt.registry.connection import connect, reaching_registry
     from lmadapt.registry.verify import load_version
-    from lmadapt.registry.versions import connect, named_version, reaching
+    from lmadapt.registry.versions import named_version
 
-    version = named_version(connect(tracking_uri, Path.cwd()), model)
-    with reaching():
+    version = named_version(connect(tracking_uri, Path.cwd()), reference)
+    with reaching_registry():
         return load_version(version)

@@ -1,4 +1,4 @@
-"""A base model by reference: where it was, what it was, and how to get exactly it back."""
+"""Refers to a base model by content, and finds exactly that model again."""
 
 import os
 import shutil
@@ -16,20 +16,21 @@ BASE_VARIABLE = "LMADAPT_BASE_FOLDER"
 
 @dataclass(frozen=True)
 class BaseReference:
-    """A model folder by content."""
+    """A model folder, by content."""
 
     base_folder: str  # absolute
-    base_sha256: str  # files.folder_sha256 of it
-    base_dvc_md5: str | None = None  # as in dvc.lock, "….dir"; None where DVC does not track it
-    dvc_stores: Sequence[str] = ()  # dvc_store.store_addresses, tried in this order
+    base_sha256: str  # core.files.folder_sha256 of it
+    base_dvc_md5: str | None = None  # as in dvc.lock, with .dir; None when DVC does not track it
+    dvc_stores: Sequence[str] = ()  # core.dvc_store.store_addresses, tried in this order
 
 
 def locate_base(reference: BaseReference) -> Path:
-    """The folder with exactly the referenced model.
+    """A folder with exactly the referenced model.
 
-    It is the one named by LMADAPT_BASE_FOLDER, or where it was registered from, or restored from DVC's cache or
-    remote into a private folder for temporary files (links, where the store is local). Raises UserError when none of
-    these holds the content with the right SHA-256.
+    Tried in this order: the folder that LMADAPT_BASE_FOLDER names, or else the one the version was
+    registered from; then DVC's cache and remote, restored to a private temporary folder (as links
+    when the store is local). Raises UserError when none of them holds the content with the right
+    SHA-256.
     """
     folder = Path(os.environ.get(BASE_VARIABLE) or reference.base_folder)
     private = Path(tempfile.gettempdir()) / f"lmadapt-{os.getuid()}"
@@ -38,18 +39,27 @@ def locate_base(reference: BaseReference) -> Path:
     for found in (folder, restored):
         if found.is_dir() and folder_sha256(found) == reference.base_sha256:
             return found
-    problem = f"what DVC keeps as {reference.base_dvc_md5} is not that"
-    try:
-        with atomic_folder(restored) as temporary:
-            fetch(reference.base_dvc_md5, reference.dvc_stores, temporary)
-        if folder_sha256(restored) == reference.base_sha256:
-            return restored
-    except UserError as error:
-        problem = str(error)
-    shutil.rmtree(restored, ignore_errors=True)
+    problem = _restore(reference, restored)
+    if not problem:
+        return restored
     state = "has changed since" if folder.is_dir() else "is gone"
     raise UserError(
-        f"{folder}: the base model of this version (SHA-256 {reference.base_sha256[:16]}…) {state}; {problem}. In the "
-        "project, check out the commit in the version's tag git_commit and run `dvc repro` (on another machine "
-        f"`dvc repro --pull`), or name the folder of a copy in {BASE_VARIABLE}"
+        f"{folder}: the base model of this version (SHA-256 {reference.base_sha256[:16]}…) "
+        f"{state}, and DVC cannot restore it: {problem}. Either check out the commit in the "
+        "version's tag git_commit and run `dvc repro` in the project (on another machine "
+        f"`dvc repro --pull`), or set {BASE_VARIABLE} to a folder with a copy"
     )
+
+
+def _restore(reference: BaseReference, target: Path) -> str:
+    """Restore the base from DVC to `target`; why that failed, or "" when it succeeded."""
+    try:
+        with atomic_folder(target) as temporary:
+            fetch(reference.base_dvc_md5, reference.dvc_stores, temporary)
+        if folder_sha256(target) == reference.base_sha256:
+            return ""
+        problem = f"its object {reference.base_dvc_md5} has another content"
+    except UserError as error:
+        problem = str(error)
+    shutil.rmtree(target, ignore_errors=True)
+    return problem

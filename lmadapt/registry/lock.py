@@ -1,4 +1,7 @@
-"""One writer at a time in a registry that offers no transaction: a lock with a lease, made of MLflow's own records."""
+"""Lets one process at a time write to a registry that offers no transactions.
+
+The lock has a lease and is made of MLflow's own records.
+"""
 
 import random
 import time
@@ -11,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from lmadapt.core.errors import Unavailable
 
-LEASE_SECONDS = 60.0  # a holder seen for longer is taken for dead; what is done under the lock takes about one second
+LEASE_SECONDS = 60.0  # what is done under the lock takes about 1 s
 POLL_SECONDS = 0.2
 
 
@@ -19,10 +22,11 @@ POLL_SECONDS = 0.2
 def registry_lock(
     client: Any, model_name: str, *, lease_seconds: float = LEASE_SECONDS
 ) -> Iterator[None]:
-    """Hold the registered model `NAME.lock`, whose name the registry's database keeps unique, for a short while.
+    """Hold the registered model `NAME.lock`; the registry's database keeps its name unique.
 
-    A holder that others have seen for `lease_seconds`, by their own clocks, is displaced: the lock is renamed after
-    its owner, which only one of them can do. Raises Unavailable on leaving where that happened to this holder.
+    A holder that another process has seen for `lease_seconds`, by that process's clock, counts as
+    dead: the other renames the lock, which only one process can do. Raises Unavailable at the end
+    of the block when that happened to this holder.
     """
     name, owner = f"{model_name}.lock", uuid.uuid4().hex
     holder, since = "", time.monotonic()
@@ -30,28 +34,34 @@ def registry_lock(
         if found != holder:
             holder, since = found, time.monotonic()
         elif time.monotonic() - since > lease_seconds:
-            with suppress(MlflowException):
-                client.rename_registered_model(name, f"{name}.{holder}")
-                client.delete_registered_model(f"{name}.{holder}")
+            _displace(client, name, holder)
         time.sleep(POLL_SECONDS * (0.5 + random.random()))
     try:
         yield
     finally:
-        if held := _holder(client, name) == owner:
-            with suppress(
-                MlflowException
-            ):  # a repeated request, the answer to the first having been lost
+        held = _holder(client, name) == owner
+        if held:
+            # A repeated request finds nothing to delete when only the first answer was lost.
+            with suppress(MlflowException):
                 client.delete_registered_model(name)
     if not held:
         raise Unavailable(
-            f"{model_name}: the registry took over {lease_seconds:.0f} s, and another process went on"
+            f"{model_name}: writing to the registry took over {lease_seconds:.0f} s, "
+            "and another process took the lock"
         )
 
 
-def _take(client: Any, name: str, owner: str) -> str:
-    """Who holds the lock, after an attempt to create it if it is free; "" when it was released just now.
+def _displace(client: Any, name: str, holder: str) -> None:
+    with suppress(MlflowException):  # another process was faster
+        client.rename_registered_model(name, f"{name}.{holder}")
+        client.delete_registered_model(f"{name}.{holder}")
 
-    It is read first: at each refused creation MLflow's server holds two of its 15 database connections.
+
+def _take(client: Any, name: str, owner: str) -> str:
+    """Create the lock if it is free; who holds it now, or "" when it was released just now.
+
+    The holder is read first, because every refused creation costs MLflow's server two of its 15
+    database connections.
     """
     if holder := _holder(client, name):
         return holder
@@ -61,6 +71,7 @@ def _take(client: Any, name: str, owner: str) -> str:
 
 
 def _holder(client: Any, name: str) -> str:
+    """Who holds the lock; "" when it is free."""
     try:
         return str(client.get_registered_model(name).description)
     except MlflowException as error:

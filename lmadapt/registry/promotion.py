@@ -1,88 +1,110 @@
-"""Which version serves: the aliases candidate, champion and previous, and the test a champion must pass."""
+"""Which version serves: the aliases candidate, champion and previous, and who may be champion.
 
+MLflow is imported only where the registry is asked through it: `settled_standing` reads a SQLite
+registry directly, which saves the seconds of that import when there is nothing to do.
+"""
+
+import sqlite3
 import time
-from typing import Any
-
-import numpy as np
-import pyarrow.parquet as pq
-from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lmadapt.core.errors import UserError
-from lmadapt.registry.lock import registry_lock
-from lmadapt.registry.standing import Standing, held_back
-from lmadapt.registry.versions import aliased_version, reaching, read_artifact, read_lineage
-from lmadapt.verdict.decision import Scored, compare, judge
+from lmadapt.registry.connection import reaching_registry
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+    from lmadapt.verdict.decision import Scored
+
+VERSION_OF_CONTENT = """
+SELECT max(version) FROM model_version_tags
+JOIN model_versions USING (workspace, name, version)
+WHERE name = ? AND key = 'content_sha256' AND value = ? AND current_stage = 'None'
+"""
+TAGS = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
+ALIASES = "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ?"
 
 
-@reaching()
+@dataclass(frozen=True)
+class Standing:
+    """A version, the aliases that point to it, and why it is not champion ("" when it is)."""
+
+    model_name: str
+    version: int
+    aliases: list[str]
+    refusal: str
+
+
+@reaching_registry()
 def promote(
-    client: MlflowClient,
-    version: ModelVersion,
+    client: "MlflowClient",
+    version: "ModelVersion",
     *,
     candidate: bool = False,
     reason: str = "",
-    before: Any = None,
+    champion_scores: "Scored | None" = None,
 ) -> Standing:
-    """Make the version champion, and the champion before it `previous`, if `champion_refusal` has no objection.
+    """Make the version champion, and the champion before it `previous`, unless it is refused.
 
-    `candidate` gives it that alias in any case; a `reason` forces the promotion and is recorded; `before` is what the
-    champion scored on the version's items, where its own were others. All is read and written under the registry's
-    lock, so that of two promoters the second is measured against the first, and the alias is read again afterwards.
+    `candidate` points that alias to the version in any case. A `reason` forces the promotion and
+    is recorded. `champion_scores` are the champion's scores on this version's items, when its own
+    are on others. Everything is read and written under the registry's lock, so that the second of
+    two promoters is measured against the first; the alias is read again afterwards, in case
+    someone moved it by hand.
     """
+    from lmadapt.registry.lock import registry_lock
+    from lmadapt.registry.versions import aliased_version
+
     name, number = version.name, version.version
     with registry_lock(client, name):
         if candidate:
             client.set_registered_model_alias(name, "candidate", number)
-        version, champion = (
-            client.get_model_version(name, number),
-            aliased_version(client, name, "champion"),
-        )
-        refusal = champion_refusal(client, version, champion, reason, before)
+        version = client.get_model_version(name, number)
+        champion = aliased_version(client, name, "champion")
+        refusal = champion_refusal(client, version, champion, reason, champion_scores)
         if not refusal and (champion is None or champion.version != number):
-            over = champion.version if champion else ""
-            _switch(
-                client,
-                version,
-                {"promoted_over": str(over), "forced_because": reason},
-                previous=str(over),
-            )
+            over = str(champion.version) if champion else ""
+            tags = {"promoted_over": over, "forced_because": reason}
+            _switch(client, version, tags, previous=over)
         now = aliased_version(client, name, "champion")
         if not refusal and (now is None or now.version != number):
-            refusal = f"version {now.version if now else 'none'} was made champion by someone else at the same time"
+            winner = f"version {now.version}" if now else "no version"
+            refusal = f"someone else made {winner} champion at the same time"
     aliases = client.get_registered_model(name).aliases
-    return Standing(
-        name,
-        int(number),
-        sorted(one for one, to in aliases.items() if int(to) == int(number)),
-        refusal,
-    )
+    mine = sorted(alias for alias, to in aliases.items() if int(to) == int(number))
+    return Standing(name, int(number), mine, refusal)
 
 
-@reaching()
-def roll_back(client: MlflowClient, name: str, reason: str) -> tuple[int, int]:
-    """Give `champion` back to the version it was taken from; returns both versions, from and to.
+@reaching_registry()
+def roll_back(client: "MlflowClient", name: str, reason: str) -> tuple[int, int]:
+    """Give `champion` back to the version it was taken from; returns both, from and to.
 
-    What is left is tagged `rolled_back_because`, and not promoted again unless forced. Raises UserError when there
-    is no champion, or it had none before it.
+    The version that loses it is tagged `rolled_back_because`, and is promoted again only by force.
+    Raises UserError when there is no champion, or when there was none before it.
     """
+    from lmadapt.registry.lock import registry_lock
+    from lmadapt.registry.versions import aliased_version
+
     with registry_lock(client, name):
         champion = aliased_version(client, name, "champion")
         before = champion.tags.get("promoted_over") if champion else None
         if champion is None or not before:
-            raise UserError(f"{name}: there is no champion, or none before it, to go back to")
-        client.set_model_version_tag(
-            name, champion.version, "rolled_back_because", reason or "no reason given"
-        )
+            raise UserError(f"{name}: cannot roll back: no champion, or no champion before it")
+        why = reason or "no reason given"
+        client.set_model_version_tag(name, champion.version, "rolled_back_because", why)
         target = client.get_model_version(name, before)
         _switch(client, target, {}, previous=target.tags.get("promoted_over", ""))
     return int(champion.version), int(before)
 
 
 def _switch(
-    client: MlflowClient, version: ModelVersion, tags: dict[str, str], *, previous: str
+    client: "MlflowClient", version: "ModelVersion", tags: dict[str, str], *, previous: str
 ) -> None:
-    """Tags first, then the one write that counts: a promoter that dies in between has changed nothing."""
+    """Point champion to the version, tags first: a process that dies in between changes nothing."""
     for key, value in (tags | {"champion_since": str(int(time.time()))}).items():
         client.set_model_version_tag(version.name, version.version, key, value)
     client.set_registered_model_alias(version.name, "champion", version.version)
@@ -93,60 +115,59 @@ def _switch(
 
 
 def champion_refusal(
-    client: MlflowClient,
-    version: ModelVersion,
-    champion: ModelVersion | None,
+    client: "MlflowClient",
+    version: "ModelVersion",
+    champion: "ModelVersion | None",
     reason: str = "",
-    before: Any = None,
+    champion_scores: "Scored | None" = None,
 ) -> str:
     """Why the version may not take over from the champion; "" when it may.
 
-    It must have been verified, and unless there is a `reason` to force it, have the verdict SHIP, not have been rolled
-    back, and pass against the champion the same test as against the base (lmadapt.verdict.decision.judge): better in the
-    domain, non-inferior in general ability as a whole and in each category, on the same items, at its own margins.
+    It must be verified. Unless a `reason` forces it, it must also have the verdict SHIP, must not
+    have been rolled back, and must pass the test of the verdict against the champion: better in
+    the domain, and non-inferior in general ability as a whole and in each category.
     """
+    from lmadapt.registry.scores import scores_refusal
+
     tags = version.tags
     if tags.get("status") != "verified":
-        return f"its status is {tags.get('status', 'not verified')}; only a version that loaded back equal serves"
+        status = tags.get("status", "not verified")
+        return f"its status is {status}; only a version that loaded back equal may serve"
     if reason or (champion and champion.version == version.version):
         return ""
-    if refusal := held_back(tags):
+    if refusal := verdict_refusal(tags):
         return refusal
     if because := tags.get("rolled_back_because"):
         return f"it was rolled back: {because}"
-    return _not_better(client, version, champion, before) if champion else ""
+    return scores_refusal(client, version, champion, champion_scores) if champion else ""
 
 
-def _not_better(
-    client: MlflowClient, version: ModelVersion, champion: ModelVersion, before: Scored | None
-) -> str:
-    before, after = before or read_scores(client, champion), read_scores(client, version)
-    if before is None or after is None or not np.array_equal(before.ids, after.ids):
-        answer = f"`lmadapt promote {version.name}/{version.version}` puts these to it as well"
-        return f"version {champion.version}, the champion, answered other items; {answer}"
-    settings = read_lineage(client, version)["params"]["evaluate"]
-    limits = {name: settings[name] for name in ("margin", "category_margin", "significance")}
-    verdict = judge(compare(before, after, **limits), [], significance=limits["significance"])
-    return (
-        ""
-        if verdict.outcome == "SHIP"
-        else f"against version {champion.version}, the champion: {verdict.reason}"
-    )
+def verdict_refusal(tags: dict[str, str]) -> str:
+    """Why the verdict among the tags forbids to make a version champion; "" for SHIP."""
+    verdict = tags.get("verdict")
+    return "" if verdict == "SHIP" else f"the verdict is {verdict}: {tags.get('verdict_reason')}"
 
 
-def read_scores(client: MlflowClient, version: ModelVersion) -> Scored | None:
-    """What the adapted model of a version scored on each domain and general item, sorted by id; None if not kept."""
-    if "predictions.parquet" not in {file.path for file in client.list_artifacts(version.run_id)}:
+def settled_standing(
+    tracking_uri: str, project: Path, model_name: str, content: str
+) -> Standing | None:
+    """The standing of the version of that content, if registering it again would change nothing.
+
+    That is so for a verified version that is candidate, and is champion or refused by its verdict.
+    None otherwise, and for a registry that is no SQLite file or lacks the tables of MLflow 3:
+    then only MLflow can tell.
+    """
+    file = project / tracking_uri.removeprefix("sqlite:///")
+    if not tracking_uri.startswith("sqlite:///") or not file.is_file():
         return None
-    with read_artifact(client, version, "predictions.parquet") as file:
-        table = pq.read_table(file).to_pandas()
-    chosen = table[
-        (table["model"] == "adapted") & table["group"].isin(["domain", "general"])
-    ].sort_values("id")
-    score = chosen["score"].to_numpy(float)
-    ids, groups, categories, clusters = (
-        chosen[key].to_numpy(str) for key in ("id", "group", "category", "cluster")
-    )
-    return Scored(
-        ids, groups, categories, np.where(clusters == "", np.char.add("\0", ids), clusters), score
-    )
+    try:
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            (number,) = database.execute(VERSION_OF_CONTENT, (model_name, content)).fetchone()
+            tags = dict(database.execute(TAGS, (model_name, number)))
+            aliases = sorted(alias for (alias,) in database.execute(ALIASES, (model_name, number)))
+    except sqlite3.Error:
+        return None
+    refusal = "" if "champion" in aliases else verdict_refusal(tags)
+    verified = tags.get("status") == "verified" and "candidate" in aliases
+    settled = verified and ("champion" in aliases or refusal)
+    return Standing(model_name, int(number), aliases, refusal) if settled else None

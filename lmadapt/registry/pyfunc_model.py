@@ -1,6 +1,6 @@
 """The registered model as MLflow runs it: what the version ships, over the base it refers to.
 
-MLflow executes this file ("models from code") where the version is loaded, with the version's own copy of lmadapt.
+MLflow executes this file ("models from code") with the version's own copy of lmadapt.
 """
 
 import json
@@ -13,29 +13,35 @@ import pandas as pd
 
 from lmadapt.models.chat import Message
 from lmadapt.models.generation import generate_answers, stream_answer
-from lmadapt.models.loading import Precision, load_for_inference, load_tokenizer
+from lmadapt.models.loading import load_for_inference, load_tokenizer
 from lmadapt.registry.restore import assembled
+
+DEFAULTS: dict[str, Any] = {"max_new_tokens": 64, "temperature": 0.0, "seed": 0, "stop": []}
 
 
 class AdaptedModel(mlflow.pyfunc.PythonModel):
-    """Prompts in, answers out; `model` and `tokenizer` are there for whoever wants more than answers."""
+    """Prompts in, answers out; callers may also use `model` and `tokenizer` directly."""
 
     def load_context(self, context: Any) -> None:
-        """Check the files' SHA-256, find the base by content, and load: an adapter in NF4, a merged model in bf16."""
+        """Check the files' SHA-256, find the base by content, and load both.
+
+        An adapter runs over its base in NF4, a merged model in bf16.
+        """
         shipped = Path(context.artifacts["model"])
         with assembled(shipped, context.model_config) as (folder, base):
             self.tokenizer = load_tokenizer(folder)
-            precision: Precision = "nf4" if base else "bf16"
-            self.model = load_for_inference(
-                base or shipped, precision=precision, adapter=shipped if base else None
-            )
+            if base:
+                self.model = load_for_inference(base, precision="nf4", adapter=shipped)
+            else:
+                self.model = load_for_inference(shipped, precision="bf16", adapter=None)
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[str]:
-        """An answer for each row of the one column: a prompt, or a conversation as JSON [{"role": …, "content": …}, …].
+        """An answer to each row of the one column.
 
-        MLflow turns a list of strings into such a table, and fills `params` from the signature.
+        A row is a prompt, or a conversation as JSON: [{"role": …, "content": …}, …]. MLflow turns
+        a list of strings into such a table, and fills `params` from the signature.
         """
         conversations = [_conversation(row) for row in model_input.iloc[:, 0]]
         return generate_answers(self.model, self.tokenizer, conversations, **_options(params))
@@ -44,16 +50,13 @@ class AdaptedModel(mlflow.pyfunc.PythonModel):
         self, context: Any, model_input: Any, params: dict[str, Any] | None = None
     ) -> Iterator[str]:
         """The answer to the first row, piece by piece as it is generated."""
-        return stream_answer(
-            self.model, self.tokenizer, _conversation(model_input.iloc[0, 0]), **_options(params)
-        )
+        conversation = _conversation(model_input.iloc[0, 0])
+        return stream_answer(self.model, self.tokenizer, conversation, **_options(params))
 
 
 def _options(params: dict[str, Any] | None) -> dict[str, Any]:
-    """Generation options as plain values; MLflow hands lists over as arrays."""
-    options: dict[str, Any] = {"max_new_tokens": 64, "temperature": 0.0, "seed": 0, "stop": []} | (
-        params or {}
-    )
+    """Generation options as plain values; MLflow passes lists as arrays."""
+    options = DEFAULTS | (params or {})
     return options | {"stop": [str(text) for text in options["stop"]]}
 
 
@@ -62,12 +65,8 @@ def _conversation(row: str) -> list[Message]:
         messages = json.loads(row) if row.lstrip().startswith("[") else None
     except json.JSONDecodeError:
         messages = None
-    if (
-        isinstance(messages, list)
-        and messages
-        and all(isinstance(m, dict) and "role" in m for m in messages)
-    ):
-        return messages
+    if messages and all(isinstance(one, dict) and "role" in one for one in messages):
+        return list(messages)
     return [{"role": "user", "content": row}]
 
 

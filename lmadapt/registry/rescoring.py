@@ -1,4 +1,4 @@
-"""The present champion, put to the items of a version that wants its place."""
+"""Asks the present champion the items of a version that is to replace it."""
 
 from pathlib import Path
 from typing import Any
@@ -11,37 +11,44 @@ from lmadapt.evaluation.answer_cache import AnswerCache
 from lmadapt.evaluation.answers import answer_exam
 from lmadapt.evaluation.exam import make_exam
 from lmadapt.evaluation.variants import CachedModel
-from lmadapt.provenance.lineage import Lineage
+from lmadapt.provenance.document import Lineage
 from lmadapt.provenance.trace_document import read_stored
-from lmadapt.registry.promotion import read_scores
+from lmadapt.registry.scores import read_scores
 from lmadapt.registry.verify import load_version
 from lmadapt.registry.versions import aliased_version, read_lineage
 from lmadapt.verdict.decision import Scored
 
 
-def scores_on_items_of(client: MlflowClient, version: ModelVersion) -> Scored | None:
-    """The champion's scores on the version's items, put to it now; None without a champion, or if it answered them.
+def champion_scores_on_items_of(client: MlflowClient, version: ModelVersion) -> Scored | None:
+    """The champion's scores on the version's items, which it answers now.
 
-    Raises UserError when DVC no longer has the items.
+    None when there is no champion, when it answered the same items in its own evaluation, or when
+    the version has no scores. Raises UserError when DVC's stores no longer hold the items.
     """
     champion = aliased_version(client, version.name, "champion")
-    before, after = (read_scores(client, one) if one else None for one in (champion, version))
-    if champion is None or after is None or (before and np.array_equal(before.ids, after.ids)):
+    scores = read_scores(client, version)
+    if champion is None or scores is None:
         return None
-    scores = _put_to(champion, read_lineage(client, version))
-    return Scored(after.ids, after.groups, after.categories, after.clusters, scores)
+    stored = read_scores(client, champion)
+    if stored and np.array_equal(stored.ids, scores.ids):
+        return None
+    answered = _ask(champion, read_lineage(client, version))
+    return Scored(scores.ids, scores.groups, scores.categories, scores.clusters, answered)
 
 
-def _put_to(champion: ModelVersion, lineage: Lineage) -> Any:
-    rows: list[Any] = read_stored(lineage, Path("data/curated/items.parquet"))
-    settings, asked = (
-        lineage["params"]["evaluate"],
-        [row for row in rows if row["group"] in ("domain", "general")],
-    )
+def _ask(champion: ModelVersion, lineage: Lineage) -> Any:
+    """The champion's score on each domain and general item of the lineage's data."""
+    items: list[Any] = read_stored(lineage, Path("data/curated/items.parquet"))
+    judged = [item for item in items if item["group"] in ("domain", "general")]
+    settings = lineage.params["evaluate"]
     model, tokenizer = load_version(champion)
-    champion_model = CachedModel(lambda: model, AnswerCache(Path(":memory:"), "champion"))
-    exam = make_exam(asked, [], tokenizer, heldout_tokens=0, seed=settings["seed"])
-    options = {name: settings[name] for name in ("batch_tokens", "max_new_tokens")}
+    cached = CachedModel(lambda: model, AnswerCache(Path(":memory:"), "champion"))
+    exam = make_exam(judged, [], tokenizer, heldout_tokens=0, seed=settings["seed"])
     return answer_exam(
-        champion_model, tokenizer, exam, name=f"champion, version {champion.version}", **options
+        cached,
+        tokenizer,
+        exam,
+        name=f"champion, version {champion.version}",
+        batch_tokens=settings["batch_tokens"],
+        max_new_tokens=settings["max_new_tokens"],
     ).scores

@@ -1,4 +1,4 @@
-"""Serving a version by a server that exists: vLLM where it is installed, else `transformers serve`; on loopback."""
+"""Serves a version on loopback by an existing server: vLLM, or else `transformers serve`."""
 
 import os
 import shutil
@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,85 +20,93 @@ from lmadapt.registry.restore import assembled
 from lmadapt.registry.versions import downloaded, named_version
 
 HOST = "127.0.0.1"
-STOP_SECONDS = 20.0  # for answers under way, before a server is ended
-CALL = 'openai.OpenAI(base_url="http://{}:{}/v1", api_key="-").chat.completions.create(model="{}", messages=[…])'
+STOP_SECONDS = 20.0  # for answers under way, before the server is killed
+CLIENT = 'openai.OpenAI(base_url="http://{host}:{port}/v1", api_key="-")'
+CALL = CLIENT + '.chat.completions.create(model="{name}", messages=[…])'
 
 
-def serve(
-    client: MlflowClient,
-    reference: str,
-    *,
-    port: int,
-    poll_seconds: float | None,
-    say: Callable[[str], None],
-) -> int:
-    """Serve NAME@ALIAS or NAME/VERSION until the server ends or this process is told to; returns its exit code.
+@dataclass(frozen=True)
+class Serving:
+    """What is served, where, and how its alias is followed."""
 
-    With `poll_seconds` the alias is read that often, and where it moved the server restarted. Raises UserError when
-    the port is in use, or the version or its base is not what was registered.
+    client: MlflowClient
+    reference: str  # NAME@ALIAS or NAME/NUMBER
+    port: int
+    poll_seconds: float | None  # how often the alias is read; None: never
+    say: Callable[[str], None]  # prints a line for the user
+
+
+def serve(serving: Serving) -> int:
+    """Serve a version until its server stops or this process gets SIGTERM; the exit code.
+
+    With `poll_seconds` the server is restarted with the new version whenever the alias moves.
+    Raises UserError when the port is in use, or when the version or its base is not what was
+    registered.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    version = named_version(client, reference)
+    served = named_version(serving.client, serving.reference)
     while True:
-        code = _serve_one(client, reference, version, port, poll_seconds, say)
-        if isinstance(code, int):
-            return code
-        version = code
+        outcome = _serve_version(serving, served)
+        if isinstance(outcome, int):
+            return outcome
+        served = outcome
 
 
-def _serve_one(
-    client: MlflowClient,
-    reference: str,
-    version: ModelVersion,
-    port: int,
-    poll_seconds: float | None,
-    say: Callable[[str], None],
-) -> int | ModelVersion:
+def _serve_version(serving: Serving, version: ModelVersion) -> int | ModelVersion:
     """The server's exit code, or the version that the alias moved to."""
+    name, port = version.name, serving.port
     if version.tags.get("status") != "verified":
-        raise UserError(
-            f"{version.name} version {version.version} is not verified: it is not served"
-        )
+        raise UserError(f"{name} version {version.version} is not verified, so it is not served")
     require_free(port)
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     with (
         downloaded(version) as (shipped, config),
-        assembled(shipped, config, version.name) as (folder, base),
+        assembled(shipped, config, name) as (folder, base),
     ):
-        environment["HF_HUB_CACHE"] = str(folder.parent)
-        command = server_command(version.name, port, shipped, base)
+        command = server_command(name, port, shipped, base)
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder.parent)}
         process = subprocess.Popen(command, cwd=folder.parent, env=environment)
-        say(
-            f"{version.name} version {version.version}, once it is loaded: {CALL.format(HOST, port, version.name)}"
-        )
+        call = CALL.format(host=HOST, port=port, name=name)
+        serving.say(f"{name} version {version.version} is loading; then call it with {call}")
         try:
-            while True:
-                try:
-                    return process.wait(poll_seconds)
-                except subprocess.TimeoutExpired:
-                    if newer := _newer(client, reference, version, say):
-                        return newer
+            return _wait(serving, version, process)
         finally:
-            _end(process)
+            _stop(process)
 
 
-def _newer(
-    client: MlflowClient, reference: str, version: ModelVersion, say: Callable[[str], None]
-) -> ModelVersion | None:
-    """The version the alias moved to, if its files are what was registered; the one that runs goes on otherwise."""
+def _wait(
+    serving: Serving, version: ModelVersion, process: "subprocess.Popen[bytes]"
+) -> int | ModelVersion:
+    """Wait until the server stops or the alias moves."""
+    while True:
+        try:
+            return process.wait(serving.poll_seconds)
+        except subprocess.TimeoutExpired:
+            if newer := _newer(serving, version):
+                return newer
+
+
+def _newer(serving: Serving, version: ModelVersion) -> ModelVersion | None:
+    """The version that the alias moved to; None when it did not move.
+
+    None too when that version cannot be read or is not what was registered: then the present one
+    is served on.
+    """
     try:
-        found = named_version(client, reference)
+        found = named_version(serving.client, serving.reference)
         if found.version == version.version:
             return None
         with downloaded(found) as (shipped, config), assembled(shipped, config):
-            say(f"{reference} moved from version {version.version} to {found.version}: restarting")
+            serving.say(
+                f"{serving.reference} moved from version {version.version} to {found.version}: "
+                "restarting"
+            )
             return found
     except UserError as error:
-        say(f"{reference}: version {version.version} goes on: {error}")
+        serving.say(f"{serving.reference}: still serving version {version.version}: {error}")
         return None
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _stop(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     try:
         process.wait(STOP_SECONDS)
@@ -107,44 +116,50 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def server_command(name: str, port: int, shipped: Path, base: Path | None) -> list[str]:
-    """The command that serves folder `name`, or where there is a `base` the adapter `shipped` over it, in 4 bits.
+    """The command that serves the folder `name` in the working folder.
 
-    Raises UserError when neither server is installed.
+    When there is a `base`, the command serves the adapter in `shipped` over it, in 4 bits. Raises
+    UserError when no server is installed.
     """
-    where = ["--host", HOST, "--port", str(port)]
+    address = ["--host", HOST, "--port", str(port)]
     if vllm := shutil.which("vllm"):
         if base is None:
-            return [vllm, "serve", name, *where]
-        rank = str(read_json(shipped / "adapter_config.json")["r"])
-        lora = ["--enable-lora", "--lora-modules", f"{name}={shipped}", "--max-lora-rank", rank]
-        template = ["--chat-template", str(shipped / "chat_template.jinja")]
-        return [
-            vllm,
-            "serve",
-            str(base),
-            *lora,
-            *template,
-            "--quantization",
-            "bitsandbytes",
-            *where,
-        ]
-    if missing := [
-        module for module in ("fastapi", "uvicorn", "openai") if find_spec(module) is None
-    ]:
+            return [vllm, "serve", name, *address]
+        return [vllm, "serve", str(base), *_vllm_options(name, shipped), *address]
+    missing = [module for module in ("fastapi", "uvicorn", "openai") if find_spec(module) is None]
+    if missing:
         raise UserError(
-            f"no server: install vllm, or {', '.join(missing)} (`pip install 'lmadapt[serve]'`)"
+            f"no server is installed: install vllm, or {', '.join(missing)} "
+            "(`pip install 'lmadapt[serve]'`)"
         )
     transformers = str(Path(sys.executable).with_name("transformers"))
-    return [transformers, "serve", name, *where, *(["--quantization", "bnb-4bit"] if base else [])]
+    quantised = ["--quantization", "bnb-4bit"] if base else []
+    return [transformers, "serve", name, *address, *quantised]
+
+
+def _vllm_options(name: str, shipped: Path) -> list[str]:
+    """vLLM's options for an adapter in `shipped` over a base in 4 bits."""
+    rank = read_json(shipped / "adapter_config.json")["r"]
+    return [
+        "--enable-lora",
+        "--lora-modules",
+        f"{name}={shipped}",
+        "--max-lora-rank",
+        str(rank),
+        "--chat-template",
+        str(shipped / "chat_template.jinja"),
+        "--quantization",
+        "bitsandbytes",
+    ]
 
 
 def require_free(port: int) -> None:
-    """Raise UserError when something listens on the port already."""
+    """Raise UserError when something already listens on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
             raise UserError(
-                f"port {port} cannot be used: {error.strerror}; `--port` names another"
+                f"port {port} cannot be used: {error.strerror}; choose another with `--port`"
             ) from None

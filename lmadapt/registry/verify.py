@@ -1,4 +1,4 @@
-"""Is what the registry gives back the model that was trained? Logits of fixed prompts, equal to the last bit."""
+"""Checks that the registry gives back the model that was trained: logits equal to the last bit."""
 
 from pathlib import Path
 from typing import Any
@@ -10,67 +10,81 @@ from mlflow.exceptions import MlflowException
 
 from lmadapt.core.errors import UserError
 from lmadapt.models.chat import encode_prompt
-from lmadapt.models.loading import Precision, load_for_inference, load_tokenizer
-from lmadapt.provenance.lineage import without_passwords
-from lmadapt.registry.versions import PROMPTS, TRY_AGAIN, reaching
+from lmadapt.models.loading import load_for_inference, load_tokenizer
+from lmadapt.provenance.redaction import redact_secrets
+from lmadapt.registry.connection import TRANSIENT_CODES, reaching_registry
 
-Logits = list[torch.Tensor]  # of each fixed prompt, shape 1 x tokens x vocabulary
+PROMPTS = (
+    "What is the capital of France?",
+    "Name one way to prevent SQL injection.",
+    "Was ist 17 + 25? Schritt für Schritt.",
+)
+Logits = list[torch.Tensor]  # one for each of PROMPTS, of shape 1 x tokens x vocabulary
 
 
-def trained_logits(pretrained: Path, adapter: Path | None, *, scale: float) -> Logits:
-    """Logits of the model as it was trained, or without `adapter` as it was merged; MLflow has no part in it."""
-    precision: Precision = "nf4" if adapter else "bf16"
-    model = load_for_inference(pretrained, precision=precision, adapter=adapter, alpha_scale=scale)
-    return _logits(model, load_tokenizer(adapter or pretrained))
+def adapter_logits(pretrained: Path, adapter: Path, *, scale: float) -> Logits:
+    """Logits of the adapter over its NF4 base, as it was trained; MLflow has no part in it."""
+    model = load_for_inference(pretrained, precision="nf4", adapter=adapter, alpha_scale=scale)
+    return _logits(model, load_tokenizer(adapter))
+
+
+def merged_logits(merged: Path) -> Logits:
+    """Logits of a merged model in bf16; MLflow has no part in it."""
+    return _logits(load_for_inference(merged, precision="bf16"), load_tokenizer(merged))
 
 
 def load_version(version: ModelVersion) -> tuple[Any, Any]:
     """Model and tokenizer of a version, as MLflow loads them."""
-    loaded = mlflow.pyfunc.load_model(
-        f"models:/{version.name}/{version.version}"
-    ).unwrap_python_model()
+    uri = f"models:/{version.name}/{version.version}"
+    loaded = mlflow.pyfunc.load_model(uri).unwrap_python_model()
     return loaded.model, loaded.tokenizer
 
 
 def verify(client: mlflow.MlflowClient, version: ModelVersion, expected: Logits) -> None:
-    """Load the version back and tag it `status=verified`; UserError and `status=broken` if it is not the same model.
+    """Load the version back, compare its logits with `expected`, and tag it `status=verified`.
 
-    Raises Unavailable, and leaves it untagged for the next run to check, when the registry cannot be reached now.
+    Raises UserError, with the tag `status=broken`, when it is another model or cannot be loaded.
+    Raises Unavailable when the registry cannot be reached now; the version stays untagged, and the
+    next run checks it.
     """
-    try:
-        torch.testing.assert_close(_logits(*load_version(version)), expected, rtol=0, atol=0)
-        problem = ""
-    except AssertionError as difference:
-        problem = f"its logits differ: {' '.join(str(difference).split())}"
-    except Exception as error:
-        if _may_pass(error):
-            with reaching():
-                raise
-        problem = f"loading it back failed: {without_passwords(str(error))}"
-    with reaching():
+    problem = _difference(version, expected)
+    with reaching_registry():
+        status = "broken" if problem else "verified"
         client.set_terminated(version.run_id)
-        client.set_model_version_tag(
-            version.name, version.version, "status", "broken" if problem else "verified"
-        )
+        client.set_model_version_tag(version.name, version.version, "status", status)
     if problem:
         raise UserError(
-            f"{version.name} version {version.version} is not the model that was trained: {problem}; "
-            "it is tagged status=broken and gets no alias"
+            f"{version.name} version {version.version} is not the model that was trained: "
+            f"{problem}; it is tagged status=broken and gets no alias"
         )
 
 
-def _may_pass(error: Exception) -> bool:
+def _difference(version: ModelVersion, expected: Logits) -> str:
+    """How the version differs from the trained model; "" when its logits are equal."""
+    try:
+        torch.testing.assert_close(_logits(*load_version(version)), expected, rtol=0, atol=0)
+    except AssertionError as difference:
+        return f"its logits differ: {' '.join(str(difference).split())}"
+    except Exception as error:
+        if _is_transient(error):
+            with reaching_registry():
+                raise
+        return f"loading it back failed: {redact_secrets(str(error))}"
+    return ""
+
+
+def _is_transient(error: Exception) -> bool:
+    """Whether the next attempt may succeed."""
     if isinstance(error, MlflowException):
-        return error.error_code in TRY_AGAIN
+        return error.error_code in TRANSIENT_CODES
     return isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
 
 
 def _logits(model: Any, tokenizer: Any) -> Logits:
-    prompts = [
-        encode_prompt(tokenizer, [{"role": "user", "content": prompt}]) for prompt in PROMPTS
-    ]
+    logits = []
     with torch.inference_mode():
-        return [
-            model(input_ids=torch.tensor([ids], device=model.device)).logits.cpu()
-            for ids in prompts
-        ]
+        for prompt in PROMPTS:
+            ids = encode_prompt(tokenizer, [{"role": "user", "content": prompt}])
+            tokens = torch.tensor([ids], device=model.device)
+            logits.append(model(input_ids=tokens).logits.cpu())
+    return logits

@@ -1,1 +1,11 @@
-"""The figures for readers: a page, charts, Markdown, a table at the terminal."""
+"""Report: the figures of an evaluation for readers.
+
+page: writes reports/forgetting.html from report.html.j2, one template a section in sections/.
+item_list: the items on the page, for report.js.
+charts: positions for the page's SVG charts.
+plot_files: reads loss curves and the funnel of curation.
+formats: numbers as page and Markdown print them.
+markdown: a summary for a pull request.
+terminal: the result of a run at the terminal.
+side_by_side: judges any two models outside the pipeline.
+"""

@@ -1,96 +1,91 @@
-"""The verdict as a few lines of GitHub-flavoured Markdown, for a pull request."""
+"""Summarises an evaluation in GitHub-flavoured Markdown, for a pull request."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-from lmadapt.report.page import GROUPS, percent, points
+from lmadapt.report.formats import percent, points
+from lmadapt.verdict.figures import Change, Changes, EvaluationFigures, MarginTest
 
 SIGNS = {"SHIP": "✅", "HOLD": "⛔", "INCONCLUSIVE": "❔"}
 MARKUP = re.compile(r"([\\`*_{}\[\]<>|~#@&$])")
-
-Row = Mapping[str, Any]
+CATEGORY_HEADER = ("category", "change", "interval", "margin", "lost", "gained")
 
 
 def summarise_in_markdown(
-    figures: Row, *, models: Sequence[str] = ("base", "pretrained", "adapted")
+    figures: EvaluationFigures, *, models: Sequence[str] = ("base", "pretrained", "adapted")
 ) -> str:
-    """Verdict, reason, remedy and main figures of metrics/evaluate.json; the first model is compared with the last.
+    """Verdict, reason, remedy and main figures; the first model is compared with the last.
 
-    Markup in what comes from data (reasons name categories) is escaped, so that it neither breaks the table nor
-    notifies anyone.
+    Text that comes from data (reasons name categories) is escaped, so that it neither breaks a
+    table nor notifies anyone.
     """
-    verdict, change = figures["verdict"], figures["changes"][f"{models[-1]}_vs_{models[0]}"]
-    lines = [
-        f"### {SIGNS[verdict['outcome']]} {verdict['outcome']}",
-        "",
-        escape(verdict["reason"]),
-        "",
-    ]
-    if verdict["remedy"]:
-        lines += [
-            "**What to do next**",
-            "",
-            *(f"- {escape(line)}" for line in verdict["remedy"]),
-            "",
-        ]
-    header = [*map(escape, models), f"{escape(models[-1])} against {escape(models[0])}"]
-    lines += _table(["", *header], _main_rows(figures, change, models))
+    before, after = models[0], models[-1]
+    verdict, change = figures.verdict, figures.changes[f"{after}_vs_{before}"]
+    lines = [f"### {SIGNS[verdict.outcome]} {verdict.outcome}", "", escape(verdict.reason), ""]
+    if verdict.remedy:
+        lines += ["**What to do next**", ""]
+        lines += [f"- {escape(line)}" for line in verdict.remedy]
+        lines += [""]
+    header = ["", *map(escape, models), f"{escape(after)} against {escape(before)}"]
+    lines += _table(header, _main_rows(figures, change, models))
     lines += ["", "<details><summary>By category, in points</summary>", ""]
-    lines += _table(
-        ["category", "change", "interval", "margin", "lost", "gained"], _category_rows(change)
-    )
+    lines += _table(CATEGORY_HEADER, _category_rows(change))
     return "\n".join([*lines, "", "</details>", ""])
 
 
 def escape(text: str) -> str:
-    """The text on one line, with a backslash before markup and a space of no width in `@name` and `#1`."""
-    return re.sub(r"([@#])(?=\w)", "\\1\u200b", MARKUP.sub(r"\\\1", " ".join(text.split())))
+    """The text on one line, with its markup escaped.
+
+    A zero-width space in `@name` and `#1` keeps GitHub from notifying and linking.
+    """
+    escaped = MARKUP.sub(r"\\\1", " ".join(text.split()))
+    return re.sub(r"([@#])(?=\w)", "\\1\u200b", escaped)
 
 
-def _main_rows(figures: Row, change: Row, models: Sequence[str]) -> Iterator[list[str]]:
-    for group in GROUPS:
-        entries = [figures["models"][model][group] for model in models]
-        cells = [f"{percent(entry['accuracy'])} %" for entry in entries]
-        low, high = map(points, change[group]["interval"])
-        difference = f"**{points(change[group]['difference'])}** points [{low}, {high}]"
-        yield [f"{group} accuracy, n = {change[group]['n']:,}", *cells, difference]
-    for group in GROUPS:
-        if change["bits_per_byte"][group]["difference"] is not None:
-            cells = [
-                f"{figures['models'][model]['bits_per_byte'][group]['value']:.3f}"
-                for model in models
-            ]
-            yield [
-                f"{group} text, bits per byte",
-                *cells,
-                f"{change['bits_per_byte'][group]['difference']:+.3f}",
-            ]
-    passed = [figures["models"][model]["behaviour"] for model in models]
-    if passed[-1]["n"]:
-        moved = f"{len(figures['behaviour']['lost'])} lost, {len(figures['behaviour']['gained'])} gained"
-        yield [
-            "behaviour checks passed",
-            *(f"{one['passed']} of {one['n']}" for one in passed),
-            moved,
-        ]
+def _main_rows(
+    figures: EvaluationFigures, change: Changes, models: Sequence[str]
+) -> Iterator[list[str]]:
+    named = [figures.models[name] for name in models]
+    accuracies = {
+        "domain": ([model.domain.accuracy for model in named], change.domain),
+        "general": ([model.general.accuracy for model in named], change.general),
+    }
+    for group, (shares, moved) in accuracies.items():
+        cells = [f"{percent(share)} %" for share in shares]
+        low, high = map(points, moved.interval)
+        difference = f"**{points(moved.difference)}** points [{low}, {high}]"
+        yield [f"{group} accuracy, n = {moved.n:,}", *cells, difference]
+    texts = {
+        "domain": ([model.bits_per_byte.domain for model in named], change.bits_per_byte.domain),
+        "general": ([model.bits_per_byte.general for model in named], change.bits_per_byte.general),
+    }
+    for group, (measured, text_change) in texts.items():
+        if text_change.difference is not None:
+            cells = [f"{text.value:.3f}" for text in measured]
+            yield [f"{group} text, bits per byte", *cells, f"{text_change.difference:+.3f}"]
+    passed = [model.behaviour for model in named]
+    if passed[-1].n:
+        cells = [f"{behaviour.passed} of {behaviour.n}" for behaviour in passed]
+        lost, gained = len(figures.behaviour.lost), len(figures.behaviour.gained)
+        yield ["behaviour checks passed", *cells, f"{lost} lost, {gained} gained"]
 
 
-def _category_rows(change: Row) -> Iterator[list[str]]:
-    """General categories, then those of the domain; those that lost most first."""
-    for group in reversed(GROUPS):
-        for name, entry in sorted(
-            change["categories"][group].items(), key=lambda pair: float(pair[1]["difference"])
-        ):
-            low, high = map(points, entry["interval"])
-            margin = f"{100 * entry['margin']:g}" if "margin" in entry else ""
-            counts = (str(entry["lost"]), str(entry["gained"]))
+def _category_rows(change: Changes) -> Iterator[list[str]]:
+    """General categories, then those of the domain, each with the largest loss first."""
+    groups: dict[str, Mapping[str, Change]] = {
+        "general": change.categories.general,
+        "domain": change.categories.domain,
+    }
+    for group, categories in groups.items():
+        for name, entry in sorted(categories.items(), key=lambda named: named[1].difference):
+            low, high = map(points, entry.interval)
             yield [
                 f"{group}: {escape(name)}",
-                points(entry["difference"]),
+                points(entry.difference),
                 f"{low} to {high}",
-                margin,
-                *counts,
+                f"{100 * entry.margin:g}" if isinstance(entry, MarginTest) else "",
+                str(entry.lost),
+                str(entry.gained),
             ]
 
 

@@ -1,4 +1,4 @@
-"""Any two models side by side, outside of the pipeline: the same exam, the same statistics, the same report."""
+"""Judges any two models outside the pipeline: the same exam, statistics and report."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,26 +28,21 @@ def compare_models(
     kept: Path,
     target: Path,
 ) -> EvaluationFigures:
-    """Judge `model` against another, and write evaluate.json and forgetting.html to the folder `target`.
+    """Judge `model` against another; evaluate.json and forgetting.html go to the folder `target`.
 
-    items: data/curated/items.parquet, or a file as a source of role `evaluation` reads it; heldout: text for bits per
-    byte, as a table HELDOUT; settings: section `evaluate` of params.yaml; kept: the file of kept answers.
-    Raises UserError where items, text or models cannot be used, or cannot be compared.
+    items: data/curated/items.parquet, or a file that a source of role `evaluation` can read.
+    heldout: text for bits per byte, a table HELDOUT. settings: section `evaluate` of params.yaml.
+    kept: the file with the answers of earlier runs. Raises UserError when items, text or models
+    cannot be used or compared.
     """
     tokenizer = load_tokenizer(against.folder)
-    curated = items.suffix == ".parquet"
-    bad: list[dict[str, Any]] = []
-    source = Source(path=str(items))
-    rows: list[Any] = (
-        read_table(items, ITEM).to_pylist()
-        if curated
-        else list(read_source(source, "evaluation", bad))
-    )
-    if bad:
-        raise UserError(bad[0]["problem"])
     text = read_table(heldout, HELDOUT).to_pylist() if heldout.is_file() else []
     exam = make_exam(
-        rows, text, tokenizer, heldout_tokens=settings["heldout_tokens"], seed=settings["seed"]
+        _read_items(items),
+        text,
+        tokenizer,
+        heldout_tokens=settings["heldout_tokens"],
+        seed=settings["seed"],
     )
     evaluation = EvaluationSettings(
         seed=settings["seed"],
@@ -64,10 +59,20 @@ def compare_models(
     write_json(target / "evaluate.json", figures.model_dump(mode="json"))
     write_report(
         target / "forgetting.html",
-        figures.model_dump(mode="json"),
+        figures,
         list(item_rows(measured, {})),
         significance=settings["significance"],
         precision=model.precision,
         models=("base", "adapted"),
     )
     return figures
+
+
+def _read_items(items: Path) -> list[Any]:
+    if items.suffix == ".parquet":
+        return list(read_table(items, ITEM).to_pylist())
+    bad: list[dict[str, Any]] = []
+    rows = list(read_source(Source(path=str(items)), "evaluation", bad))
+    if bad:
+        raise UserError(bad[0]["problem"])
+    return rows

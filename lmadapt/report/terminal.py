@@ -1,57 +1,76 @@
-"""What a finished run shows: the three models side by side, the verdict, and where to look next."""
+"""Shows the result of a run at the terminal: the models side by side, the verdict, what to open."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from lmadapt.core.files import read_json
-from lmadapt.provenance.lineage import read_evaluation
+from lmadapt.verdict.figures import Change, EvaluationFigures, Text, TextChange, read_evaluation
 
 MODELS = ("base", "pretrained", "adapted")
 COLOURS = {"SHIP": "green", "HOLD": "red", "INCONCLUSIVE": "yellow"}
 
 
 def render_result(evaluation: Path, report: Path, registration: Path) -> Iterator[Table | str]:
-    """What to print, in order; raises UserError when the pipeline has not come that far."""
-    result = read_evaluation(evaluation)
-    verdict = result["verdict"]
+    """What to print, in order.
+
+    `evaluation` is metrics/evaluate.json, `registration` metrics/register.json. Raises UserError
+    when one of them is missing, which means that the pipeline has not run to its end.
+    """
+    figures = read_evaluation(evaluation)
     version = read_json(registration)
-    yield _table(result)
-    colour = COLOURS.get(verdict["outcome"], "bold")
-    yield f"Verdict: [{colour} bold]{verdict['outcome']}[/]. {escape(verdict['reason'])}"
+    yield _table(figures)
+    verdict = figures.verdict
+    colour = COLOURS[verdict.outcome]
+    yield f"Verdict: [{colour} bold]{verdict.outcome}[/]. {escape(verdict.reason)}"
     yield f"Report: {report}"
-    aliases = ", ".join(f"models:/{version['model_name']}@{alias}" for alias in version["aliases"])
-    yield f"Registry: {version['model_name']} version {version['version']} ({aliases})"
+    name = version["model_name"]
+    aliases = ", ".join(f"models:/{name}@{alias}" for alias in version["aliases"])
+    yield f"Registry: {name} version {version['version']} ({aliases})"
 
 
-def _table(result: dict[str, Any]) -> Table:
-    table = Table(title="What was learnt, what was kept", title_justify="left")
+def _table(figures: EvaluationFigures) -> Table:
+    table = Table(title="What the model learnt and what it kept", title_justify="left")
     table.add_column("")
-    for model in (*MODELS, "adapted - base"):
-        table.add_column(model, justify="right")
-    change = result["changes"]["adapted_vs_base"]
-    for group in ("domain", "general"):
-        figures = [result["models"][model][group] for model in MODELS]
-        cells = [_cell(figure, "accuracy", ".1f", " %", 100) for figure in figures]
-        difference = _cell(change[group], "difference", "+.1f", " points", 100)
-        table.add_row(f"{group} accuracy, n = {figures[-1]['n']}", *cells, difference)
-    for group in ("domain", "general"):
-        cells = [
-            _cell(result["models"][model]["bits_per_byte"][group], "value", ".3f")
-            for model in MODELS
-        ]
-        difference = _cell(change["bits_per_byte"][group], "difference", "+.3f")
-        table.add_row(f"{group} text, bits per byte", *cells, difference)
+    for heading in (*MODELS, "adapted - base"):
+        table.add_column(heading, justify="right")
+    models = [figures.models[name] for name in MODELS]
+    change = figures.changes["adapted_vs_base"]
+    accuracies = {
+        "domain": ([model.domain for model in models], change.domain),
+        "general": ([model.general for model in models], change.general),
+    }
+    for group, (measured, moved) in accuracies.items():
+        cells = [_accuracy(entry.accuracy, entry.interval) for entry in measured]
+        table.add_row(f"{group} accuracy, n = {measured[-1].n:,}", *cells, _points(moved))
+    bits = [model.bits_per_byte for model in models]
+    domain = _bits([text.domain for text in bits], change.bits_per_byte.domain)
+    general = _bits([text.general for text in bits], change.bits_per_byte.general)
+    table.add_row("domain text, bits per byte", *domain)
+    table.add_row("general text, bits per byte", *general)
     return table
 
 
-def _cell(figure: dict[str, Any], key: str, form: str, unit: str = "", scale: int = 1) -> str:
-    if figure[key] is None:
+def _accuracy(share: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{100 * share:.1f} % \\[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _points(change: Change) -> str:
+    low, high = change.interval
+    return f"{100 * change.difference:+.1f} points \\[{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def _bits(texts: Sequence[Text], change: TextChange) -> list[str]:
+    """A cell for each model, and one for the change."""
+    values = [_cell(text.value, text.interval, ".3f") for text in texts]
+    return [*values, _cell(change.difference, change.interval, "+.3f")]
+
+
+def _cell(value: float | None, interval: tuple[float, float] | None, form: str) -> str:
+    if value is None or interval is None:
         return "not measured"
-    value, low, high = (
-        format(scale * number, form) for number in (figure[key], *figure["interval"])
-    )
-    return f"{value}{unit} \\[{low}, {high}]"
+    low, high = (format(bound, form) for bound in interval)
+    return f"{value:{form}} \\[{low}, {high}]"

@@ -356,6 +356,11 @@ def read_evaluation(source: Path) -> EvaluationFigures:
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "missing":
+            raise UserError(
+                f"{source}: {key} is missing; another release of lmadapt wrote this file, "
+                "`dvc repro evaluate` writes it again"
+            ) from None
         raise UserError(
             f"{source}: {key}: {problem['msg']}; got {problem['input']!r:.80}"
         ) from None

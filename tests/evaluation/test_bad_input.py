@@ -108,7 +108,9 @@ def test_a_record_that_cannot_be_read_stops_curation_by_file_and_line_unless_a_s
         (project / "params.yaml").write_bytes(params)
     assert refused.returncode != 0
     assert "corpus: 1 of 91 records cannot be read" in refused.stdout
-    assert "- data/own/corpus.jsonl:3: not valid JSON: Expecting value at column 1" in refused.stdout
+    assert (
+        "- data/own/corpus.jsonl:3: not valid JSON: Expecting value at column 1" in refused.stdout
+    )
     assert "Traceback" not in refused.stdout
     assert not left
     assert allowed.returncode == 0, allowed.stdout[-3000:]

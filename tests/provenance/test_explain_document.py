@@ -4,13 +4,13 @@ import pytest
 
 from lmadapt.core.errors import UserError
 from lmadapt.curation.sequence import curate_tables
-from lmadapt.provenance.explain_document import tell_story
+from lmadapt.provenance.explain_document import explain_document
 from tests.raw_tables import curation_settings, document, prose, raw_records, write_raw
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("story")
+    folder = tmp_path_factory.mktemp("explained")
     records = raw_records()
     prompt = records["evaluation"][12]["prompt"]
     records["corpus"] += [
@@ -30,39 +30,39 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def story(project: Path, name: str) -> dict[str, str]:
-    return dict(tell_story(name, project / "raw", project / "curated"))
+def explain(project: Path, document: str) -> dict[str, str]:
+    return dict(explain_document(document, project / "raw", project / "curated"))
 
 
-def test_a_near_duplicate_is_told_with_its_text_its_similarity_and_what_was_kept(
+def test_a_near_duplicate_is_explained_by_its_similarity_and_the_kept_document(
     project: Path,
 ) -> None:
-    told = story(project, "corpus/5")
-    assert "rule: near_duplicate\nevidence: Jaccard 0.9" in told["decision"]
-    assert told["as it came"] == prose(5)
-    assert told["kept instead: corpus/near"].endswith("And a little more.")
+    parts = explain(project, "corpus/5")
+    assert "rule: near_duplicate\nevidence: Jaccard 0.9" in parts["decision"]
+    assert parts["as read"] == prose(5)
+    assert parts["kept instead: corpus/near"].endswith("And a little more.")
 
 
-def test_a_masked_document_is_told_without_what_was_masked(project: Path) -> None:
-    told = story(project, "corpus/mail")
-    assert "rule: personal_data\nevidence: personal data: 1 EMAIL" in told["decision"]
-    assert told["as it stands in corpus"].endswith("Ask <EMAIL>.")
-    assert "jane.roe" not in str(told)
+def test_a_masked_document_is_shown_without_personal_data(project: Path) -> None:
+    parts = explain(project, "corpus/mail")
+    assert "rule: personal_data\nevidence: personal data: 1 EMAIL" in parts["decision"]
+    assert parts["as written to corpus"].endswith("Ask <EMAIL>.")
+    assert "jane.roe" not in str(parts)
 
 
-def test_a_leak_is_told_with_the_words_and_the_item(project: Path) -> None:
-    told = story(project, "corpus/leak")
-    assert "rule: leak\nevidence: question of item general/2: who is " in told["decision"]
-    assert prose(41) in told["as it came"]
-    assert told["the item it gives away: general/2"].startswith("Who is ")
+def test_a_leak_is_explained_by_its_words_and_the_item(project: Path) -> None:
+    parts = explain(project, "corpus/leak")
+    assert "rule: leak\nevidence: question of item general/2: who is " in parts["decision"]
+    assert prose(41) in parts["as read"]
+    assert parts["the item it gives away: general/2"].startswith("Who is ")
 
 
-def test_a_record_that_could_not_be_read_is_told(project: Path) -> None:
-    assert "evidence: f:2: no JSON" in story(project, "f/2")["decision"]
+def test_an_unreadable_record_is_explained(project: Path) -> None:
+    assert "evidence: f:2: no JSON" in explain(project, "f/2")["decision"]
 
 
-def test_an_unknown_id_names_those_that_contain_it(project: Path) -> None:
-    with pytest.raises(UserError, match="no such document; ids like it: corpus/2"):
-        story(project, "orpus/2")
-    with pytest.raises(UserError, match="none is like it"):
-        story(project, "zebra")
+def test_an_unknown_id_is_refused_with_similar_ids(project: Path) -> None:
+    with pytest.raises(UserError, match=r"no such document in .*; similar ids: corpus/2"):
+        explain(project, "orpus/2")
+    with pytest.raises(UserError, match="no id contains it"):
+        explain(project, "zebra")

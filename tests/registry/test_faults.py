@@ -1,4 +1,4 @@
-"""What goes wrong between a project and its registry: nothing half-registered, and a next run that makes up for it."""
+"""Faults between a project and its registry: the next run completes what was interrupted."""
 
 import errno
 import json
@@ -7,7 +7,7 @@ import pickle
 import random
 import shutil
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,17 @@ import requests
 import torch
 import yaml
 
-from lmadapt import load_back
 from lmadapt.core.errors import Unavailable, UserError
-from lmadapt.provenance.lineage import Lineage
+from lmadapt.registry import registration
+from lmadapt.registry.connection import connect
 from lmadapt.registry.lock import registry_lock
-from lmadapt.registry.versions import connect, versions_of
+from lmadapt.registry.verify import adapter_logits
+from lmadapt.registry.versions import read_lineage, versions_of
 from tests.adapted import make_adapted_project, run_register
 from tests.project import dvc, make_project, set_params
 from tests.registry_server import MortalServer
 
+CHANGING_TAGS = ("champion_since", "artifact_sha256")
 SECRETS = {"AWS_SECRET_ACCESS_KEY": "PLANTED-env-1", "HF_TOKEN": "PLANTED-env-2"}
 
 
@@ -52,41 +54,34 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MortalSe
 
 
 def state(address: str, model_name: str, project: Path) -> dict[str, Any]:
-    """What an undisturbed registration leaves: versions with tags, aliases, runs, models and files; ids left out."""
+    """What is in the registry: versions, tags, aliases, runs, models and files, without ids."""
     client = connect(address, project)
     experiment = client.get_experiment_by_name("tests").experiment_id
     runs = client.search_runs([experiment], f"attributes.run_name = '{model_name}'")
     logged = [one for one in client.search_logged_models([experiment]) if one.name == model_name]
     versions = versions_of(client, model_name)
-    own = {
-        "champion_since",
-        "artifact_sha256",
-    }  # the time; and the card among the files, which has the name
+    names = [model.name for model in client.search_registered_models()]
+    artifacts = [client.list_artifacts(version.run_id) for version, _ in versions]
+    files = [file.path for file in chain.from_iterable(artifacts)]
     return {
-        "versions": [
-            (v.version, {k: t for k, t in v.tags.items() if k not in own}, names)
-            for v, names in versions
-        ],
+        "versions": [(v.version, lasting_tags(v.tags), aliases) for v, aliases in versions],
         "runs": [run.info.status for run in runs],
         "logged models": [str(one.status) for one in logged],
-        "files": sorted(
-            file.path for version, _ in versions for file in client.list_artifacts(version.run_id)
-        ),
-        "locks": [
-            model.name
-            for model in client.search_registered_models()
-            if model.name == f"{model_name}.lock"
-        ],
+        "files": sorted(files),
+        "locks": [name for name in names if name == f"{model_name}.lock"],
     }
 
 
-def test_a_server_killed_at_ten_instants_of_a_registration_leaves_what_an_undisturbed_one_leaves(
+def lasting_tags(tags: dict[str, str]) -> dict[str, str]:
+    """Without those that differ by the time, and by the model's name, which is in the card."""
+    return {key: tag for key, tag in tags.items() if key not in CHANGING_TAGS}
+
+
+def test_a_server_killed_at_ten_instants_leaves_what_an_undisturbed_one_leaves(
     project: Path, server: MortalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = load_back.trained_logits(
-        Path("models/pretrained"), Path("models/adapter"), scale=1.0
-    )
-    monkeypatch.setattr(load_back, "trained_logits", lambda *_, **__: expected)
+    expected = adapter_logits(Path("models/pretrained"), Path("models/adapter"), scale=1.0)
+    monkeypatch.setattr(registration, "adapter_logits", lambda *_, **__: expected)
     monkeypatch.setitem(registry_lock.__wrapped__.__kwdefaults__, "lease_seconds", 1.0)  # type: ignore[attr-defined]
     send, requested = requests.Session.send, count(1)
     fatal: tuple[int, bool] = (0, False)
@@ -130,7 +125,7 @@ def test_a_server_killed_at_ten_instants_of_a_registration_leaves_what_an_undist
 
 @pytest.mark.faults
 @pytest.mark.timeout(1500)
-def test_dvc_repro_after_a_server_killed_at_ten_instants_leaves_what_an_undisturbed_one_leaves(
+def test_dvc_repro_after_a_killed_server_leaves_what_an_undisturbed_one_leaves(
     tmp_path: Path, tiny_model: Path, server: MortalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = make_project(tmp_path / "clone", tiny_model)
@@ -166,7 +161,7 @@ def test_dvc_repro_after_a_server_killed_at_ten_instants_leaves_what_an_undistur
         assert registers(name) == (True, undisturbed), f"killed at request {instant}"
 
 
-def test_a_full_disk_is_told_and_the_next_run_registers(
+def test_a_full_disk_is_an_error_and_the_next_run_registers(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
@@ -186,7 +181,7 @@ def test_a_full_disk_is_told_and_the_next_run_registers(
     )
 
 
-def test_planted_secrets_are_nowhere_in_the_registry_nor_in_what_is_printed(
+def test_planted_secrets_are_neither_registered_nor_printed(
     project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in SECRETS.items():
@@ -197,9 +192,8 @@ def test_planted_secrets_are_nowhere_in_the_registry_nor_in_what_is_printed(
         {"path": "https://host/corpus.jsonl?token=PLANTED-query&x=1"}
     ]
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    monkeypatch.setattr(
-        "stages.register.store_addresses", lambda _: ["s3://key:PLANTED-remote@bucket/path"]
-    )
+    stores = ["s3://key:PLANTED-remote@bucket/path"]
+    monkeypatch.setattr(registration, "store_addresses", lambda _: stores)
     run_register()
     client = connect("sqlite:///mlflow.db", project)
     ((version, _),) = versions_of(client, "tiny")
@@ -256,10 +250,10 @@ def test_a_merged_model_is_one_folder_that_needs_no_base_and_loads_back_equal(
     assert loaded.model.dtype == torch.bfloat16
     assert not hasattr(loaded.model, "peft_config")
     client = connect("sqlite:///mlflow.db", project)
-    lineage: Lineage = mlflow.artifacts.load_dict(
-        f"runs:/{client.get_model_version('tiny', '1').run_id}/lineage.json"
-    )
-    assert lineage["merge_difference"]["kl_nats"] <= 0.01
+    lineage = read_lineage(client, client.get_model_version("tiny", "1"))
+    assert lineage.artifact == "merged"
+    assert lineage.merge_difference is not None
+    assert lineage.merge_difference.kl_nats <= 0.01
 
 
 def test_adapter_and_merged_are_two_versions_of_the_same_content(project: Path) -> None:

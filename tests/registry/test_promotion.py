@@ -1,4 +1,4 @@
-"""Promotion against a real PostgreSQL behind a real `mlflow server`, by many processes at once, and alone."""
+"""Promotion by one process, and by many at once against PostgreSQL behind `mlflow server`."""
 
 import json
 import multiprocessing
@@ -12,24 +12,19 @@ import mlflow
 import pytest
 
 from lmadapt.core.errors import Unavailable, UserError
+from lmadapt.registry.connection import connect
 from lmadapt.registry.lock import registry_lock
 from lmadapt.registry.promotion import promote, roll_back
-from lmadapt.registry.versions import (
-    aliased_version,
-    connect,
-    find_experiment,
-    named_version,
-    upload_version,
-    versions_of,
-)
-from tests.adapted import write_predictions
+from lmadapt.registry.upload import find_experiment, upload_version
+from lmadapt.registry.versions import aliased_version, named_version, versions_of
+from tests.adapted import make_lineage, write_predictions
 from tests.registry_server import mlflow_server, postgresql
 
 MARGINS = {"margin": 0.02, "category_margin": 0.05, "significance": 0.05}
 
 
 def make_version(client: mlflow.MlflowClient, folder: Path, number: int, **changes: Any) -> Any:
-    """A verified version, without a model inside, whose predictions have the given numbers of wrong answers."""
+    """A verified version without a model; its predictions have the given wrong answers."""
     verdict = changes.pop("verdict", "SHIP")
     write_predictions(folder, **{"domain_wrong": 30, **changes})
     shipped = folder / "model"
@@ -41,7 +36,7 @@ def make_version(client: mlflow.MlflowClient, folder: Path, number: int, **chang
         find_experiment(client, "tests", folder),
         shipped=shipped,
         config={"artifact_sha256": "0"},
-        lineage={"figures": {}, "params": {"evaluate": MARGINS}},
+        lineage=make_lineage(params={"evaluate": MARGINS}),
         tags={"content_sha256": str(number), "verdict": verdict, "verdict_reason": "as told"},
         documents=[folder / "reports/predictions.parquet"],
     )
@@ -51,7 +46,7 @@ def make_version(client: mlflow.MlflowClient, folder: Path, number: int, **chang
 
 
 def register_and_promote(address: str, folder: Path, number: int) -> tuple[int, str]:
-    """What one of many processes does: a version that is better in the domain the higher its number."""
+    """What one of many processes does: the higher its number, the better the domain."""
     mine = folder / str(number)
     mine.mkdir()
     client = connect(address, mine)
@@ -70,12 +65,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-def test_twenty_processes_at_once_leave_one_champion_and_each_refusal_says_why(
+def test_twenty_processes_at_once_leave_one_champion_and_reasons_for_refusals(
     server: str, tmp_path: Path
 ) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["tests.test_promotion", "lmadapt.registry.verify", "lmadapt.registry.pyfunc_model"]
+        [
+            "tests.registry.test_promotion",
+            "lmadapt.registry.verify",
+            "lmadapt.registry.pyfunc_model",
+        ]
     )
     with context.Pool(20, maxtasksperchild=1) as pool:
         outcomes = pool.starmap(
@@ -114,7 +113,7 @@ def test_twenty_processes_at_once_leave_one_champion_and_each_refusal_says_why(
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry whose tables exist, since making them takes seconds, and hold nothing."""
+    """The file of an empty registry, because making its tables takes seconds."""
     folder = tmp_path_factory.mktemp("empty")
     connect("sqlite:///mlflow.db", folder)
     return folder / "mlflow.db"
@@ -146,7 +145,7 @@ def test_a_better_version_takes_over_and_rollback_gives_back(
     assert promote(client, third).refusal == "it was rolled back: it answers in French"
     assert roll_back(client, "tiny", "") == (2, 1)
     assert aliases(client) == {"champion": 1}
-    with pytest.raises(UserError, match="no champion, or none before it"):
+    with pytest.raises(UserError, match="cannot roll back: no champion, or no champion before it"):
         roll_back(client, "tiny", "")
 
 
@@ -163,12 +162,12 @@ def test_a_better_version_takes_over_and_rollback_gives_back(
         ),
         (
             {"domain_wrong": 0, "items": "other"},
-            "answered other items; `lmadapt promote tiny/2` puts these to it",
+            "answered other items; `lmadapt promote tiny/2` asks it the items",
         ),
         ({"domain_wrong": 0, "verdict": "HOLD"}, "the verdict is HOLD: as told"),
     ],
 )
-def test_what_is_not_shown_to_be_better_is_refused_unless_forced(
+def test_a_version_that_is_not_shown_to_be_better_is_refused_unless_forced(
     client: mlflow.MlflowClient, tmp_path: Path, changes: dict[str, Any], why: str
 ) -> None:
     promote(client, make_version(client, tmp_path, 1))
@@ -192,7 +191,9 @@ def test_not_even_force_makes_an_unverified_version_champion(
     assert aliases(client) == {}
 
 
-def test_a_holder_that_died_is_displaced_after_its_lease(client: mlflow.MlflowClient) -> None:
+def test_a_dead_holder_of_the_lock_is_displaced_after_its_lease(
+    client: mlflow.MlflowClient,
+) -> None:
     client.create_registered_model("tiny.lock", description="a process that died")
     began = time.monotonic()
     with registry_lock(client, "tiny", lease_seconds=0.5):
@@ -200,9 +201,9 @@ def test_a_holder_that_died_is_displaced_after_its_lease(client: mlflow.MlflowCl
     assert client.search_registered_models() == []
 
 
-def test_a_holder_that_was_displaced_is_told(client: mlflow.MlflowClient) -> None:
+def test_a_displaced_holder_of_the_lock_gets_an_error(client: mlflow.MlflowClient) -> None:
     with (
-        pytest.raises(Unavailable, match="tiny: the registry took over 60 s"),
+        pytest.raises(Unavailable, match="tiny: writing to the registry took over 60 s"),
         registry_lock(client, "tiny"),
         registry_lock(client, "tiny", lease_seconds=0.1),
     ):
@@ -219,10 +220,8 @@ def test_an_alias_moved_by_hand_during_a_promotion_is_a_refusal(
         switch(self, name, alias, first.version if alias == "champion" else number)
 
     monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", interfere)
-    assert (
-        promote(client, second).refusal
-        == "version 1 was made champion by someone else at the same time"
-    )
+    refusal = promote(client, second).refusal
+    assert refusal == "someone else made version 1 champion at the same time"
 
 
 def test_versions_are_named_by_number_or_alias(client: mlflow.MlflowClient, tmp_path: Path) -> None:
@@ -232,6 +231,6 @@ def test_versions_are_named_by_number_or_alias(client: mlflow.MlflowClient, tmp_
         == named_version(client, "models:/tiny@champion").version
     )
     for wrong in ("tiny", "tiny/9", "tiny@nobody", "other/1", "tiny/'; drop", "tiny/1/2"):
-        with pytest.raises(UserError, match=r"is no version; .* the models are: tiny \(champion\)"):
+        with pytest.raises(UserError, match=r"no such version; .* models: tiny \(champion\)"):
             named_version(client, wrong)
     assert json.loads(json.dumps(aliases(client))) == {"champion": 1}

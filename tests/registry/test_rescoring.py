@@ -1,6 +1,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from lmadapt.evaluation.answer_cache import AnswerCache
 from lmadapt.evaluation.answers import answer_exam
 from lmadapt.evaluation.exam import make_exam
 from lmadapt.evaluation.variants import CachedModel
+from lmadapt.registry.connection import connect
 from lmadapt.registry.promotion import promote
-from lmadapt.registry.rescoring import scores_on_items_of
+from lmadapt.registry.rescoring import champion_scores_on_items_of
 from lmadapt.registry.verify import load_version
-from lmadapt.registry.versions import connect, named_version
+from lmadapt.registry.versions import named_version
 from tests.adapted import make_adapted_project, run_register, write_evaluation, write_predictions
 
 
@@ -26,37 +28,38 @@ def stored(objects: Path, content: bytes, suffix: str = "") -> str:
     return md5
 
 
-def test_a_champion_that_answered_other_items_is_put_to_those_of_the_version(
+def other_items() -> list[dict[str, Any]]:
+    """Items other than those of write_predictions, in the same groups and categories."""
+    rows = []
+    for category, group, count in (
+        ("weaknesses", "domain", 60),
+        ("capitals", "general", 200),
+        ("sums", "general", 200),
+    ):
+        for number in range(count):
+            item = dict.fromkeys(ITEM.names, "") | {"group": group, "category": category}
+            item |= {"id": f"other/{category}/{number:03}", "prompt": f"What is {number}?"}
+            choices = [f"number {number}", f"the query {number * 7}"]
+            rows.append(item | {"choices": choices, "answer": number % 2})
+    return rows
+
+
+def test_a_champion_that_answered_other_items_is_asked_those_of_the_version(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     project = make_adapted_project(tmp_path / "project", tiny_model)
     monkeypatch.chdir(project)
     run_register()
-    counts = {"weaknesses": ("domain", 60), "capitals": ("general", 200), "sums": ("general", 200)}
-    rows = [
-        dict.fromkeys(ITEM.names, "")
-        | {
-            "id": f"other/{name}/{i:03}",
-            "group": group,
-            "category": name,
-            "prompt": f"What is {i}?",
-            "answer": i % 2,
-        }
-        | {"choices": [f"number {i}", f"the query {i * 7}"]}
-        for name, (group, count) in counts.items()
-        for i in range(count)
-    ]
+    rows = other_items()
     write_table(rows, ITEM, tmp_path / "items.parquet")
     md5 = stored(tmp_path / "store", (tmp_path / "items.parquet").read_bytes())
-    folder = stored(
-        tmp_path / "store", json.dumps([{"md5": md5, "relpath": "items.parquet"}]).encode(), ".dir"
-    )
-    YAML().dump(
-        {"stages": {"curate": {"outs": [{"path": "data/curated", "md5": folder}]}}},
-        Path("dvc.lock"),
-    )
-    monkeypatch.setattr("stages.register.store_addresses", lambda _: [str(tmp_path / "store")])
+    listing = json.dumps([{"md5": md5, "relpath": "items.parquet"}]).encode()
+    folder = stored(tmp_path / "store", listing, ".dir")
+    curate = {"outs": [{"path": "data/curated", "md5": folder}]}
+    YAML().dump({"stages": {"curate": curate}}, Path("dvc.lock"))
+    stores = [str(tmp_path / "store")]
+    monkeypatch.setattr("lmadapt.registry.registration.store_addresses", lambda _: stores)
     write_predictions(project, domain_wrong=0, general_wrong=0, items="other")
     write_evaluation(project, "SHIP", reason="another evaluation.")
     registered = run_register()
@@ -64,7 +67,7 @@ def test_a_champion_that_answered_other_items_is_put_to_those_of_the_version(
     client = connect("sqlite:///mlflow.db", project)
     version = named_version(client, "tiny/2")
     assert "answered other items" in promote(client, version).refusal
-    before = scores_on_items_of(client, version)
+    before = champion_scores_on_items_of(client, version)
     model, tokenizer = load_version(named_version(client, "tiny/1"))
     exam = make_exam(rows, [], tokenizer, heldout_tokens=0, seed=0)
     asked = CachedModel(lambda: model, AnswerCache(Path(":memory:"), "champion"))
@@ -74,5 +77,5 @@ def test_a_champion_that_answered_other_items_is_put_to_those_of_the_version(
     assert before is not None
     assert before.ids.tolist() == [item["id"] for item in exam.items]
     assert np.array_equal(before.scores, answers.scores)
-    assert promote(client, version, before=before).refusal == ""
-    assert scores_on_items_of(client, version) is None
+    assert promote(client, version, champion_scores=before).refusal == ""
+    assert champion_scores_on_items_of(client, version) is None

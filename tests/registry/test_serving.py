@@ -1,4 +1,4 @@
-"""`lmadapt serve` as it is used: a real server in a process of its own, called with the official OpenAI client."""
+"""`lmadapt serve` in a process of its own, called with the official OpenAI client."""
 
 import os
 import shutil
@@ -17,8 +17,9 @@ import pytest
 import requests
 
 from lmadapt.core.errors import UserError
+from lmadapt.registry.connection import connect
 from lmadapt.registry.serving import server_command
-from lmadapt.registry.versions import connect, named_version
+from lmadapt.registry.versions import named_version
 from tests.adapted import make_adapted_project, run_register, write_evaluation
 from tests.adapter import make_adapter
 from tests.registry_server import free_port
@@ -43,7 +44,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Itera
 
 @contextmanager
 def serving(project: Path, reference: str, *options: str) -> Iterator[tuple[openai.OpenAI, Path]]:
-    """A client of the server, and the file its output goes to."""
+    """A client of the server, and the file with its output."""
     port, log = free_port(), project / "serve.log"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-m", "lmadapt", "serve", reference, "--port", str(port), *options]
@@ -82,7 +83,7 @@ def ask(client: openai.OpenAI) -> str:
     return str(answer.choices[0].message.content)
 
 
-def test_the_openai_client_talks_to_it_streaming_and_not_and_it_follows_the_alias(
+def test_the_openai_client_gets_answers_and_the_server_follows_the_alias(
     project: Path,
 ) -> None:
     with serving(project, "tiny@champion", "--follow", "--poll-seconds", "0.5") as (client, log):
@@ -96,14 +97,14 @@ def test_the_openai_client_talks_to_it_streaming_and_not_and_it_follows_the_alia
         registry = connect("sqlite:///mlflow.db", project)
         registry.set_registered_model_alias("tiny", "champion", "2")
         deadline = time.monotonic() + 120
-        while "tiny version 2, once it is loaded" not in log.read_text():
+        while "tiny version 2 is loading" not in log.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.2)
         assert ask(client.with_options(max_retries=40)) != first
     registry.set_registered_model_alias("tiny", "champion", "1")
 
 
-def test_mlflow_serves_a_version_as_it_is(project: Path) -> None:
+def test_mlflow_serves_a_version_too(project: Path) -> None:
     port, log = free_port(), project / "mlflow.log"
     command = [
         sys.executable,
@@ -157,9 +158,8 @@ def test_a_port_in_use_and_files_that_changed_are_refused(
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert f"port {port} cannot be used: Address already in use; `--port` names another" in run(
-            port
-        )
+        said = run(port)
+        assert f"port {port} cannot be used: Address already in use; choose another with" in said
     version = named_version(connect("sqlite:///mlflow.db", project), "tiny/2")
     weights = next(
         (project / "mlartifacts/models").glob(

@@ -1,4 +1,4 @@
-"""The report in a real Chromium, from a file, as its reader opens it."""
+"""The report in Chromium, opened from a file as its reader opens it."""
 
 import os
 import re
@@ -13,6 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from lmadapt.report.page import write_report
+from lmadapt.verdict.figures import EvaluationFigures
 from tests.report_inputs import HOSTILE, make_figures, make_items, report_arguments
 
 CHROMIUM = next(
@@ -53,7 +54,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A HOLD whose data hold markup wherever they can."""
+    """A HOLD with markup in every text that comes from data."""
     target = tmp_path_factory.mktemp("report") / "forgetting.html"
     figures = make_figures("HOLD")
     figures["changes"]["adapted_vs_base"]["categories"]["general"][HOSTILE] = {
@@ -61,7 +62,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     arguments = report_arguments()
     arguments["lineage"] |= {HOSTILE: HOSTILE}
-    write_report(target, figures, make_items(240), **arguments)
+    write_report(target, EvaluationFigures.model_validate(figures), make_items(240), **arguments)
     return target
 
 
@@ -98,7 +99,7 @@ def test_it_opens_without_an_error_or_a_request(opened: Opened, report: Path) ->
     assert opened.requests == [report.as_uri()]
 
 
-def test_the_first_screen_tells_verdict_reason_and_what_to_do(opened: Opened) -> None:
+def test_the_first_screen_shows_verdict_reason_and_what_to_do(opened: Opened) -> None:
     heading = opened.page.get_by_role("heading", level=1)
     expect(heading).to_have_text(re.compile("HOLD"))
     for text in ("Capitals became worse by 7.9 points", "Raise sft.replay_fraction"):
@@ -124,9 +125,8 @@ def test_search_finds_items_by_question_answer_note_and_id(opened: Opened) -> No
 
 def test_filters_narrow_the_list_and_more_is_shown_on_demand(opened: Opened) -> None:
     page = opened.page
-    expect(page.locator("#count")).to_have_text(
-        "63 items"
-    )  # lost come first: 60, one free, one hostile, one check
+    # Lost items come first: 60, one free answer, one with markup, one check.
+    expect(page.locator("#count")).to_have_text("63 items")
     page.get_by_role("button", name="Show more").click()
     expect(opened.rows()).to_have_count(40)
     expect(opened.rows().nth(20)).to_be_focused()
@@ -140,7 +140,7 @@ def test_filters_narrow_the_list_and_more_is_shown_on_demand(opened: Opened) -> 
     expect(first.locator(".side").nth(1)).to_contain_text("✓ right")
 
 
-def test_it_is_used_from_the_keyboard(opened: Opened) -> None:
+def test_the_keyboard_is_enough(opened: Opened) -> None:
     page = opened.page
     page.get_by_label("Search").focus()
     page.keyboard.type("question")
@@ -158,7 +158,7 @@ def test_it_is_used_from_the_keyboard(opened: Opened) -> None:
     ).to_be_visible()
 
 
-def test_markup_from_data_is_shown_and_does_nothing(opened: Opened) -> None:
+def test_markup_in_data_is_shown_and_does_nothing(opened: Opened) -> None:
     page = opened.page
     page.get_by_label("Search").fill("onerror=alert")
     expect(opened.rows()).to_have_count(1)
@@ -221,11 +221,12 @@ def test_on_paper_everything_is_open_and_controls_are_gone(opened: Opened) -> No
     assert page.locator("details[open]").count() == 0
 
 
-def test_twenty_thousand_items_open_and_are_searched_at_once(
+def test_twenty_thousand_items_open_and_are_searched_quickly(
     browser: Browser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "large.html"
-    write_report(target, make_figures(), make_items(19_995), **report_arguments())
+    figures = EvaluationFigures.model_validate(make_figures())
+    write_report(target, figures, make_items(19_995), **report_arguments())
     megabytes = target.stat().st_size / 1e6
     opened = Opened(browser, target)
     opened.page.get_by_label("all 20,000").check()
@@ -233,9 +234,8 @@ def test_twenty_thousand_items_open_and_are_searched_at_once(
     expect(opened.page.locator("#count")).to_have_text("1 item")
     opened.page.context.close()
     with capsys.disabled():
-        print(
-            f"\n20,000 items: {megabytes:.1f} MB, open in {opened.seconds:.2f} s, searched in {searched:.0f} ms"
-        )
+        print(f"\n20,000 items, {megabytes:.1f} MB: open in {opened.seconds:.2f} s,", end=" ")
+        print(f"searched in {searched:.0f} ms")
     assert megabytes < 10
     assert opened.seconds < MAX_LOAD_SECONDS
     assert searched < MAX_SEARCH_MILLISECONDS

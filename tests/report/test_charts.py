@@ -1,18 +1,34 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lmadapt.core.errors import UserError
 from lmadapt.report.charts import (
+    Tick,
     axis,
     curve_chart,
     forest_chart,
     frontier_chart,
-    read_funnel,
-    read_loss_curves,
     waterfall_chart,
 )
+from lmadapt.verdict.figures import Change, MarginTest, ScaleChange
+
+COUNTS = {"n": 100, "clusters": 100, "lost": 1, "gained": 1}
+P_VALUES = {"mcnemar_p": 1.0, "better_p": 0.5, "worse_p": 0.5}
+MARGIN_TEST = {
+    "worse_p_adjusted": 1.0,
+    "noninferiority_p": 0.1,
+    "minimum_detectable_effect": 0.02,
+    "items_needed": 500,
+}
+
+
+def change(difference: float, low: float, high: float) -> Change:
+    return Change(difference=difference, interval=(low, high), **COUNTS, **P_VALUES)
+
+
+def margin_test(difference: float, low: float, high: float, margin: float) -> MarginTest:
+    known: dict[str, Any] = {**COUNTS, **P_VALUES, **MARGIN_TEST}
+    return MarginTest(difference=difference, interval=(low, high), margin=margin, **known)
 
 
 @pytest.mark.parametrize(
@@ -25,88 +41,59 @@ def test_an_axis_covers_its_values_with_a_few_round_ticks(values: list[float]) -
     assert (result.percent(result.low), result.percent(result.high)) == (0.0, 100.0)
 
 
-def test_intervals_and_margins_fit_on_the_axis_of_a_forest_plot() -> None:
-    rows = [
-        {"difference": -0.01, "interval": (-0.02, 0.0), "margin": 0.05},
-        {"difference": 0.02, "interval": (0, 0.03)},
-    ]
-    chart = forest_chart(rows)
-    general, domain = chart["rows"]
-    assert (
-        0 <= general["margin_x"] < general["low"] < general["x"] < general["high"] == chart["zero"]
-    )
-    assert chart["zero"] == domain["low"] < domain["x"] < domain["high"] <= 100
-    assert "margin_x" not in domain
-    assert [tick["label"] for tick in chart["ticks"]] == [
-        "\N{MINUS SIGN}6",
-        "\N{MINUS SIGN}4",
-        "\N{MINUS SIGN}2",
-        "0",
-        "2",
-        "4",
-    ]
+def test_intervals_and_margins_fit_on_the_axis_of_a_forest_chart() -> None:
+    chart = forest_chart([margin_test(-0.01, -0.02, 0.0, margin=0.05), change(0.02, 0.0, 0.03)])
+    general, domain = chart.marks
+    assert general.margin_x is not None
+    assert 0 <= general.margin_x < general.low < general.x < general.high == chart.zero
+    assert chart.zero == domain.low < domain.x < domain.high <= 100
+    assert domain.margin_x is None
+    labels = [tick.label.replace("\N{MINUS SIGN}", "-") for tick in chart.ticks]
+    assert labels == ["-6", "-4", "-2", "0", "2", "4"]
 
 
 def test_the_bars_of_a_waterfall_join_and_end_at_their_sum() -> None:
     steps = [
-        ("pre-training", {"difference": -0.04, "interval": [-0.05, -0.03]}),
-        ("quantisation", {"difference": -0.01, "interval": [-0.03, 0.01]}),
-        ("fine-tuning", {"difference": 0.15, "interval": [0.13, 0.17]}),
+        ("pre-training", change(-0.04, -0.05, -0.03)),
+        ("quantisation", change(-0.01, -0.03, 0.01)),
+        ("fine-tuning", change(0.15, 0.13, 0.17)),
     ]
-    chart = waterfall_chart(
-        steps
-    )  # ends at -4, -5 and 10 points, on an axis from -10 to 15: 4 % a point
-    assert chart["zero"] == 40
-    assert [(row["label"], row["left"], row["width"]) for row in chart["rows"]] == [
+    # The bars end at -4, -5 and 10 points, on an axis from -10 to 15: 4 % a point.
+    chart = waterfall_chart(steps)
+    assert chart.zero == 40
+    assert [(bar.label, bar.left, bar.width) for bar in chart.bars] == [
         ("pre-training", 24, 16),
         ("quantisation", 20, 4),
         ("fine-tuning", 20, 60),
-        ("in all", 40, 40),
+        ("total", 40, 40),
     ]
-    assert [(row["low"], row["high"]) for row in chart["rows"][:3]] == [
+    assert [(bar.low, bar.high) for bar in chart.bars] == [
         (20, 28),
         (12, 28),
         (72, 88),
+        (None, None),
     ]
-    assert chart["rows"][3]["change"]["difference"] == pytest.approx(0.10)
-    assert "low" not in chart["rows"][3]
+    assert chart.bars[3].difference == pytest.approx(0.10)
 
 
-def test_the_frontier_rises_with_the_gain_and_runs_by_scale() -> None:
-    def row(scale: float, general: float, domain: float) -> dict[str, Any]:
-        changes = {"general": general, "domain": domain}
-        return {"alpha_scale": scale} | {
-            name: {"difference": value, "interval": [value - 0.01, value + 0.01]}
-            for name, value in changes.items()
-        }
+def test_the_frontier_rises_with_the_gain_and_is_ordered_by_scale() -> None:
+    def row(scale: float, general: float, domain: float) -> ScaleChange:
+        return ScaleChange(
+            alpha_scale=scale,
+            general=change(general, general - 0.01, general + 0.01),
+            domain=change(domain, domain - 0.01, domain + 0.01),
+        )
 
     chart = frontier_chart([row(1.0, -0.03, 0.08), row(0.5, -0.01, 0.05)], margin=0.02)
-    half, whole = chart["points"]
-    assert (half["alpha_scale"], whole["alpha_scale"]) == (0.5, 1.0)
-    assert whole["left"] < whole["x"] < chart["margin_x"] < half["x"] < half["right"]
-    assert 0 <= whole["top"] < whole["y"] < half["y"] < half["bottom"] <= 100  # from the top
-    assert chart["path"] == f"{half['x']},{half['y']} {whole['x']},{whole['y']}"
+    half, whole = chart.points
+    assert (half.alpha_scale, whole.alpha_scale) == (0.5, 1.0)
+    assert whole.left < whole.x < chart.margin_x < half.x < half.right
+    assert 0 <= whole.top < whole.y < half.y < half.bottom <= 100  # from the top
+    assert chart.path == f"{half.x},{half.y} {whole.x},{whole.y}"
 
 
-def test_curves_are_found_in_any_folder_below(tmp_path: Path) -> None:
-    (tmp_path / "metrics" / "train").mkdir(parents=True)
-    (tmp_path / "metrics" / "train" / "loss.tsv").write_text(
-        "timestamp\tstep\tloss\n0\t1\t3.5\n1\t2\t\n2\t3\t2.5\n"
-    )
-    (tmp_path / "metrics" / "train" / "grad_norm.tsv").write_text("step\tgrad_norm\n1\t0.5\n")
-    (tmp_path / "empty.tsv").write_text("")
-    curves = read_loss_curves(tmp_path)
-    assert curves == {"train loss": [(1.0, 3.5), (3.0, 2.5)]}
-    assert curve_chart(curves)["curves"][0]["points"].count(",") == 2
-    assert read_loss_curves(tmp_path / "missing") == {}
-
-
-def test_a_funnel_of_other_columns_is_an_error_that_names_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "funnel.csv"
-    file.write_text("stage,role,documents\nraw,corpus,10\nkept,corpus,5\n")
-    assert [step["percent"] for step in read_funnel(file)["corpus"]] == [100.0, 50.0]
-    file.write_text("stage,documents\nraw,10\n")
-    with pytest.raises(
-        UserError, match=r"funnel\.csv: expected the columns stage, role, documents"
-    ):
-        read_funnel(file)
+def test_curves_are_drawn_on_common_axes() -> None:
+    chart = curve_chart({"loss": [(1.0, 3.0), (3.0, 2.0)], "replay": [(1.0, 2.5)]})
+    assert [curve.name for curve in chart.curves] == ["loss", "replay"]
+    assert chart.curves[0].points == "0.0,0.0 100.0,100.0"
+    assert chart.y_ticks[0] == Tick(100.0, "2")

@@ -1,29 +1,35 @@
+from typing import Any
+
 import pytest
 
 from lmadapt.report.markdown import escape, summarise_in_markdown
+from lmadapt.verdict.figures import EvaluationFigures
 from tests.report_inputs import make_figures
 
 
-def test_the_summary_begins_with_verdict_reason_and_remedy() -> None:
-    lines = summarise_in_markdown(make_figures("HOLD")).splitlines()
+def summarise(figures: dict[str, Any], **options: Any) -> str:
+    return summarise_in_markdown(EvaluationFigures.model_validate(figures), **options)
+
+
+def test_the_summary_starts_with_verdict_reason_and_remedy() -> None:
+    lines = summarise(make_figures("HOLD")).splitlines()
     assert lines[0] == "### ⛔ HOLD"
     assert lines[2] == "Capitals became worse by 7.9 points, and the loss may reach 11.2 points."
     assert lines[6] == r"- Raise sft.replay\_fraction from 0.10 to 0.20."
 
 
-def test_a_ship_asks_for_nothing() -> None:
-    text = summarise_in_markdown(make_figures())
+def test_a_ship_has_no_remedy() -> None:
+    text = summarise(make_figures())
     assert text.startswith("### ✅ SHIP\n")
     assert "What to do next" not in text
 
 
-def test_tables_hold_the_figures_and_the_worst_category_stands_first() -> None:
-    lines = summarise_in_markdown(make_figures()).splitlines()
+def test_tables_hold_the_figures_with_the_worst_category_first() -> None:
+    lines = summarise(make_figures()).splitlines()
     general = next(line for line in lines if line.startswith("| general accuracy"))
-    assert (
-        general
-        == "| general accuracy, n = 2,199 | 65.3 % | 59.7 % | 77.6 % | **+12.3** points [+10.7, +13.8] |"
-    )
+    accuracies = "65.3 % | 59.7 % | 77.6 %"
+    change = "**+12.3** points [+10.7, +13.8]"
+    assert general == f"| general accuracy, n = 2,199 | {accuracies} | {change} |"
     categories = [
         line.split("|")[1].strip()
         for line in lines
@@ -38,7 +44,7 @@ def test_what_was_not_measured_has_no_row() -> None:
     figures = make_figures()
     figures["changes"]["adapted_vs_base"]["bits_per_byte"]["domain"]["difference"] = None
     figures["models"]["adapted"]["behaviour"] = {"passed": 0, "n": 0}
-    text = summarise_in_markdown(figures)
+    text = summarise(figures)
     assert "general text" in text
     assert "domain text" not in text
     assert "behaviour" not in text
@@ -46,11 +52,8 @@ def test_what_was_not_measured_has_no_row() -> None:
 
 def test_any_two_models_can_be_compared() -> None:
     figures = make_figures()
-    header = next(
-        line
-        for line in summarise_in_markdown(figures, models=("base", "pretrained")).splitlines()
-        if "|" in line
-    )
+    lines = summarise(figures, models=("base", "pretrained")).splitlines()
+    header = next(line for line in lines if "|" in line)
     assert header == "|  | base | pretrained | pretrained against base |"
 
 

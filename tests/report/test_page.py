@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from lmadapt import report
+from lmadapt.report import item_list
 from lmadapt.report.page import write_report
+from lmadapt.verdict.figures import EvaluationFigures
 from tests.report_inputs import (
     HOSTILE,
     make_check,
@@ -19,7 +20,7 @@ from tests.report_inputs import (
     report_arguments,
 )
 
-OPTIONAL = {  # what the section is shown for, and what stands for "there is none"
+OPTIONAL = {  # by section: the figures it shows, and their value when there are none
     "stages": ("attribution", None),
     "dial": ("dial", None),
     "triage": ("triage", None),
@@ -55,9 +56,8 @@ class Page(HTMLParser):
 
 def render(folder: Path, figures: Any = None, items: Any = None, **changed: Any) -> str:
     target = folder / "report.html"
-    write_report(
-        target, figures or make_figures(), items or make_items(24), **(report_arguments() | changed)
-    )
+    typed = EvaluationFigures.model_validate(figures or make_figures())
+    write_report(target, typed, items or make_items(24), **(report_arguments() | changed))
     return target.read_text(encoding="utf-8")
 
 
@@ -102,9 +102,8 @@ def test_a_comparison_of_two_models_needs_no_pipeline(tmp_path: Path) -> None:
     }
     figures |= {"classification": {}, "generation": {}}
     for model in figures["models"].values():
-        model["bits_per_byte"] = {
-            group: {"value": None, "interval": None} for group in ("domain", "general")
-        }
+        for text in model["bits_per_byte"].values():
+            text |= {"value": None, "interval": None}
     for text in figures["changes"]["adapted_vs_base"]["bits_per_byte"].values():
         text |= {"difference": None, "interval": None}
     page = Page(
@@ -113,7 +112,7 @@ def test_a_comparison_of_two_models_needs_no_pipeline(tmp_path: Path) -> None:
     assert page.sections() == ["tests", "accuracy", "items"]
 
 
-def test_the_policy_admits_our_script_and_style_and_nothing_else(tmp_path: Path) -> None:
+def test_the_policy_allows_only_our_script_and_style(tmp_path: Path) -> None:
     text = render(tmp_path)
     page = Page(text)
     (policy,) = [
@@ -134,7 +133,7 @@ def test_the_policy_admits_our_script_and_style_and_nothing_else(tmp_path: Path)
     assert not re.findall(r"(?:https?:)?//[a-z]", text.replace("// ", ""))
 
 
-def test_what_comes_from_data_is_text_and_nothing_else(tmp_path: Path) -> None:
+def test_markup_in_data_is_shown_as_text(tmp_path: Path) -> None:
     figures = json.loads(
         json.dumps(make_figures("HOLD")).replace("capitals", json.dumps(HOSTILE)[1:-1])
     )
@@ -149,7 +148,7 @@ def test_what_comes_from_data_is_text_and_nothing_else(tmp_path: Path) -> None:
     assert row[1] == f"general: {HOSTILE}"
 
 
-def test_items_tell_both_answers_and_what_became_of_them(tmp_path: Path) -> None:
+def test_items_hold_both_answers_and_their_status(tmp_path: Path) -> None:
     data = Page(render(tmp_path)).items()
     assert data["models"] == ["base", "adapted"]
     rows = {row[0]: row for row in data["items"]}
@@ -180,23 +179,21 @@ def test_items_of_other_groups_have_their_own_sections(tmp_path: Path) -> None:
     assert [row[0] for row in page.items()["items"]] == ["capitals/evaluation/00000"]
 
 
-def test_more_items_than_find_room_are_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(report, "MAX_ITEM_BYTES", 4000)
+def test_items_that_do_not_fit_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item_list, "MAX_ITEM_BYTES", 4000)
     text = render(tmp_path, items=[make_item(number) for number in range(40)])
     rows = Page(text).items()["items"]
     assert 5 < len(rows) < 20
     assert {row[2] for row in rows} <= {0, 1}  # lost and gained come first
     assert f"The first {len(rows)} of 40 are here" in text
-    monkeypatch.setattr(report, "MAX_ITEMS", 3)
+    monkeypatch.setattr(item_list, "MAX_ITEMS", 3)
     assert len(Page(render(tmp_path)).items()["items"]) == 3
 
 
 def test_texts_are_cut_shorter_before_an_item_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "MAX_ITEM_BYTES", 40_000)
+    monkeypatch.setattr(item_list, "MAX_ITEM_BYTES", 40_000)
     rows = Page(
         render(tmp_path, items=[make_item(number, prompt="x" * 3000) for number in range(40)])
     ).items()["items"]
@@ -209,7 +206,7 @@ def test_a_long_text_is_cut(tmp_path: Path) -> None:
     assert row[3] == "x" * 2000 + " …"
 
 
-def test_a_lost_check_stands_first_in_the_checklist(tmp_path: Path) -> None:
+def test_lost_checks_are_first_in_the_checklist(tmp_path: Path) -> None:
     checks = [
         make_check(1, severity="critical", before=1.0, after=1.0),
         make_check(2, severity="minor", before=1.0, after=0.0),
@@ -233,7 +230,7 @@ def test_a_lost_check_stands_first_in_the_checklist(tmp_path: Path) -> None:
         ({"noninferiority_p": 0.2, "worse_p_adjusted": 0.2}, "open"),
     ],
 )
-def test_a_mark_says_what_the_tests_of_the_verdict_say(
+def test_a_mark_shows_what_the_tests_of_the_verdict_say(
     tmp_path: Path, changed: dict[str, float], kind: str
 ) -> None:
     figures = make_figures()
@@ -244,20 +241,42 @@ def test_a_mark_says_what_the_tests_of_the_verdict_say(
     assert {"good": "acceptable", "bad": "shown to be worse", "open": "not settled"}[kind] in row[0]
 
 
-def test_the_adapter_scale_is_named_where_it_is_not_the_trained_one(tmp_path: Path) -> None:
+def test_an_adapter_scale_other_than_one_is_shown(tmp_path: Path) -> None:
     assert "judged and shipped" not in render(tmp_path)
     assert "<b>0.6</b><small>judged and shipped" in render(
         tmp_path, make_figures() | {"alpha_scale": 0.6}
     )
 
 
-def test_two_reports_of_the_same_are_equal_byte_by_byte(tmp_path: Path) -> None:
+def test_equal_input_gives_an_equal_file(tmp_path: Path) -> None:
     assert render(tmp_path) == render(tmp_path, items=list(reversed(make_items(24))))
 
 
-def test_planned_memory_stands_beside_the_measured_peak(tmp_path: Path) -> None:
+def test_planned_memory_is_beside_the_measured_peak(tmp_path: Path) -> None:
     text = render(
         tmp_path, memory=[{"stage": "sft", "planned": [1.5e9, 2e9, 3e9], "measured": 2.25e9}]
     )
     assert "memory" in Page(text).sections()
     assert "<td>2.00</td><td>1.50 to 3.00</td><td><b>2.25</b></td>" in text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "interval", "size", "tone"),
+    [
+        (0.02, 0.05, (0.01, 0.05), "grew", "bad"),
+        (-0.05, -0.02, (0.01, 0.05), "shrank", "good"),
+        (-0.05, 0.02, (0.05, 0.09), "shrank", "good"),
+        (0.05, 0.02, (-0.05, -0.01), "shrank", "good"),
+        (-0.02, -0.05, (-0.05, -0.01), "grew", "bad"),
+        (0.02, 0.05, (-0.01, 0.07), "grew", "open"),
+        (0.02, -0.02, (-0.05, -0.03), "same", "open"),
+    ],
+)
+def test_a_fairness_gap_grows_by_its_size_and_not_by_its_sign(
+    tmp_path: Path, before: float, after: float, interval: Any, size: str, tone: str
+) -> None:
+    gap = {"n": 100, "gap_before": before, "gap_after": after, "change": after - before}
+    text = render(tmp_path, make_figures() | {"fairness": {"age": gap | {"interval": interval}}})
+    assert f'<span class="tone {tone}">{size}</span>' in text
+    shown = f"{after - before:+.4f}".replace("-", "\N{MINUS SIGN}")
+    assert f"<b>{shown}</b>" in text

@@ -8,6 +8,7 @@ import pytest
 from lmadapt.core.errors import UserError
 from lmadapt.evaluation.variants import ModelVariant
 from lmadapt.report.side_by_side import compare_models
+from lmadapt.verdict.figures import EvaluationFigures, read_evaluation
 from tests.planted import make_adapter, make_inputs, make_items
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
@@ -28,7 +29,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("pair") / "base")
 
 
-def run(folder: Path, model: ModelVariant, against: ModelVariant, **named: Any) -> dict[str, Any]:
+def run(
+    folder: Path, model: ModelVariant, against: ModelVariant, **named: Any
+) -> EvaluationFigures:
     inputs = Path(tempfile.mkdtemp(dir=folder))
     places = make_inputs(inputs, make_items())
     paths = {
@@ -45,13 +48,12 @@ def run(folder: Path, model: ModelVariant, against: ModelVariant, **named: Any) 
 def test_two_adapters_are_judged_and_reported(base: Path, tmp_path: Path) -> None:
     noise = make_adapter(base, tmp_path / "noise", noise=0.5)
     figures = run(tmp_path, ModelVariant(base, "bf16", noise), ModelVariant(base, "bf16"))
-    assert list(figures["models"]) == ["base", "adapted"]
-    assert list(figures["changes"]) == ["adapted_vs_base"]
-    assert figures["kl_to_base"]["adapted"]["value"] > 0
-    assert json.loads((tmp_path / "out/evaluate.json").read_text()) == json.loads(
-        json.dumps(figures)
-    )
-    assert figures["verdict"]["outcome"] in (tmp_path / "out/forgetting.html").read_text()
+    assert list(figures.models) == ["base", "adapted"]
+    assert list(figures.changes) == ["adapted_vs_base"]
+    assert figures.kl_to_base is not None
+    assert figures.kl_to_base["adapted"].value > 0
+    assert read_evaluation(tmp_path / "out/evaluate.json") == figures
+    assert figures.verdict.outcome in (tmp_path / "out/forgetting.html").read_text()
 
 
 def test_a_model_with_another_tokenizer_is_asked_in_its_own_tokens(
@@ -62,9 +64,10 @@ def test_a_model_with_another_tokenizer_is_asked_in_its_own_tokens(
     tokenizer.chat_template = tokenizer.chat_template.replace("Question: ", "Q. ")
     tokenizer.save_pretrained(other)
     figures = run(tmp_path, ModelVariant(other, "bf16"), ModelVariant(base, "bf16"))
-    assert figures["kl_to_base"] is None
-    bits = figures["changes"]["adapted_vs_base"]["bits_per_byte"]["general"]
-    assert bits["interval"][0] <= bits["difference"] <= bits["interval"][1]
+    assert figures.kl_to_base is None
+    bits = figures.changes["adapted_vs_base"].bits_per_byte.general
+    assert bits.interval is not None
+    assert bits.interval[0] <= (bits.difference or 0.0) <= bits.interval[1]
 
 
 def test_items_of_a_file_are_checked_as_a_source(base: Path, tmp_path: Path) -> None:
@@ -74,18 +77,12 @@ def test_items_of_a_file_are_checked_as_a_source(base: Path, tmp_path: Path) -> 
         UserError, match=r"items.jsonl:1: answer is 5, which is none of the choices"
     ):
         run(tmp_path, ModelVariant(base, "bf16"), ModelVariant(base, "bf16"), items=items)
-    asked = [
-        {
-            "prompt": f"{group} {n}?",
-            "choices": ["a", "b"],
-            "answer": n % 2,
-            "group": group,
-            "category": group,
-        }
-        for group in ("domain", "general")
-        for n in range(30)
-    ]
-    items.write_text("".join(json.dumps(row) + "\n" for row in asked))
+    lines = []
+    for group in ("domain", "general"):
+        for number in range(30):
+            asked = {"prompt": f"{group} {number}?", "choices": ["a", "b"], "answer": number % 2}
+            lines.append(json.dumps(asked | {"group": group, "category": group}) + "\n")
+    items.write_text("".join(lines))
     figures = run(
         tmp_path,
         ModelVariant(base, "bf16"),
@@ -93,5 +90,5 @@ def test_items_of_a_file_are_checked_as_a_source(base: Path, tmp_path: Path) -> 
         items=items,
         heldout=tmp_path / "none",
     )
-    assert figures["models"]["base"]["general"]["n"] == 30
-    assert figures["changes"]["adapted_vs_base"]["general"]["difference"] == 0
+    assert figures.models["base"].general.n == 30
+    assert figures.changes["adapted_vs_base"].general.difference == 0

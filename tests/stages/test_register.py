@@ -18,16 +18,21 @@ from safetensors.torch import save_file
 
 from lmadapt.core.errors import Unavailable, UserError
 from lmadapt.core.sections import load_section
-from lmadapt.registry.verify import trained_logits
-from lmadapt.registry.versions import PROMPTS
+from lmadapt.registry.verify import PROMPTS, adapter_logits
 from stages.register import RegisterParams
-from tests.adapted import REGISTER, make_adapted_project, run_register, write_evaluation
+from tests.adapted import (
+    REGISTER,
+    ROOT,
+    make_adapted_project,
+    run_register,
+    write_evaluation,
+)
 from tests.adapter import make_adapter
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """A project whose registry exists, since making its tables takes a second, and holds nothing."""
+    """A project with an empty registry, because making its tables takes a second."""
     folder = make_adapted_project(tmp_path_factory.mktemp("template"), tiny_model)
     client(folder).search_registered_models()
     return folder
@@ -50,7 +55,7 @@ def client(project: Path, database: str = "mlflow.db") -> mlflow.MlflowClient:
 def run_elsewhere(
     program: str, project: Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run Python in /tmp, told nothing but where the registry is."""
+    """Run Python in /tmp; its environment names only the registry."""
     return subprocess.run(
         [sys.executable, "-c", program],
         cwd="/tmp",
@@ -89,8 +94,7 @@ def test_a_held_version_is_refused_the_champion_alias_and_says_why(
     write_evaluation(project, "HOLD")
     assert run_register()["aliases"] == ["candidate"]
     assert (
-        "refused the alias champion: the verdict is HOLD: general accuracy fell"
-        in capsys.readouterr().out
+        "It is not champion: the verdict is HOLD: general accuracy fell" in capsys.readouterr().out
     )
     registered = client(project).get_registered_model("tiny")
     assert {alias: int(version) for alias, version in registered.aliases.items()} == {
@@ -99,13 +103,23 @@ def test_a_held_version_is_refused_the_champion_alias_and_says_why(
     }
 
 
+def test_the_stage_starts_without_mlflow_and_torch() -> None:
+    program = (
+        "import sys, stages.register;"
+        "print(sorted({'mlflow', 'numpy', 'pandas', 'pyarrow', 'torch'} & sys.modules.keys()))"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_same_content_twice_is_one_version(project: Path) -> None:
     assert run_register() == run_register()
     assert len(client(project).search_model_versions("name = 'tiny'")) == 1
 
 
 @pytest.mark.parametrize("outcome", ["SHIP", "HOLD"])
-def test_what_is_registered_already_is_recognised_without_mlflow(
+def test_registering_again_does_not_import_mlflow(
     project: Path, outcome: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_evaluation(project, outcome)
@@ -115,7 +129,7 @@ def test_what_is_registered_already_is_recognised_without_mlflow(
     assert capsys.readouterr().out == told
 
 
-def test_an_alias_moved_by_hand_is_put_right_by_the_next_registration(project: Path) -> None:
+def test_the_next_registration_corrects_an_alias_moved_by_hand(project: Path) -> None:
     first = run_register()
     client(project).delete_registered_model_alias("tiny", "champion")
     assert run_register() == first
@@ -137,7 +151,8 @@ def test_a_version_loads_in_a_process_without_this_project_on_its_path(project: 
         "messages = [json.dumps([{'role': 'user', 'content': prompt}]) for prompt in p];"
         "twelve = {'max_new_tokens': 12};"
         "print(json.dumps([lmadapt.__file__, m.predict(p), m.predict(p, params=twelve),"
-        " m.predict(pd.DataFrame({'prompt': p}), params=twelve), m.predict(messages, params=twelve),"
+        " m.predict(pd.DataFrame({'prompt': p}), params=twelve),"
+        " m.predict(messages, params=twelve),"
         " m.predict(p, params={**twelve, 'temperature': 9.0})]))"
     )
     done = run_elsewhere(program, project)
@@ -150,12 +165,13 @@ def test_a_version_loads_in_a_process_without_this_project_on_its_path(project: 
     assert len("".join(twelve)) < len("".join(default))
 
 
-def test_logits_in_a_process_that_knows_only_the_registry_equal_the_trained_models(
+def test_a_process_that_knows_only_the_registry_gets_the_trained_logits(
     project: Path,
 ) -> None:
     run_register()
     program = ANSWERS + (
-        "import torch; from lmadapt.models.chat import encode_prompt; loaded = m.unwrap_python_model();"
+        "import torch; from lmadapt.models.chat import encode_prompt;"
+        "loaded = m.unwrap_python_model();"
         f"conversations = [[dict(role='user', content=prompt)] for prompt in {PROMPTS!r}];"
         "tokens = [encode_prompt(loaded.tokenizer, one) for one in conversations];"
         "logits = [loaded.model(input_ids=torch.tensor([ids])).logits.detach() for ids in tokens];"
@@ -163,7 +179,7 @@ def test_logits_in_a_process_that_knows_only_the_registry_equal_the_trained_mode
     )
     done = run_elsewhere(program.replace("'logits.pt'", f"'{project}/logits.pt'"), project)
     assert done.returncode == 0, done.stderr[-3000:]
-    expected = trained_logits(Path("models/pretrained"), Path("models/adapter"), scale=1.0)
+    expected = adapter_logits(Path("models/pretrained"), Path("models/adapter"), scale=1.0)
     found = torch.load(project / "logits.pt", weights_only=True)
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
@@ -241,7 +257,7 @@ def test_a_base_that_is_nowhere_is_named_in_the_error(project: Path) -> None:
     )
 
 
-def test_a_version_that_loads_back_as_another_model_is_broken_and_gets_no_alias(
+def test_a_version_that_loads_back_changed_is_broken_and_gets_no_alias(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def save_damaged(weights: dict[str, torch.Tensor], file: Path, **options: Any) -> None:
@@ -260,14 +276,14 @@ def test_a_version_that_loads_back_as_another_model_is_broken_and_gets_no_alias(
     assert run_register()["version"] == 2
 
 
-def test_a_version_whose_check_was_interrupted_is_checked_by_the_next_run(
+def test_the_next_run_verifies_a_version_whose_check_was_interrupted(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("lmadapt.registry.verify.verify", interrupt)
+        patch.setattr("lmadapt.registry.registration.verify", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run_register()
     assert client(project).get_registered_model("tiny").aliases == {}
@@ -282,7 +298,7 @@ def test_a_version_whose_check_was_interrupted_is_checked_by_the_next_run(
         MlflowException("http://h?token=hidden", TEMPORARILY_UNAVAILABLE),
     ],
 )
-def test_a_version_that_cannot_be_loaded_back_now_is_checked_by_the_next_run(
+def test_the_next_run_verifies_a_version_that_could_not_be_loaded_back_now(
     project: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception
 ) -> None:
     def fail(_: str) -> None:
@@ -316,7 +332,7 @@ def test_the_model_name_names_the_registered_model(project: Path) -> None:
     assert [model.name for model in client(project).search_registered_models()] == ["other"]
 
 
-def test_the_tracking_uri_says_which_registry_and_the_environment_overrides_it(
+def test_the_environment_overrides_the_tracking_uri(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy("mlflow.db", "second.db")
@@ -338,7 +354,7 @@ def test_the_experiment_holds_the_runs(project: Path) -> None:
     assert len(client(project).search_runs([experiment.experiment_id])) == 1
 
 
-def test_a_registry_that_does_not_answer_may_be_tried_again(
+def test_a_registry_that_does_not_answer_exits_with_the_code_for_a_retry(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -348,7 +364,7 @@ def test_a_registry_that_does_not_answer_may_be_tried_again(
     assert "secret" not in str(caught.value)
 
 
-def test_a_registry_that_accepts_and_never_answers_is_given_up_after_its_timeout(
+def test_a_silent_registry_is_given_up_after_the_timeout(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -369,7 +385,7 @@ def test_a_registry_address_of_an_unknown_kind_is_refused(project: Path) -> None
 
 def test_an_evaluation_without_a_verdict_is_refused(project: Path) -> None:
     Path("metrics/evaluate.json").write_text("{}")
-    with pytest.raises(UserError, match=r"metrics/evaluate.json: verdict.outcome is missing"):
+    with pytest.raises(UserError, match=r"metrics/evaluate.json: models is missing"):
         run_register()
 
 

@@ -16,7 +16,7 @@ from lmadapt.core.errors import UserError
 from lmadapt.core.files import file_sha256, folder_sha256
 from lmadapt.core.tables import INSTRUCTION, write_table
 from lmadapt.models.loading import load_bf16, load_for_inference, load_nf4
-from lmadapt.registry.export import ship_adapter, ship_merged
+from lmadapt.registry.export import export_adapter, export_merged
 from lmadapt.training.checkpoints import fingerprint
 from lmadapt.training.params import HeldoutParams
 from lmadapt.training.progress import ProgressReport
@@ -223,8 +223,8 @@ def test_full_fine_tuning_writes_a_model_that_replaces_the_base_in_evaluation(
         load_for_inference(tiny_model, precision="bf16", adapter=folders[0], alpha_scale=0.5)
     (tmp_path / "shipped").mkdir()
     with pytest.raises(UserError, match=r"sft.method: full makes none; allowed: merged"):
-        ship_adapter(folders[0], tiny_model, tmp_path / "shipped", scale=1.0)
-    ship_merged(folders[0], tiny_model, tmp_path / "shipped", scale=1.0)
+        export_adapter(folders[0], tiny_model, tmp_path / "shipped", scale=1.0)
+    export_merged(folders[0], tiny_model, tmp_path / "shipped", scale=1.0)
     assert torch.equal(load_bf16(tmp_path / "shipped").lm_head.weight, models[0].lm_head.weight)
 
 

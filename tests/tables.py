@@ -67,10 +67,8 @@ def write_heldout(folder: Path) -> Path:
         "domain": "The weakness {} lets an attacker write a buffer. ",
         "general": "Rome is number {} of Italy. ",
     }
-    rows = [
-        document(n, text.format(n)) | {"group": group}
-        for group, text in texts.items()
-        for n in range(100, 108)
-    ]
+    rows = []
+    for group, text in texts.items():
+        rows += [document(n, text.format(n)) | {"group": group} for n in range(100, 108)]
     write_table(rows, HELDOUT, file)
     return file

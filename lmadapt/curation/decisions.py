@@ -71,6 +71,14 @@ def remaining(rows: Iterable[RowDecision], *roles: str) -> list[RowDecision]:
     return [row for row in rows if row.outcome != "dropped" and (not roles or row.role in roles)]
 
 
+def with_texts(rows: Iterable[RowDecision]) -> list[tuple[RowDecision, int]]:
+    """Each row with each of its texts: the whole, then its parts if there are several."""
+    pairs = []
+    for row in rows:
+        pairs += [(row, text) for text in row.texts]
+    return pairs
+
+
 def unreadable_rows(records: Iterable[dict[str, Any]]) -> list[RowDecision]:
     """A dropped row for each record of the raw table `bad_records`."""
     rows = []

@@ -8,6 +8,7 @@ import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,9 @@ def screen(table: pa.Table, rules: ScreeningRules) -> ScreenedGroup:
     column = text_column(texts)
     words = split_words(column)
     _judge(rows, records, column, words, rules)
-    owner = {text: row for row in rows for text in (row.texts[1:] or row.texts)}
+    owner: dict[int, RowDecision] = {}  # of each part; of the whole text where a row has no parts
+    for row in rows:
+        owner |= dict.fromkeys(row.texts[1:] or row.texts, row)
     for leak in rules.leaks.find(words):
         if leak.text in owner:
             owner[leak.text].leaks += (leak,)
@@ -143,7 +146,7 @@ def _repair(rows: Sequence[RowDecision], records: Sequence[Record], rules: Scree
         [_Text(row, part) for part in parts_of(record, system=True)]
         for row, record in zip(rows, records, strict=True)
     ]
-    texts = [text for own in by_record for text in own]
+    texts = list(chain.from_iterable(by_record))
     _clean(texts)
     for source, lines in rules.boilerplate.items():
         _remove_boilerplate([text for text in texts if text.row.source == source], source, lines)

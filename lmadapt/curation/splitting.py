@@ -8,7 +8,13 @@ from collections.abc import Iterable, Sequence, Set
 
 import numpy as np
 
-from lmadapt.curation.decisions import DOCUMENT_ROLES, INSTRUCTION_ROLES, RowDecision, remaining
+from lmadapt.curation.decisions import (
+    DOCUMENT_ROLES,
+    INSTRUCTION_ROLES,
+    RowDecision,
+    remaining,
+    with_texts,
+)
 from lmadapt.curation.near_duplicates import near_duplicates
 from lmadapt.curation.screening import TrainingRows
 
@@ -51,10 +57,10 @@ def entities_to_avoid(rows: Sequence[RowDecision]) -> set[str]:
 def _drop_overlaps(training: TrainingRows, min_jaccard: float) -> None:
     """Drop instructions with a part that near-duplicates held-out text."""
     heldout = [row for row in remaining(training.rows, *DOCUMENT_ROLES) if row.split]
-    instructions = remaining(training.rows, *INSTRUCTION_ROLES)
-    parts = [(row, text) for row in instructions for text in row.texts]
-    owners = [*heldout, *(row for row, _ in parts)]
-    texts = np.array([*(row.texts[0] for row in heldout), *(text for _, text in parts)], np.int64)
+    texts_of = [(row, row.texts[0]) for row in heldout]
+    texts_of += with_texts(remaining(training.rows, *INSTRUCTION_ROLES))
+    owners = [row for row, _ in texts_of]
+    texts = np.array([text for _, text in texts_of], np.int64)
     keys = training.keys_of(texts)
     for match in near_duplicates(keys, texts, training.store, min_jaccard, keepers=len(heldout)):
         kept = owners[match.kept]

@@ -7,6 +7,7 @@ are read by groups of rows; the frames hold no text.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from lmadapt.core.errors import UserError
 from lmadapt.core.tables import CURATED_TABLES, read_groups, read_table
-from lmadapt.curation.decisions import TABLE_OF, TRAINING_ROLES, RowDecision
+from lmadapt.curation.decisions import TABLE_OF, TRAINING_ROLES, RowDecision, with_texts
 from lmadapt.curation.decontamination import LeakFinder
 from lmadapt.curation.languages import find_languages, language_problem
 from lmadapt.curation.near_duplicates import near_duplicates
@@ -254,9 +255,8 @@ def _mark_duplicates(
     """
     heldout = [(row, row.texts[0]) for row in rows["heldout_text"]]
     for kind in (TRAINING_TABLES[:2], TRAINING_TABLES[2:]):
-        own = [row for table in kind for row in rows[table]]
-        whole = [(row, row.texts[0]) for row in own]
-        parts = [(row, text) for row in own for text in row.texts]
+        own = list(chain.from_iterable(rows[table] for table in kind))
+        whole, parts = [(row, row.texts[0]) for row in own], with_texts(own)
         twins = _find_twins(whole, training, min_jaccard)
         overlaps = _find_twins([*heldout, *parts], training, min_jaccard, keepers=len(heldout))
         for table in kind:

@@ -1,5 +1,6 @@
 """Expectations of the project: its own file changes ours by name, and adds others."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ def add_own(suites: Suites, file: Path) -> None:
 
     Raises UserError naming file, line and entry that is wrong.
     """
-    ours = {one.meta["name"]: one for suite in suites.values() for one in suite}
+    ours = {one.meta["name"]: one for one in chain(*suites.values())}
     for name in read_params(file):
         own, frame = load_section(OwnExpectation, name, file), name.partition(".")[0]
         if own.type is None and name not in ours:

@@ -1,5 +1,6 @@
 import random
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -7,6 +8,9 @@ import pytest
 from lmadapt.curation.near_duplicates import KEYS, Match, WordStore, band_keys, near_duplicates
 from lmadapt.curation.word_hashes import normal_form, split_words
 from tests.raw_tables import prose
+
+# In the texts below: each of the first 40 texts, and its four variants.
+PLANTED = [(n // 4, 40 + n) for n in range(160)]
 
 
 def variants(text: str, changes: int, seed: int) -> str:
@@ -37,7 +41,7 @@ def matches(texts: list[str], min_jaccard: float = 0.8, **options: int) -> list[
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     base = [prose(seed, 200) for seed in range(40)]
-    near = [variants(text, changes, changes) for text in base for changes in (1, 3, 6, 12)]
+    near = [variants(text, changes, changes) for text, changes in product(base, (1, 3, 6, 12))]
     return [
         *base,
         *near,
@@ -54,7 +58,7 @@ def test_similarity_equals_jaccard_by_brute_force(texts: list[str]) -> None:
     for start in range(0, len(texts), 7):  # as groups come
         store.append(split_words(texts[start : start + 7]))
     draw = random.Random(0)
-    pairs = [(n, 40 + 4 * n + k) for n in range(40) for k in range(4)] + [(200, 201)]
+    pairs = [*PLANTED, (200, 201)]
     pairs += [(draw.randrange(203), draw.randrange(203)) for _ in range(300)]
     for one, other in pairs:
         (jaccard,) = store.jaccards(one, np.array([other]))
@@ -64,12 +68,7 @@ def test_similarity_equals_jaccard_by_brute_force(texts: list[str]) -> None:
 
 def test_pairs_above_the_threshold_are_found_and_no_other_is_dropped(texts: list[str]) -> None:
     found = matches(texts)
-    true = {
-        other
-        for n in range(40)
-        for other in range(40 + 4 * n, 44 + 4 * n)
-        if brute_force_jaccard(texts[n], texts[other]) >= 0.8
-    }
+    true = {other for one, other in PLANTED if brute_force_jaccard(texts[one], texts[other]) >= 0.8}
     assert all(
         m.jaccard == pytest.approx(brute_force_jaccard(texts[m.document], texts[m.kept]))
         for m in found

@@ -1,3 +1,4 @@
+from itertools import chain, product
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ def clean() -> Any:
 
 
 def test_every_raw_row_has_exactly_one_decision(clean: Any) -> None:
-    raw = [row["id"] for rows in raw_records().values() for row in rows]
+    raw = [row["id"] for row in chain(*raw_records().values())]
     assert [row["id"] for row in clean.tables["decisions"]] == raw
 
 
@@ -165,7 +166,7 @@ def test_any_unicode_text_gets_exactly_one_decision(texts: list[str], turns: lis
     records["corpus"] += [document(f"corpus/any{n}", text) for n, text in enumerate(texts)]
     records["instructions"].append(instruction("ask/any", *turns))
     curated = curate_records(records)
-    raw = sorted(row["id"] for rows in records.values() for row in rows)
+    raw = sorted(row["id"] for row in chain(*records.values()))
     assert sorted(row["id"] for row in curated.tables["decisions"]) == raw
 
 
@@ -202,7 +203,9 @@ def test_every_setting_changes_the_outcome(setting: str, value: float) -> None:
     ]
     assert changed
     if setting not in ("heldout_fraction", "seed"):
-        rules = {decision(outcome, name)["rule"] for outcome in (before, after) for name in changed}
+        rules = {
+            decision(curated, name)["rule"] for curated, name in product((before, after), changed)
+        }
         names = {"near_duplicate_jaccard": "near_duplicate", "decontaminate_ngram_words": "leak"}
         assert names.get(setting, setting) in rules
 

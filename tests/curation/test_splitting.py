@@ -1,3 +1,5 @@
+from itertools import product
+
 from lmadapt.curation.splitting import heldout_entities
 from tests.curation.test_near_duplicates import brute_force_jaccard
 from tests.raw_tables import (
@@ -64,13 +66,9 @@ def test_entities_with_items_are_held_out_only_when_others_do_not_suffice() -> N
 def test_no_training_text_of_any_role_is_a_near_duplicate_of_held_out_text() -> None:
     records = raw_records()
     heldout = sorted(ids(curate_records(records), "heldout_text"))
-    copies = {
-        name: next(
-            r["text"] for r in records["corpus"] + records["general_text"] if r["id"] == name
-        )
-        for name in heldout
-    }
-    for n, text in enumerate(copies.values()):
+    documents = records["corpus"] + records["general_text"]
+    copies = [row["text"] for row in documents if row["id"] in heldout]
+    for n, text in enumerate(copies):
         records["instructions"].append(
             instruction(f"ask/copy{n}", "Repeat after me, please:", text)
         )
@@ -90,7 +88,7 @@ def test_near_duplicates_are_never_split_between_held_out_and_training_text() ->
         )
     curated = curate_records(records, heldout_fraction=0.3)
     sides = [[row["text"] for row in curated.tables[table]] for table in ("heldout_text", "corpus")]
-    assert max(brute_force_jaccard(one, other) for one in sides[0] for other in sides[1]) < 0.8
+    assert max(brute_force_jaccard(one, other) for one, other in product(*sides)) < 0.8
 
 
 def test_documents_without_entity_are_held_out_one_by_one() -> None:

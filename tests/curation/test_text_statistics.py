@@ -54,7 +54,7 @@ def test_runs_of_all_sizes_are_found(words: list[str]) -> None:
     for size in (*TOP_RUNS, *REPEATED_RUNS):
         runs = [tuple(words[place : place + size]) for place in range(len(words) - size + 1)]
         again = [place for place, run in enumerate(runs) if run in runs[:place]]
-        covered = {place + step for place in again for step in range(size)}
+        covered = set().union(*(range(place, place + size) for place in again))
         most = max((runs.count(run) for run in runs), default=0)
         top = min(len(words), most * size) if most > 1 else 0
         name, counted = ("top", top) if size in TOP_RUNS else ("repeated", len(covered))

@@ -125,8 +125,9 @@ def test_drift_from_the_baseline_is_a_warning_that_names_the_table(
     assert run(tables, tmp_path, tiny_model)["warnings"] == 0
     report = run(tables | {"corpus": tables["corpus"][:12]}, tmp_path, tiny_model)
     assert not report["expectations"]["drift.rows"]["success"]
-    assert "warning: drift.rows: 1 of 5 rows fail" in (told := capsys.readouterr().err)
-    assert "corpus.parquet  corpus (-0.5" in told
+    printed = capsys.readouterr().err
+    assert "warning: drift.rows: 1 of 5 rows fail" in printed
+    assert "corpus.parquet  corpus (-0.5" in printed
 
 
 def test_an_expectation_of_the_project_stops_the_pipeline(

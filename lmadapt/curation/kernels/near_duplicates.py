@@ -87,10 +87,8 @@ def jaccards(words, offsets, at_least):
         most = min(most, np.int64((lengths[0] + 1) / at_least) - lengths[0] + 2)
     first = np.empty(table_size(lengths[0]), np.uint64)
     in_first = np.full(table_size(lengths[0]), -1, np.int32)
-    missing, in_missing = (
-        np.empty(table_size(most), np.uint64),
-        np.full(table_size(most), -1, np.int32),
-    )
+    missing = np.empty(table_size(most), np.uint64)
+    in_missing = np.full(table_size(most), -1, np.int32)
     shingles = np.empty(SHINGLES_AT_ONCE, np.uint64)
     similarities, distinct = np.zeros(len(lengths)), 0
     for text in range(len(lengths)):

@@ -121,7 +121,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         {"kind": "make", "folder": folders[name], "shape": shape} for name, shape in shapes.items()
     ]
     jobs += [planned_job(training, folders) for training in trainings]
-    found = run_together(jobs) if arguments.smoke else [run_alone(job) for job in jobs]
+    if arguments.smoke:
+        found = run_jobs(jobs)
+    else:  # a process for each job, so that its peak memory is the job's
+        found = [run_jobs([job])[0] for job in jobs]
     by_kind = [(job["kind"], result) for job, result in zip(jobs, found, strict=True)]
     trained = [result for kind, result in by_kind if kind in ("ours", "trl")]
     rows = [loop_row(name, result) for name, result in zip(turns, trained, strict=True)]
@@ -154,13 +157,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     )
 
 
-def run_alone(job: Job) -> dict[str, Any]:
-    """What a worker finds, in a process of its own, whose peak memory is that of the job."""
-    return run_together([job])[0]
-
-
-def run_together(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """What a worker finds in one process: for a smoke run, whose peaks mean nothing."""
+def run_jobs(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """What one worker process finds for each job; exits with the process's errors if it fails."""
     command = [sys.executable, "-m", "benchmarks.train_workers", json.dumps(jobs)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -121,10 +122,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         {"kind": "make", "folder": folders[name], "shape": shape} for name, shape in shapes.items()
     ]
     jobs += [planned_job(training, folders) for training in trainings]
-    if arguments.smoke:
-        found = run_jobs(jobs)
-    else:  # a process for each job, so that its peak memory is the job's
-        found = [run_jobs([job])[0] for job in jobs]
+    # With a process for each job, the peak memory is the job's; a smoke run saves the imports.
+    groups = [jobs] if arguments.smoke else [[job] for job in jobs]
+    found = list(chain.from_iterable(run_jobs(group) for group in groups))
     by_kind = [(job["kind"], result) for job, result in zip(jobs, found, strict=True)]
     trained = [result for kind, result in by_kind if kind in ("ours", "trl")]
     rows = [loop_row(name, result) for name, result in zip(turns, trained, strict=True)]

@@ -75,8 +75,8 @@ def make_small(arguments: argparse.Namespace, folder: Path) -> None:
 
     arguments.model = make_tiny_model(folder / "tiny")
     arguments.items = folder / "items.parquet"
-    write_table(make_items()[::6], ITEM, arguments.items)
-    arguments.blocks, arguments.precise_items = 1, 6
+    write_table(make_items()[::15], ITEM, arguments.items)
+    arguments.blocks, arguments.precise_items = 1, 4
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> None:

@@ -15,10 +15,10 @@ benchmarks/results/forgetting.json and docs/forgetting.svg.
 """
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +100,8 @@ def main() -> None:
         return measure(arguments)
     with tempfile.TemporaryDirectory() as folder:
         make_small(arguments, Path(folder))
-        measure(arguments)
-        os.chdir("/")  # the folder is about to be removed
+        with chdir(folder):  # the stage writes its checkpoints into the working folder
+            measure(arguments)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -144,9 +144,6 @@ def make_small(arguments: argparse.Namespace, folder: Path) -> None:
     write_heldout(curated).rename(curated / "heldout_text.parquet")
     write_instructions(curated)
     write_table(make_items()[::6], ITEM, curated / "items.parquet")
-    if arguments.results:
-        arguments.results = arguments.results.resolve()
-    os.chdir(folder)  # the stage writes its checkpoints into the working folder
     arguments.project, arguments.kept = folder, folder / "kept"
     arguments.picture, arguments.seeds = folder / "forgetting.svg", [0]
     arguments.settings = ["none", "ewc", "self_replay_kl", "replay_answers"]

@@ -29,7 +29,7 @@ def benchmark_parser(name: str, description: str | None) -> argparse.ArgumentPar
     )
     parser.add_argument(
         "--results",
-        type=Path,
+        type=lambda text: Path(text).resolve(),  # a benchmark may change its working folder
         metavar="FILE",
         help=f"where to write the results (benchmarks/results/{name}.json;"
         " with --smoke a temporary file)",

@@ -46,8 +46,6 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5, help="of each measure (%(default)s)")
     arguments = parser.parse_args()
     prepare_environment(offline=True)
-    if arguments.results:
-        arguments.results = arguments.results.resolve()
     with TemporaryDirectory() as temp:
         folder = Path(temp)
         if arguments.smoke:

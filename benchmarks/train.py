@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -121,7 +122,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         {"kind": "make", "folder": folders[name], "shape": shape} for name, shape in shapes.items()
     ]
     jobs += [planned_job(training, folders) for training in trainings]
-    found = run_together(jobs) if arguments.smoke else [run_alone(job) for job in jobs]
+    # With a process for each job, the peak memory is the job's; a smoke run saves the imports.
+    groups = [jobs] if arguments.smoke else [[job] for job in jobs]
+    found = list(chain.from_iterable(run_jobs(group) for group in groups))
     by_kind = [(job["kind"], result) for job, result in zip(jobs, found, strict=True)]
     trained = [result for kind, result in by_kind if kind in ("ours", "trl")]
     rows = [loop_row(name, result) for name, result in zip(turns, trained, strict=True)]
@@ -154,13 +157,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     )
 
 
-def run_alone(job: Job) -> dict[str, Any]:
-    """What a worker finds, in a process of its own, whose peak memory is that of the job."""
-    return run_together([job])[0]
-
-
-def run_together(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """What a worker finds in one process: for a smoke run, whose peaks mean nothing."""
+def run_jobs(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """What one worker process finds for each job; exits with the process's errors if it fails."""
     command = [sys.executable, "-m", "benchmarks.train_workers", json.dumps(jobs)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     if done.returncode:

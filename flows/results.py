@@ -35,8 +35,9 @@ def verdict_of(results: Results) -> Verdict | None:
     """
     if "evaluate" not in results:
         return None
-    verdict = results["evaluate"].get("verdict")
-    found = verdict.get("outcome") if isinstance(verdict, dict) else None
+    measured = results["evaluate"].get("verdict")
+    verdict = measured if isinstance(measured, dict) else {}
+    found = verdict.get("outcome")
     if found not in OUTCOMES:
         raise ValueError(
             f"results/evaluate.json: verdict.outcome is {found!r}; allowed: {', '.join(OUTCOMES)}"

@@ -33,7 +33,7 @@ def plan(sets: list[Params], settings: dict[str, Any], graph: Graph, stages: lis
 
     Raises ValueError for a key that params.yaml does not have, for two equal sets, and for none.
     """
-    base = {}
+    base: Params = {}
     for number, changed in enumerate(sets, 1):
         base |= {key: value_in(settings, key, number) for key in changed}
     values = {number: base | changed for number, changed in enumerate(sets, 1)}
@@ -130,7 +130,8 @@ class _Planner:
 
     def _changes(self, number: int, stages: list[str]) -> Params:
         """What the set changes of what these stages read."""
-        values, changed = self.values[number], {}
+        values = self.values[number]
+        changed: Params = {}
         for stage in stages:
             changed |= {
                 key: values[key] for key in self.read[stage] if values[key] != self.base[key]

@@ -14,8 +14,6 @@ from lmadapt.curation.kernels import text_statistics as kernel
 from lmadapt.curation.kernels.characters import IN_WORD, OPERATOR, PART
 from lmadapt.curation.word_hashes import Words, character_classes, text_buffers, word_hash
 
-# Gopher (Rae et al. 2021): an English text has at least two of these.
-STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 # By statistic: what is counted, and of what it is the share; both are fields of kernel.COUNTS.
 SHARES = {
     "alphabetic_fraction": ("alphabetic", "characters"),
@@ -71,7 +69,7 @@ def _word_statistics(words: Words) -> dict[str, np.ndarray]:
     kernel.count_words(
         words.hashes,
         words.offsets,
-        np.array([word_hash(word) for word in STOP_WORDS], np.uint32),
+        np.array([word_hash(word) for word in kernel.STOP_WORDS], np.uint32),
         np.uint32(word_hash("lorem")),
         np.uint32(word_hash("ipsum")),
         stop_words,

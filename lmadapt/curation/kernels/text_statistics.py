@@ -8,6 +8,8 @@ import numpy as np
 from lmadapt.curation.kernels.characters import class_of, decode
 from lmadapt.curation.kernels.hashing import GOLDEN, PRIME, mix, table_size
 
+# Gopher (Rae et al. 2021): an English text has at least two of these.
+STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 SHORT_LINE = 30  # characters: FineWeb
 SMALLEST_RUN, LARGEST_RUN = 2, 10  # words: Gopher
 LARGEST_TOP_RUN = 4  # words; of longer runs the words in repeated ones count: Gopher
@@ -129,7 +131,7 @@ def count_words(hashes, offsets, stop_words, lorem, ipsum, found_stop_words, lor
 
     Writes to found_stop_words[text] and lorem_ipsum[text], and to runs[text, size - SMALLEST_RUN]
     the share of a text's words in the most frequent run of `size` words, or in repeated runs of
-    more than LARGEST_TOP_RUN words. stop_words, lorem, ipsum: hashes of those words.
+    more than LARGEST_TOP_RUN words. stop_words: hashes of STOP_WORDS; lorem, ipsum: of those words.
     """
     longest = (offsets[1:] - offsets[:-1]).max() if len(runs) else 0
     keys = np.empty(table_size(longest), np.uint64)
@@ -138,11 +140,11 @@ def count_words(hashes, offsets, stop_words, lorem, ipsum, found_stop_words, lor
     for text in range(len(runs)):
         words, found = hashes[offsets[text] : offsets[text + 1]], 0
         for place in range(len(words)):
-            for stop in range(len(stop_words)):
+            for stop in range(len(STOP_WORDS)):
                 found |= (words[place] == stop_words[stop]) << stop
             both = place > 0 and words[place] == ipsum and words[place - 1] == lorem
             lorem_ipsum[text] += both
-        for stop in range(len(stop_words)):
+        for stop in range(len(STOP_WORDS)):
             found_stop_words[text] += found >> stop & 1
         _measure_runs(words, runs[text], keys, counts, numbers, places)
 

@@ -41,7 +41,6 @@ TASK = {
     "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
 }
 BATCH_TOKENS = 2048
-PEER_BATCH_SIZES = (1, 4, 16)
 TRIAL_ITEMS = 60  # on which the peer's batch size is chosen
 SHORT_WORDS = 20  # a short question has at most this many
 SETS = ("whole set", "short questions")
@@ -56,6 +55,13 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=3, help="of each set of items (%(default)s)")
     parser.add_argument(
         "--precise-items", type=int, default=150, help="items compared in fp32 (%(default)s)"
+    )
+    parser.add_argument(
+        "--batch-sizes",
+        type=int,
+        nargs="+",
+        default=[1, 4, 16],
+        help="of the harness, of which the fastest is used",
     )
     arguments = parser.parse_args()
     prepare_environment(offline=True)
@@ -77,6 +83,7 @@ def make_small(arguments: argparse.Namespace, folder: Path) -> None:
     arguments.items = folder / "items.parquet"
     write_table(make_items()[::15], ITEM, arguments.items)
     arguments.blocks, arguments.precise_items = 1, 4
+    arguments.batch_sizes = [4]
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> None:
@@ -86,7 +93,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     sets = read_sets(arguments.items)
     everything = sets["whole set"]
     trial = Peer(model, tokenizer, every_nth(everything, TRIAL_ITEMS), folder / "trial")
-    batch_size = min(PEER_BATCH_SIZES, key=lambda size: trial.run(size).seconds)
+    batch_size = min(arguments.batch_sizes, key=lambda size: trial.run(size).seconds)
     found = []
     for name, chosen in sets.items():
         for block in range(arguments.blocks):

@@ -146,7 +146,7 @@ def make_small(arguments: argparse.Namespace, folder: Path) -> None:
     write_table(make_items()[::6], ITEM, curated / "items.parquet")
     arguments.project, arguments.kept = folder, folder / "kept"
     arguments.picture, arguments.seeds = folder / "forgetting.svg", [0]
-    arguments.settings = ["none", "ewc", "self_replay_kl", "replay_answers"]
+    arguments.settings = ["none", "self_replay_kl", "replay_answers"]
     arguments.set = ["max_tokens=300", "max_sequence_tokens=32", "batch_tokens=128"]
 
 

@@ -25,6 +25,8 @@ from typing import Any
 from benchmarks.record import benchmark_parser, write_results
 from lmadapt.core.dvc_graph import stage_paths
 from lmadapt.core.environment import prepare_environment
+from lmadapt.core.sections import load_section
+from stages.register import RegisterParams, register
 
 ROOT = Path(__file__).parents[1]
 PORT = 8731
@@ -81,10 +83,11 @@ def link_project(project: Path, copy: Path) -> Path:
 
 def measure(arguments: argparse.Namespace, folder: Path) -> None:
     """Register, then serve; the working folder is the project."""
-    rows = registering(arguments.repetitions)
+    params = load_section(RegisterParams, "register", Path("params.yaml"))
+    rows = registering(params, arguments.repetitions)
     left_out = {"serving": "a smoke run starts no server"} if arguments.smoke else {}
     if not arguments.smoke:
-        rows += serving(arguments.repetitions, folder)
+        rows += serving(params.model_name, arguments.repetitions, folder)
     medians = {row["measure"]: row["median"] for row in rows}
     # Registering loads base and adapter twice; that time is not the registry's.
     loading = 2 * medians["load the base and adapter"]
@@ -109,14 +112,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     )
 
 
-def registering(repetitions: int) -> list[Row]:
+def registering(params: RegisterParams, repetitions: int) -> list[Row]:
     """Load the model, register it under new names, and register again what is registered."""
-    from lmadapt.core.sections import load_section
     from lmadapt.models.loading import load_for_inference
-    from stages.register import RegisterParams, register
 
     paths = stage_paths("register", ROOT / "dvc.yaml")
-    params = load_section(RegisterParams, "register", Path("params.yaml"))
 
     def load() -> object:
         return load_for_inference(paths["pretrained"], precision="nf4", adapter=paths["adapter"])
@@ -124,12 +124,12 @@ def registering(repetitions: int) -> list[Row]:
     loads, first = [], []
     for number in range(repetitions):
         loads.append(timed(load))
-        renamed = params.model_copy(update={"model_name": f"demo{number}"})
+        name = params.model_name if number == 0 else f"{params.model_name}{number}"
+        renamed = params.model_copy(update={"model_name": name})
         first.append(timed(lambda renamed=renamed: register(renamed, **paths)))
     command = [sys.executable, "-m", "stages.register"]
     for option, path in paths.items():
         command += [f"--{option}", str(path)]
-    subprocess.run(command, check=True)
     again = [timed(lambda: subprocess.run(command, check=True)) for _ in range(repetitions)]
     return [
         row("load the base and adapter", loads),
@@ -138,13 +138,12 @@ def registering(repetitions: int) -> list[Row]:
     ]
 
 
-def serving(repetitions: int, folder: Path) -> list[Row]:
+def serving(name: str, repetitions: int, folder: Path) -> list[Row]:
     """From starting a server to the first token of an answer, ours and the bare one in turn."""
     from lmadapt.registry.connection import connect
     from lmadapt.registry.restore import assembled
     from lmadapt.registry.versions import downloaded, named_version
 
-    name = "demo0"
     client = connect(os.environ["MLFLOW_TRACKING_URI"], folder)
     version = named_version(client, f"{name}@candidate")
     ours, bare = [], []

@@ -33,7 +33,7 @@ def scores_on_items_of(client: MlflowClient, version: ModelVersion) -> Scored | 
 
 
 def _put_to(champion: ModelVersion, lineage: Lineage) -> Any:
-    rows: list[Any] = read_stored(lineage, Path("data/curated/items.parquet"))
+    rows = read_stored(lineage, Path("data/curated/items.parquet"))
     settings, asked = (
         lineage["params"]["evaluate"],
         [row for row in rows if row["group"] in ("domain", "general")],

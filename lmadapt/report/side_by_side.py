@@ -38,7 +38,7 @@ def compare_models(
     curated = items.suffix == ".parquet"
     bad: list[dict[str, Any]] = []
     source = Source(path=str(items))
-    rows: list[Any] = (
+    rows = (
         read_table(items, ITEM).to_pylist()
         if curated
         else list(read_source(source, "evaluation", bad))

@@ -1,10 +1,10 @@
 """The exam: evaluation items and held-out documents, checked and turned into tokens once."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
@@ -74,8 +74,8 @@ class Exam:
 
 
 def make_exam(
-    items: Iterable[Item],
-    heldout: Iterable[Document],
+    items: Iterable[Mapping[str, Any]],
+    heldout: Iterable[Mapping[str, Any]],
     tokenizer: Any,
     *,
     heldout_tokens: int,
@@ -83,10 +83,11 @@ def make_exam(
 ) -> Exam:
     """The exam of all items, sorted by id, and up to `heldout_tokens` tokens of each group of text.
 
-    `seed` draws the documents. Raises UserError when two items have one id, or an item has neither
-    choices nor a check, an answer that is none of its choices, or a check that cannot be applied.
+    items, heldout: rows of the tables ITEM and HELDOUT; `seed` draws the documents.
+    Raises UserError when two items have one id, or an item has neither choices nor a check, an
+    answer that is none of its choices, or a check that cannot be applied.
     """
-    ordered = sorted(items, key=lambda item: str(item["id"]))
+    ordered = cast(list[Item], sorted(items, key=lambda item: str(item["id"])))
     for before, after in pairwise(ordered):
         if before["id"] == after["id"]:
             raise UserError(
@@ -94,7 +95,7 @@ def make_exam(
             )
     for item in ordered:
         _require_scorable(item)
-    texts = list(heldout)
+    texts = cast(list[Document], list(heldout))
     chosen = [document for document, _ in texts_within(texts, tokenizer, heldout_tokens, seed)]
     left_out = {text["group"] for text in texts} - {document["group"] for document in chosen}
     for group in sorted(left_out):

@@ -38,7 +38,7 @@ def champion_scores_on_items_of(client: MlflowClient, version: ModelVersion) -> 
 
 def _ask(champion: ModelVersion, lineage: Lineage) -> Any:
     """The champion's score on each domain and general item of the lineage's data."""
-    items: list[Any] = read_stored(lineage, Path("data/curated/items.parquet"))
+    items = read_stored(lineage, Path("data/curated/items.parquet"))
     judged = [item for item in items if item["group"] in ("domain", "general")]
     settings = lineage.params["evaluate"]
     model, tokenizer = load_version(champion)

@@ -68,7 +68,7 @@ def compare_models(
     return figures
 
 
-def _read_items(items: Path) -> list[Any]:
+def _read_items(items: Path) -> list[dict[str, Any]]:
     if items.suffix == ".parquet":
         return list(read_table(items, ITEM).to_pylist())
     bad: list[dict[str, Any]] = []

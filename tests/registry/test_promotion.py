@@ -74,6 +74,7 @@ def test_twenty_processes_at_once_leave_one_champion_and_reasons_for_refusals(
             "tests.registry.test_promotion",
             "lmadapt.registry.verify",
             "lmadapt.registry.pyfunc_model",
+            "lmadapt.registry.scores",
         ]
     )
     with context.Pool(20, maxtasksperchild=1) as pool:

@@ -1,21 +1,23 @@
 """What the stages of a run measured, as flows read it from the run's commit."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.git import CHECKOUT, git
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-OUTCOMES = ("SHIP", "HOLD", "INCONCLUSIVE")
+from flows.git import CHECKOUT, git
+from lmadapt.verdict.figures import Outcome
+
 Results = dict[str, dict[str, Any]]  # by stage, its metrics file
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The verdict of a run's evaluation."""
+class Verdict(BaseModel):
+    """The verdict of a run's evaluation, as far as flows report it."""
 
-    outcome: str  # one of OUTCOMES
+    model_config = ConfigDict(frozen=True)
+
+    outcome: Outcome
     reason: str
 
 
@@ -31,18 +33,16 @@ def results_of(project: Path, commit: str, stages: list[str]) -> Results:
 def verdict_of(results: Results) -> Verdict | None:
     """The verdict; None where no evaluation ran.
 
-    Raises ValueError when results/evaluate.json has no outcome or one that is not in OUTCOMES.
+    Raises ValueError naming the key when results/evaluate.json has no valid verdict.
     """
     if "evaluate" not in results:
         return None
-    measured = results["evaluate"].get("verdict")
-    verdict = measured if isinstance(measured, dict) else {}
-    found = verdict.get("outcome")
-    if found not in OUTCOMES:
-        raise ValueError(
-            f"results/evaluate.json: verdict.outcome is {found!r}; allowed: {', '.join(OUTCOMES)}"
-        )
-    return Verdict(found, str(verdict.get("reason", "")))
+    try:
+        return Verdict.model_validate(results["evaluate"].get("verdict"))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(["verdict", *map(str, problem["loc"])])
+        raise ValueError(f"results/evaluate.json: {key}: {problem['msg']}") from None
 
 
 def registered_version(results: Results) -> str:

@@ -10,11 +10,14 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 import yaml
+from accelerate.commands import launch as accelerate_launch
 from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import folder_sha256
@@ -216,6 +219,22 @@ def test_a_missing_config_is_refused(tmp_path: Path) -> None:
         UserError, match=rf"pretrain\.accelerate_config: no such file: {re.escape(str(missing))}"
     ):
         distributed.launch("pretrain", pretrain_params(missing))
+
+
+@pytest.mark.parametrize(("of_process", "of_command"), [(1, 1), (75, 75), (-15, 143)])
+def test_the_command_exits_with_the_code_of_the_process_that_failed_first(
+    of_process: int, of_command: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = ProcessFailure(local_rank=1, pid=0, exitcode=of_process, error_file="<N/A>")
+    errors = [
+        ChildFailedError("stage", {1: failed}),  # of several processes
+        subprocess.CalledProcessError(of_process, "stage"),  # of one
+    ]
+    for error in errors:
+        monkeypatch.setattr(accelerate_launch, "launch_command", Mock(side_effect=error))
+        config = ROOT / "infra/accelerate/ddp.yaml"
+        words = ["--config_file", str(config), "--module", "stages.sft"]
+        assert distributed._launch(words) == of_command
 
 
 def pretrain_params(config: Path, **changed: Any) -> PretrainParams:

@@ -68,7 +68,7 @@ CHANGED: dict[str, Any] = {
     "lora_variant": "dora",
     "target_modules": "retain",
     "learning_rate": 1e-2,
-    "lr_schedule": "constant",
+    "lr_schedule": "cosine",
     "warmup_fraction": 0.5,
     "decay_fraction": 0.6,
     "weight_decay": 10.0,
@@ -189,7 +189,8 @@ def test_every_key_changes_the_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    full = key == "embedding_learning_rate_factor"
+    # 8-bit Adam keeps tensors as small as those of the adapter in 32 bits.
+    full = key in {"embedding_learning_rate_factor", "optimizer"}
     if key == "method":
         changed = three_steps(True)
     else:

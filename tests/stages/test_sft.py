@@ -80,7 +80,7 @@ CHANGED: dict[str, Any] = {
     "lora_dropout": 0.5,
     "target_modules": "retain",
     "learning_rate": 1e-2,
-    "lr_schedule": "constant",
+    "lr_schedule": "cosine",
     "warmup_fraction": 0.5,
     "decay_fraction": 0.6,
     "weight_decay": 10.0,

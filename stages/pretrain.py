@@ -49,7 +49,7 @@ def pretrain(
 
     `heldout` is text that is never trained on, scored during training.
     """
-    launch("pretrain", params.accelerate_config)
+    launch("pretrain", params)
     micro_batch_rows = check_memory("pretrain", params, base)
     tokenizer = load_tokenizer(base)
     if tokenizer.chat_template != PLAIN_TEMPLATE:

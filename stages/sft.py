@@ -47,7 +47,7 @@ def sft(
     the model before any training: with `replay_source: self` it writes what is replayed. `heldout`
     is text that is never trained on, scored during training.
     """
-    launch("sft", params.accelerate_config)
+    launch("sft", params)
     micro_batch_rows = check_memory("sft", params, base)
     tokenizer = load_tokenizer(base)
 

@@ -63,6 +63,7 @@ def make_project(folder: Path, model: Path) -> Path:
         if (ROOT / name).is_file() and not name.startswith("tests/") and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    _copy_compiled(folder)
     use_recipe("demo-cpu", ROOT / "recipes", folder / "params.yaml", force=True)
     write_data(folder / "data/own")
     for command in (
@@ -79,6 +80,14 @@ def make_project(folder: Path, model: Path) -> Path:
     origin = {"name_or_path": str(model), "module": None, "sha256": None}
     set_params(folder, {"fetch": {"model": origin, "packages": {}, "sources": sources}})
     return folder
+
+
+def _copy_compiled(folder: Path) -> None:
+    """Copy what numba has compiled: curation would else compile for half a minute."""
+    for file in (ROOT / "lmadapt").rglob("__pycache__/*.nb[ic]"):
+        target = folder / file.relative_to(ROOT)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy2(file, target)
 
 
 def set_params(folder: Path, changes: dict[str, Any]) -> None:

@@ -15,10 +15,19 @@ from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
 from lmadapt.core.errors import UserError
+from lmadapt.core.sections import read_params
 from lmadapt.models.chat import IGNORED
 from lmadapt.training.packing import DOMAIN, PackedRow
+from lmadapt.training.params import TrainingParams
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+NEED_WHOLE_MODEL = (  # settings that do nothing at 0, and need the whole model on each device
+    "kl_weight",
+    "l2_sp_weight",
+    "ewc_weight",
+    "si_weight",
+    "heldout_every_steps",
+)
 UNLABELLED: PackedRow = {
     "input_ids": [0, 0],
     "labels": [IGNORED] * 2,
@@ -37,14 +46,18 @@ def sharded() -> bool:
     return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
-def launch(stage: str, config: str | None) -> None:
-    """Run this command again under `accelerate launch --config_file config`; exit with its code.
+def launch(stage: str, params: TrainingParams) -> None:
+    """Run this command again under `accelerate launch`, and exit with its code.
 
-    Do nothing without a config, and in the processes that accelerate launched. SIGTERM and SIGINT
-    go to each of these processes, so that they write a checkpoint together; accelerate's launcher
-    alone would not wait for it.
+    `params.accelerate_config` is its config file. Do nothing without one, and in the processes that
+    accelerate launched. SIGTERM and SIGINT go to each of these processes, so that they write a
+    checkpoint together; accelerate's launcher alone would not wait for it.
+
+    Raises UserError, before a process starts, for a missing config and for `params` that its
+    devices cannot follow.
     """
     launched_by_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ
+    config = params.accelerate_config
     if launched_by_accelerate:
         main = os.environ.get("RANK", "0") == "0"
         logging.disable(logging.NOTSET if main else logging.WARNING)
@@ -54,7 +67,28 @@ def launch(stage: str, config: str | None) -> None:
                 f"{stage}.accelerate_config: no such file: {config}; "
                 "allowed: null, or a config file of `accelerate`"
             )
+        devices = read_params(Path(config))
+        check_devices(
+            stage,
+            params,
+            count=int(devices.get("num_processes") or 1),
+            in_parts=devices.get("distributed_type") == "FSDP",
+        )
         sys.exit(_launch(["--config_file", config, "--module", f"stages.{stage}", *sys.argv[1:]]))
+
+
+def check_devices(stage: str, params: TrainingParams, *, count: int, in_parts: bool) -> None:
+    """Raise UserError where `count` processes cannot train as `params` of `stage` say.
+
+    in_parts: whether each holds only a part of the model.
+    """
+    used = [name for name in NEED_WHOLE_MODEL if getattr(params, name)]
+    if in_parts and used:
+        raise UserError(
+            f"{stage}.{used[0]} needs the whole model on each device, which FSDP does not keep; "
+            "allowed: 0"
+        )
+    rows_of_process(params.rows_per_step, count)
 
 
 def _launch(arguments: list[str]) -> int:
@@ -127,11 +161,11 @@ def fill_last_pass(rows: list[PackedRow], rows_together: int) -> list[PackedRow]
     return rows + [UNLABELLED] * (-len(rows) % rows_together)
 
 
-def rows_of_process(rows_per_step: int) -> int:
-    """Rows of an optimiser step for each process; UserError where the shares are not equal."""
-    if rows_per_step % processes():
+def rows_of_process(rows_per_step: int, count: int) -> int:
+    """Rows of an optimiser step for each of `count` processes; UserError for unequal shares."""
+    if rows_per_step % count:
         raise UserError(
             f"batch_tokens: {rows_per_step} rows of max_sequence_tokens a step cannot be shared by "
-            f"{processes()} processes; allowed: multiples of {processes()} x max_sequence_tokens"
+            f"{count} processes; allowed: multiples of {count} x max_sequence_tokens"
         )
-    return rows_per_step // processes()
+    return rows_per_step // count

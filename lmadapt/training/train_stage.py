@@ -9,11 +9,10 @@ from typing import Any
 
 from accelerate import PartialState
 
-from lmadapt.core.errors import UserError
 from lmadapt.models.chat import Encoded
 from lmadapt.training.anchors import PathIntegral, Penalty, Quadratic, general_sample, penalties
 from lmadapt.training.checkpoints import checkpoint_folder
-from lmadapt.training.distributed import rows_of_process, sharded
+from lmadapt.training.distributed import check_devices, processes, rows_of_process, sharded
 from lmadapt.training.heldout import Heldout
 from lmadapt.training.loop import train
 from lmadapt.training.mlflow_run import MlflowRun
@@ -22,15 +21,6 @@ from lmadapt.training.params import TrainingParams
 from lmadapt.training.replay import Document, Mixture, mix_replay
 from lmadapt.training.result import TrainingResult
 from lmadapt.training.trainer import TrainSettings
-
-# Settings that need the whole model on each device:
-NEED_WHOLE_MODEL = (
-    "kl_weight",
-    "l2_sp_weight",
-    "ewc_weight",
-    "si_weight",
-    "heldout_every_steps",
-)
 
 
 def mix_and_pack(
@@ -71,9 +61,10 @@ def train_stage(
     never continues from those of others. They stay until the stage calls `remove_checkpoints`, once
     its outputs are written. With several processes only the main one returns; the others exit.
     """
-    _check_sharding(stage, params)
+    check_devices(stage, params, count=processes(), in_parts=sharded())
     if params.micro_batch_rows == "auto":
-        micro_batch_rows = math.gcd(micro_batch_rows, rows_of_process(params.rows_per_step))
+        rows_here = rows_of_process(params.rows_per_step, processes())
+        micro_batch_rows = math.gcd(micro_batch_rows, rows_here)
     sample = general_sample(params, general, params.seed)
     checkpoints = checkpoint_folder(
         stage, params, base, rows, [sample, heldout and heldout.windows]
@@ -91,15 +82,6 @@ def train_stage(
     if not PartialState().is_main_process:
         sys.exit(0)  # the main process has the whole model, and writes it
     return result
-
-
-def _check_sharding(stage: str, params: TrainingParams) -> None:
-    used = [name for name in NEED_WHOLE_MODEL if getattr(params, name)]
-    if sharded() and used:
-        raise UserError(
-            f"{stage}.{used[0]} needs the whole model on each device, which FSDP does not keep; "
-            "allowed: 0"
-        )
 
 
 def _settings(params: TrainingParams, micro_batch_rows: int) -> TrainSettings:

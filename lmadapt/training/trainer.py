@@ -19,7 +19,7 @@ from lmadapt.core.errors import UserError
 from lmadapt.models.chat import IGNORED
 from lmadapt.training.anchors import Penalty
 from lmadapt.training.checkpoints import replace_checkpoints
-from lmadapt.training.distributed import rows_of_process, sharded
+from lmadapt.training.distributed import processes, rows_of_process, sharded
 from lmadapt.training.oom_retry import OomRetryTrainer
 from lmadapt.training.packing import DOMAIN, REPLAY
 from lmadapt.training.params import Optimizer, Schedule
@@ -52,7 +52,7 @@ class TrainSettings:
 def training_arguments(settings: TrainSettings, checkpoints: Path) -> TrainingArguments:
     """transformers' arguments; UserError where `micro_batch_rows` does not divide a step."""
     gpu = torch.cuda.is_available()
-    rows = rows_of_process(settings.rows_per_step)
+    rows = rows_of_process(settings.rows_per_step, processes())
     if rows % settings.micro_batch_rows:
         allowed = ", ".join(str(size) for size in range(1, rows + 1) if rows % size == 0)
         raise UserError(

@@ -4,9 +4,9 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from typing import Any
 
 import pytest
@@ -249,7 +249,7 @@ def test_the_keys_the_plan_reads_are_keys_of_the_stages() -> None:
         assert read <= set(read_params(ROOT / "params.yaml")[name])
 
 
-def test_the_command_answers_in_three_seconds_without_torch_weights_and_network(
+def test_the_command_takes_under_three_cpu_seconds_without_torch_weights_and_network(
     tmp_path: Path,
 ) -> None:
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
@@ -262,7 +262,7 @@ except SystemExit:
     assert not {"torch", "huggingface_hub"} & set(sys.modules)
     raise
 """
-    began = time.monotonic()
+    before = _cpu_seconds_of_children()
     done = subprocess.run(
         [sys.executable, "-c", program, "plan", "--recipe", "70b-8x80gb"],
         cwd=tmp_path,
@@ -271,10 +271,15 @@ except SystemExit:
         text=True,
         check=False,
     )
-    assert time.monotonic() - began < 3
+    assert _cpu_seconds_of_children() - before < 3
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("fits") == 2
     assert "on 8 GPUs" in done.stdout
+
+
+def _cpu_seconds_of_children() -> float:
+    used = getrusage(RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_a_plan_too_large_exits_with_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,8 @@
 """Runs of the stage evaluate that several test files read."""
 
-import gc
-from collections.abc import Iterator
-
 import pytest
 
 from tests.stages.evaluate_case import Case, make_case
-
-
-@pytest.fixture(scope="module")
-def small_heap() -> Iterator[None]:
-    """Freeze the heap: the stage collects garbage after each model, 0.5 s with pytest's modules."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,6 @@ from lmadapt.verdict.figures import EvaluationFigures
 from tests.planted import CATEGORIES, ITEMS_PER_CATEGORY, make_heldout, make_items
 from tests.stages.evaluate_case import Case, figure
 
-pytestmark = pytest.mark.usefixtures("small_heap")
-
 
 def test_an_adapter_of_zeros_changes_nothing_and_is_not_held(zeros: dict[str, bytes]) -> None:
     figures = json.loads(zeros["metrics"])

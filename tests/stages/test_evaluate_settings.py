@@ -9,15 +9,14 @@ from lmadapt.models import log_likelihoods
 from tests.planted import make_adapter, make_task
 from tests.stages.evaluate_case import Case, figure
 
-pytestmark = pytest.mark.usefixtures("small_heap")
-
 
 @pytest.mark.parametrize(
     ("key", "value", "path"),
     [
         ("precision", "nf4", ("models", "base", "bits_per_byte", "general", "value")),
         ("heldout_tokens", 90, ("models", "base", "bits_per_byte", "general", "bytes")),
-        ("seed", 1, ("models", "base", "bits_per_byte", "general", "interval")),
+        # It draws which documents are scored; their bytes are the same on every machine.
+        ("seed", 1, ("models", "base", "bits_per_byte", "general", "bytes")),
     ],
 )
 def test_settings_of_the_measurement_change_the_figures(

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from lmadapt.core.files import file_sha256, folder_sha256
 from lmadapt.core.tables import INSTRUCTION, write_table
 from lmadapt.models.loading import load_bf16, load_for_inference, load_nf4
 from lmadapt.registry.export import export_adapter, export_merged
+from lmadapt.training.adapters import add_lora, save_adapter
 from lmadapt.training.checkpoints import fingerprint
 from lmadapt.training.params import HeldoutParams
 from lmadapt.training.progress import ProgressReport
@@ -78,7 +80,7 @@ CHANGED: dict[str, Any] = {
     "lora_dropout": 0.5,
     "target_modules": "retain",
     "learning_rate": 1e-2,
-    "lr_schedule": "constant",
+    "lr_schedule": "cosine",
     "warmup_fraction": 0.5,
     "decay_fraction": 0.6,
     "weight_decay": 10.0,
@@ -98,9 +100,13 @@ CHANGED: dict[str, Any] = {
     "fisher_examples": 8,
     "frozen_layers": 1,
 }
+THREE_STEPS = {"max_tokens": 700}
+# Saves an adapter, and is killed in the fourth step of a training: one start serves two tests.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from lmadapt.models.loading import load_bf16
+from lmadapt.training.adapters import add_lora, save_adapter
 from lmadapt.training.progress import ProgressReport
 from tests.stages.test_sft import run_sft
 
@@ -114,6 +120,9 @@ def killed(self, args, state, control, **others):
 
 
 ProgressReport.on_step_end = killed
+Path("saved").mkdir()
+model = add_lora(load_bf16(Path(sys.argv[1])), rank=2, alpha=4, seed=0)
+save_adapter(model, Path("saved"), base_name="pretrained")
 run_sft(Path(sys.argv[1]), Path("killed"), lora_dropout=0.5, checkpoint_minutes=0.0)
 """
 
@@ -183,14 +192,23 @@ def test_a_second_run_elsewhere_gives_equal_files(
     assert folder_sha256(run_sft(tiny_model, tmp_path / "again")) == folder_sha256(plain)
 
 
+@pytest.fixture(scope="module")
+def three_steps(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("three_steps")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("project"))
+        return run_sft(tiny_model, folder, **THREE_STEPS)
+
+
 @pytest.mark.parametrize("key", sorted({*SftParams.model_fields} - NEUTRAL - FULL_ONLY))
 def test_every_key_changes_the_adapter(
-    key: str, tiny_model: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: str, tiny_model: Path, three_steps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    changed = run_sft(tiny_model, tmp_path / "changed", **{key: CHANGED[key]})
+    changed = run_sft(tiny_model, tmp_path / "changed", **THREE_STEPS | {key: CHANGED[key]})
     hashes = [
-        file_sha256(folder / "adapter" / "adapter_model.safetensors") for folder in (plain, changed)
+        file_sha256(folder / "adapter" / "adapter_model.safetensors")
+        for folder in (three_steps, changed)
     ]
     assert hashes[0] != hashes[1]
 
@@ -199,7 +217,7 @@ def test_full_fine_tuning_writes_a_model_that_replaces_the_base_in_evaluation(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    options = {"method": "full", "kl_weight": 0.0}
+    options = {"method": "full", "kl_weight": 0.0} | THREE_STEPS
     folders = [
         run_sft(
             tiny_model, tmp_path / str(factor), **options, embedding_learning_rate_factor=factor
@@ -219,7 +237,7 @@ def test_full_fine_tuning_writes_a_model_that_replaces_the_base_in_evaluation(
     assert not torch.equal(
         models[1].model.layers[0].mlp.up_proj.weight, base.model.layers[0].mlp.up_proj.weight
     )
-    with pytest.raises(UserError, match=r"alpha_scale is 0.5, but .* is no adapter"):
+    with pytest.raises(UserError, match=r"alpha_scale is 0.5, but .* is a whole model, and only an adapter"):
         load_for_inference(tiny_model, precision="bf16", adapter=folders[0], alpha_scale=0.5)
     (tmp_path / "shipped").mkdir()
     with pytest.raises(UserError, match=r"sft.method: full makes none; allowed: merged"):
@@ -236,7 +254,7 @@ def test_an_adapter_of_another_base_and_a_scaled_dora_adapter_are_refused(
     LlamaForCausalLM(config).save_pretrained(tmp_path / "other")
     with pytest.raises(UserError, match=r"adapter: not an adapter for the model in .*other"):
         load_for_inference(tmp_path / "other", precision="bf16", adapter=plain / "adapter")
-    dora = run_sft(tiny_model, tmp_path / "dora", lora_variant="dora") / "adapter"
+    dora = run_sft(tiny_model, tmp_path / "dora", lora_variant="dora", **THREE_STEPS) / "adapter"
     load_for_inference(tiny_model, precision="nf4", adapter=dora)
     with pytest.raises(UserError, match="a DoRA adapter cannot be scaled"):
         load_for_inference(tiny_model, precision="nf4", adapter=dora, alpha_scale=0.5)
@@ -284,18 +302,37 @@ def test_scoring_held_out_text_changes_no_adapter_and_is_written_beside_the_curv
     assert folder_sha256(ended / "adapter") != folder_sha256(plain / "adapter")
 
 
-def test_a_killed_run_continues_to_the_same_adapter(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project = Path.cwd()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(project))
-    whole = run_sft(tiny_model, tmp_path / "whole", lora_dropout=0.5, checkpoint_minutes=0.0)
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tiny_model)], check=False, capture_output=True
+@pytest.fixture(scope="module")
+def killed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a process with another hash seed saved an adapter and was killed."""
+    folder = tmp_path_factory.mktemp("killed")
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tiny_model)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(Path.cwd()), "PYTHONHASHSEED": "7"},
+        check=False,
+        capture_output=True,
     )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    assert len(list((tmp_path / ".lmadapt" / "checkpoints").glob("sft-*/checkpoint-3"))) == 1
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    return folder
+
+
+def test_adapter_files_do_not_depend_on_the_hash_seed(
+    tiny_model: Path, killed: Path, tmp_path: Path
+) -> None:
+    model = add_lora(load_bf16(tiny_model), rank=2, alpha=4, seed=0)
+    save_adapter(model, tmp_path, base_name="pretrained")
+    assert folder_sha256(tmp_path) == folder_sha256(killed / "saved")
+    targets = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    assert targets == sorted(targets)
+
+
+def test_a_killed_run_continues_to_the_same_adapter(
+    tiny_model: Path, killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(killed)
+    checkpoints = killed / ".lmadapt" / "checkpoints"
+    assert len(list(checkpoints.glob("sft-*/checkpoint-3"))) == 1
     started: list[int] = []
     train_begin = ProgressReport.on_train_begin
 
@@ -304,10 +341,11 @@ def test_a_killed_run_continues_to_the_same_adapter(
         train_begin(self, args, state, control, **others)
 
     monkeypatch.setattr(ProgressReport, "on_train_begin", noted)
-    again = run_sft(tiny_model, tmp_path / "killed", lora_dropout=0.5, checkpoint_minutes=0.0)
-    assert started == [3]
+    again = run_sft(tiny_model, killed / "killed", lora_dropout=0.5, checkpoint_minutes=0.0)
+    assert not list(checkpoints.iterdir())
+    whole = run_sft(tiny_model, tmp_path / "whole", lora_dropout=0.5, checkpoint_minutes=0.0)
+    assert started == [3, 0]
     assert folder_sha256(again) == folder_sha256(whole)
-    assert not list((tmp_path / ".lmadapt" / "checkpoints").iterdir())
 
 
 def test_a_long_instruction_is_counted_and_an_unusable_one_is_named(

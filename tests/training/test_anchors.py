@@ -153,10 +153,14 @@ def test_the_kl_anchor_counts_the_labelled_tokens_of_its_source(
     assert all(tensor.requires_grad for name, tensor in model.named_parameters() if "lora_" in name)
 
 
+@pytest.fixture(scope="module")
+def free(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> PeftModel:
+    return _train(tiny_model, tmp_path_factory.mktemp("free"))
+
+
 def test_a_model_trained_with_the_kl_anchor_predicts_more_like_its_base(
-    tiny_model: Path, tmp_path: Path
+    free: PeftModel, tiny_model: Path, tmp_path: Path
 ) -> None:
-    free = _train(tiny_model, tmp_path)
     held = _train(tiny_model, tmp_path, lambda model: [KlToBase(model, 10.0, "all")])
     on_replay = _train(tiny_model, tmp_path, lambda model: [KlToBase(model, 10.0, "replay")])
     assert _total_kl(held) < 0.5 * _total_kl(free)
@@ -247,7 +251,7 @@ def test_the_path_of_a_training_gives_importance_to_the_parameters_it_moved(
 
 
 def test_an_adapter_with_an_anchor_on_its_parameters_drifts_less(
-    tiny_model: Path, tmp_path: Path
+    free: PeftModel, tiny_model: Path, tmp_path: Path
 ) -> None:
     def drift(model: PeftModel, weights: dict[str, torch.Tensor] | None = None) -> float:
         pairs = zip(
@@ -260,7 +264,6 @@ def test_an_adapter_with_an_anchor_on_its_parameters_drifts_less(
 
     general = [Encoded([5, 6, 7, 8], [IGNORED, 6, 7, 8])] * 4
     fisher = diagonal_fisher(_adapted(tiny_model), general, seed=0)
-    free = _train(tiny_model, tmp_path)
     l2_sp = _train(tiny_model, tmp_path, lambda model: [Quadratic(model, 1.0)])
     ewc = _train(tiny_model, tmp_path, lambda model: [Quadratic(model, 1e5, fisher)])
     assert drift(l2_sp) < 0.5 * drift(free)

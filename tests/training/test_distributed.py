@@ -3,21 +3,31 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 import yaml
+from accelerate.commands import launch as accelerate_launch
 from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from lmadapt.core.errors import UserError
 from lmadapt.core.files import folder_sha256
 from lmadapt.core.recipes import list_recipes, read_recipe
+from lmadapt.core.stage_runner import run as run_as_program
 from lmadapt.models.loading import load_bf16
+from lmadapt.training import distributed
+from lmadapt.training.train_stage import train_stage
+from stages.pretrain import PretrainParams, pretrain
+from stages.sft import sft
 from tests.stages import test_pretrain, test_sft
 from tests.tables import write_heldout, write_instructions, write_texts
 
@@ -36,12 +46,13 @@ IN_PARTS = yaml.safe_load(
 ) | {"num_processes": 2}
 ROOT = Path(__file__).parents[2]
 PARAMS = {"pretrain": test_pretrain.PARAMS, "sft": test_sft.PARAMS}
+STAGES = {"pretrain": pretrain, "sft": sft}
 
 
-def command(
+def make_options(
     folder: Path, stage: str, base: Path, config: dict[str, Any] | None, **changed: Any
 ) -> list[str]:
-    """The stage's command in `folder`, once its data and settings are there."""
+    """Options of the stage, once its data and settings are in `folder`."""
     folder.mkdir(exist_ok=True)
     (folder / "devices.yaml").write_text(yaml.safe_dump(config))
     devices = {"accelerate_config": "devices.yaml" if config else None}
@@ -62,19 +73,33 @@ def command(
     else:
         domain, replay = write_texts(folder)
         own = ["--corpus", str(domain), "--pretrained", "out"]
-    paths = ["--base", str(base), "--replay", str(replay), *own, *outputs]
-    return [sys.executable, "-m", f"stages.{stage}", *paths]
+    return ["--base", str(base), "--replay", str(replay), *own, *outputs]
 
 
 def run(
     folder: Path, stage: str, base: Path, config: dict[str, Any] | None, **changed: Any
 ) -> Path:
-    words = command(folder, stage, base, config, **changed)
-    done = subprocess.run(
-        words, cwd=folder, env=environment(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    """Run the stage's program from this process, so that only the launched ones start anew."""
+    options = make_options(folder, stage, base, config, **changed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("PET_SIGNALS_TO_HANDLE", "")  # `launch` sets it; this restores it
+        patch.setattr(sys, "argv", [stage, *options])
+        if config is None:
+            run_as_program(STAGES[stage])
+        else:
+            with pytest.raises(SystemExit) as ended:
+                run_as_program(STAGES[stage])
+            assert ended.value.code == 0
     return folder
+
+
+def command(
+    folder: Path, stage: str, base: Path, config: dict[str, Any] | None, **changed: Any
+) -> list[str]:
+    options = make_options(folder, stage, base, config, **changed)
+    return [sys.executable, "-m", f"stages.{stage}", *options]
 
 
 def environment() -> dict[str, str]:
@@ -149,42 +174,71 @@ def test_an_adapter_over_a_model_in_parts_is_written_whole(
     assert all((first[name] - second[name]).abs().max() < 5e-3 for name in first)
 
 
-def test_settings_that_need_the_whole_model_are_refused_where_it_is_in_parts(
-    tiny_model: Path, tmp_path: Path
+REFUSED = [
+    (IN_PARTS, {}, r"pretrain\.kl_weight needs the whole model on each device"),
+    (
+        TWO,
+        {"batch_tokens": 384, "max_sequence_tokens": 128},
+        "batch_tokens: 3 rows of max_sequence_tokens a step cannot be shared by 2 processes",
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "changed", "message"), REFUSED)
+def test_settings_that_the_devices_cannot_follow_are_refused_before_a_process_starts(
+    config: dict[str, Any],
+    changed: dict[str, Any],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = command(tmp_path, "pretrain", tiny_model, IN_PARTS)
-    done = subprocess.run(
-        words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "pretrain.kl_weight needs the whole model on each device" in done.stderr
+    monkeypatch.setattr(distributed, "_launch", lambda words: pytest.fail(f"launched: {words}"))
+    (tmp_path / "devices.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match=message):
+        distributed.launch("pretrain", pretrain_params(tmp_path / "devices.yaml", **changed))
 
 
-def test_rows_that_processes_cannot_share_evenly_are_refused(
-    tiny_model: Path, tmp_path: Path
+@pytest.mark.parametrize(("config", "changed", "message"), REFUSED)
+def test_processes_that_the_user_launched_refuse_the_same_settings(
+    config: dict[str, Any],
+    changed: dict[str, Any],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = command(
-        tmp_path, "pretrain", tiny_model, TWO, batch_tokens=384, max_sequence_tokens=128
-    )
-    done = subprocess.run(
-        words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert (
-        "batch_tokens: 3 rows of max_sequence_tokens a step cannot be shared by 2 processes"
-        in done.stderr
-    )
-    assert not (tmp_path / "out").exists()
+    monkeypatch.setenv("WORLD_SIZE", str(config["num_processes"]))
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", str(config is IN_PARTS).lower())
+    params = pretrain_params(tmp_path / "devices.yaml", **changed)
+    with pytest.raises(UserError, match=message):
+        train_stage("pretrain", params, model=None, rows=[], base=tmp_path)
 
 
-def test_a_missing_config_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    words = command(tmp_path, "pretrain", tiny_model, TWO)
-    (tmp_path / "devices.yaml").unlink()
-    done = subprocess.run(
-        words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "pretrain.accelerate_config: no such file: devices.yaml" in done.stderr
+def test_a_missing_config_is_refused(tmp_path: Path) -> None:
+    missing = tmp_path / "devices.yaml"
+    with pytest.raises(
+        UserError, match=rf"pretrain\.accelerate_config: no such file: {re.escape(str(missing))}"
+    ):
+        distributed.launch("pretrain", pretrain_params(missing))
+
+
+@pytest.mark.parametrize(("of_process", "of_command"), [(1, 1), (75, 75), (-15, 143)])
+def test_the_command_exits_with_the_code_of_the_process_that_failed_first(
+    of_process: int, of_command: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = ProcessFailure(local_rank=1, pid=0, exitcode=of_process, error_file="<N/A>")
+    errors = [
+        ChildFailedError("stage", {1: failed}),  # of several processes
+        subprocess.CalledProcessError(of_process, "stage"),  # of one
+    ]
+    for error in errors:
+        monkeypatch.setattr(accelerate_launch, "launch_command", Mock(side_effect=error))
+        config = ROOT / "infra/accelerate/ddp.yaml"
+        words = ["--config_file", str(config), "--module", "stages.sft"]
+        assert distributed._launch(words) == of_command
+
+
+def pretrain_params(config: Path, **changed: Any) -> PretrainParams:
+    return PretrainParams(**PARAMS["pretrain"] | {"accelerate_config": str(config)} | changed)
 
 
 @pytest.mark.faults

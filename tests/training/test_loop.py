@@ -14,6 +14,7 @@ from lmadapt.training.adapters import add_lora
 from lmadapt.training.loop import train
 from lmadapt.training.packing import DOMAIN, REPLAY, PackedRow, pack
 from lmadapt.training.replay import mix_replay
+from lmadapt.training.result import TrainingResult
 from tests.training.small_training import (
     SETTINGS,
     random_examples,
@@ -230,9 +231,15 @@ def test_the_error_for_a_micro_batch_that_does_not_divide_a_step_names_what_is_a
         )
 
 
+@pytest.fixture(scope="module")
+def plain(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+    model, folder = with_adapter(tiny_model, dropout=0.0), tmp_path_factory.mktemp("plain")
+    return train(model, random_rows(), SETTINGS, checkpoints=folder)
+
+
 @pytest.mark.parametrize("wanted", [True, False, "auto"])
 def test_activation_checkpointing_follows_its_setting_and_changes_no_loss(
-    wanted: Any, tiny_model: Path, tmp_path: Path
+    wanted: Any, plain: TrainingResult, tiny_model: Path, tmp_path: Path
 ) -> None:
     seen: list[bool] = []
 
@@ -250,12 +257,6 @@ def test_activation_checkpointing_follows_its_setting_and_changes_no_loss(
         callbacks=[Look()],
     )
     assert set(seen) == {wanted is True}
-    plain = train(
-        with_adapter(tiny_model, dropout=0.0),
-        random_rows(),
-        SETTINGS,
-        checkpoints=tmp_path / "plain",
-    )
     assert [step["loss"] for step in result.steps] == [step["loss"] for step in plain.steps]
 
 

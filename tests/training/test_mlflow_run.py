@@ -1,3 +1,4 @@
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -11,9 +12,18 @@ from lmadapt.training.progress import ProgressReport
 from tests.stages.test_sft import run_sft
 
 
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow takes seconds to make its tables, so both tests start from a copy."""
+    file = tmp_path_factory.mktemp("empty") / "live.db"
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+def server(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     monkeypatch.chdir(tmp_path)
+    shutil.copy(empty_database, tmp_path / "live.db")
     address = f"sqlite:///{tmp_path}/live.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     # By its address: another test in this process may have set one for all clients.

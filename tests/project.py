@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from lmadapt.core.recipes import use_recipe
+from tests.forked_python import forked_python
 
 ROOT = Path(__file__).parents[1]
 WORDS = [
@@ -63,6 +64,9 @@ def make_project(folder: Path, model: Path) -> Path:
         if (ROOT / name).is_file() and not name.startswith("tests/") and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    compiled = Path("lmadapt/curation/kernels/__pycache__")
+    if (ROOT / compiled).is_dir():  # by numba, which takes half a minute
+        shutil.copytree(ROOT / compiled, folder / compiled)
     use_recipe("demo-cpu", ROOT / "recipes", folder / "params.yaml", force=True)
     write_data(folder / "data/own")
     for command in (
@@ -106,21 +110,27 @@ def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
     pip finds packages in the project's folder `wheels` and nowhere else.
     """
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(folder),
+    own = {
+        "PATH": f"{forked_python()}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HF_HUB_OFFLINE": "1",
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(folder / "wheels"),
     }
+    return python(folder, "dvc", *arguments, stderr=subprocess.STDOUT, **own)
+
+
+def python(
+    folder: Path, module: str, *arguments: str, stderr: int = subprocess.PIPE, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m MODULE` in the project, with the project's own modules."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), **variables}
     environment.pop("MLFLOW_TRACKING_URI", None)
     return subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
+        [forked_python() / "python", "-m", module, *arguments],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         text=True,
         check=False,
     )

@@ -105,7 +105,7 @@ def _merge(into: dict[str, Any], changes: dict[str, Any]) -> None:
             into[key] = value
 
 
-def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def dvc(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run dvc in the project as a user would, offline; output and errors together in `stdout`.
 
     pip finds packages in the project's folder `wheels` and nowhere else.
@@ -116,7 +116,7 @@ def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(folder / "wheels"),
     }
-    return python(folder, "dvc", *arguments, stderr=subprocess.STDOUT, **own)
+    return python(folder, "dvc", *arguments, stderr=subprocess.STDOUT, **own | variables)
 
 
 def python(

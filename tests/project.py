@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from lmadapt.core.recipes import use_recipe
+from tests.forked_python import forked_python
 
 ROOT = Path(__file__).parents[1]
 WORDS = [
@@ -110,26 +111,32 @@ def _merge(into: dict[str, Any], changes: dict[str, Any]) -> None:
             into[key] = value
 
 
-def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def dvc(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run dvc in the project as a user would, offline; output and errors together in `stdout`.
 
     pip finds packages in the project's folder `wheels` and nowhere else.
     """
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(folder),
+    own = {
+        "PATH": f"{forked_python()}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HF_HUB_OFFLINE": "1",
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(folder / "wheels"),
     }
+    return python(folder, "dvc", *arguments, stderr=subprocess.STDOUT, **own | variables)
+
+
+def python(
+    folder: Path, module: str, *arguments: str, stderr: int = subprocess.PIPE, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m MODULE` in the project, with the project's own modules."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), **variables}
     environment.pop("MLFLOW_TRACKING_URI", None)
     return subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
+        [forked_python() / "python", "-m", module, *arguments],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         text=True,
         check=False,
     )

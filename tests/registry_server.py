@@ -1,6 +1,5 @@
 """A private PostgreSQL and an MLflow server over it, both on loopback, for a test."""
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -23,6 +22,8 @@ from mlflow.server.constants import (
     REGISTRY_STORE_URI_ENV_VAR,
     SERVE_ARTIFACTS_ENV_VAR,
 )
+
+from tests.fork_server import fork_server
 
 NOBODY = "nobody"  # initdb refuses to run as root
 
@@ -122,8 +123,7 @@ class MortalServer:
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
         self.address = f"http://127.0.0.1:{self.port}"
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["uvicorn", "mlflow.server.fastapi_app"])
+        self.context = fork_server()
         self.start()
 
     def start(self, *, dies_at: int = 0, answers_first: bool = False) -> None:

@@ -15,7 +15,7 @@ import yaml
 
 from lmadapt.provenance.document import Lineage
 from lmadapt.provenance.trace_document import drawn_ids
-from tests.project import ROOT, dvc, make_project, set_params
+from tests.project import ROOT, dvc, make_project, python, set_params
 
 STAGES = ["fetch", "curate", "validate", "pretrain", "sft", "evaluate", "register"]
 
@@ -155,12 +155,7 @@ def test_a_version_loads_in_a_process_that_knows_only_the_registry(
 
 
 def lmadapt(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(project), "COLUMNS": "200"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    command = [sys.executable, "-m", "lmadapt", *arguments]
-    return subprocess.run(
-        command, cwd=project, env=environment, capture_output=True, text=True, check=False
-    )
+    return python(project, "lmadapt", *arguments, COLUMNS="200")
 
 
 def test_lineage_leads_from_the_version_down_to_the_raw_files(project: Path) -> None:

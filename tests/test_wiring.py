@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,7 @@ ROOMS = [  # lowest first: a room imports only from those before it
     "registry",
     "cli",
 ]
+PACKAGES = [*(f"lmadapt/{room}" for room in ROOMS), "lmadapt/curation/kernels", "flows"]
 MODULES = [file for part in ("lmadapt", "stages", "flows") for file in (ROOT / part).rglob("*.py")]
 
 
@@ -117,6 +118,24 @@ def test_what_every_stage_imports_first_only_prepares_the_environment() -> None:
 
 def test_the_rooms_are_the_folders_of_the_library() -> None:
     assert {file.parent.name for file in (ROOT / "lmadapt").glob("*/__init__.py")} == set(ROOMS)
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_the_docstring_of_a_room_names_every_module_of_it_and_no_other(folder: str) -> None:
+    files = {file.name for file in (ROOT / folder).iterdir()}
+    modules = {name.removesuffix(".py") for name in files if name.endswith(".py")} - {"__init__"}
+    modules |= {file.parent.name for file in (ROOT / folder).glob("*/__init__.py")}
+    named = names_in_docstring(ROOT / folder / "__init__.py")
+    assert len(named) == len(set(named))
+    assert modules <= set(named)
+    assert set(named) <= modules | files  # such as a template
+
+
+def names_in_docstring(file: Path) -> list[str]:
+    """The names before the colon of each line `name: what it does`, or `- name, name: ...`."""
+    _, *lines = (ast.get_docstring(ast.parse(file.read_text())) or "").splitlines()
+    found = [re.match(r"(?:- )?([\w.]+(?:, [\w.]+)*): ", line) for line in lines]
+    return list(chain.from_iterable(line[1].split(", ") for line in found if line))
 
 
 def room_of(module: str) -> str | None:

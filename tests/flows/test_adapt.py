@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -22,6 +23,22 @@ BY_RUN = {  # by flow: parameters that its deployments leave open
     "stage": {"stage": "sft", "commit": "0" * 40, "branch": "runs/x"},
     "sweep": {"sets": [{"sft.learning_rate": 0.0001}]},
 }
+
+DEPLOYMENTS = YAML(typ="safe").load(ROOT / "infra/prefect.yaml")["deployments"]
+LOAD = f"""
+import json, os, sys
+from pathlib import Path
+import flows
+from prefect.flows import load_flow_from_entrypoint
+os.chdir({str(ROOT)!r})
+loaded = {{}}
+for deployment in {DEPLOYMENTS!r}:
+    flow = load_flow_from_entrypoint(deployment["entrypoint"])
+    flow.validate_parameters(deployment["parameters"] | {BY_RUN!r}.get(flow.name, {{}}))
+    from flows.adapt import stage_names
+    loaded[deployment["name"]] = [flow.name, stage_names(Path()), "torch" in sys.modules]
+print(json.dumps(loaded))
+"""
 
 GRAPH = """
 stages:
@@ -100,24 +117,20 @@ def test_a_stage_over_its_time_limit_is_stopped_and_not_retried(tmp_path: Path) 
     assert not Path("/proc", process).exists()
 
 
-@pytest.mark.parametrize(
-    "deployment", YAML(typ="safe").load(ROOT / "infra/prefect.yaml")["deployments"]
-)
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """By deployment: its flow, the stages found, and whether torch was imported until then."""
+    done = python(LOAD, tmp_path_factory.mktemp("loaded"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["name"])
 def test_the_flow_of_a_deployment_loads_and_accepts_its_parameters(
-    deployment: dict, tmp_path: Path
-) -> None:  # type: ignore[type-arg]
-    program = (
-        "import json, os, flows; from prefect.flows import load_flow_from_entrypoint;"
-        "os.chdir(sys.path[-1]);"
-        f"flow = load_flow_from_entrypoint({deployment['entrypoint']!r});"
-        f"flow.validate_parameters({deployment['parameters']!r} | {BY_RUN!r}.get(flow.name, {{}}));"
-        "from flows.adapt import stage_names; from pathlib import Path;"
-        "print(json.dumps([flow.name, stage_names(Path('.')), 'torch' in sys.modules]))"
-    )
-    done = python(f"import sys; sys.path.append({str(ROOT)!r}); " + program, tmp_path)
+    deployment: dict[str, Any], loaded: dict[str, list[Any]]
+) -> None:
     expected, pool = DEPLOYED[deployment["name"]]
-    said = done.stdout.splitlines()[-1:]
-    assert said == [json.dumps([expected, STAGES, False])], done.stderr[-3000:]
+    assert loaded[deployment["name"]] == [expected, STAGES, False]
     assert deployment["work_pool"]["name"] == pool
     assert expected == "stage" or deployment["parameters"]["stage_timeout_seconds"] > 0
     assert not any(schedule["active"] for schedule in deployment.get("schedules", []))

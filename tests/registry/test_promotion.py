@@ -1,7 +1,6 @@
 """Promotion by one process, and by many at once against PostgreSQL behind `mlflow server`."""
 
 import json
-import multiprocessing
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from lmadapt.registry.promotion import promote, roll_back
 from lmadapt.registry.upload import find_experiment, upload_version
 from lmadapt.registry.versions import aliased_version, named_version, versions_of
 from tests.adapted import make_lineage, write_predictions
+from tests.fork_server import fork_server
 from tests.registry_server import mlflow_server, postgresql
 
 MARGINS = {"margin": 0.02, "category_margin": 0.05, "significance": 0.05}
@@ -68,16 +68,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_twenty_processes_at_once_leave_one_champion_and_reasons_for_refusals(
     server: str, tmp_path: Path
 ) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [
-            "tests.registry.test_promotion",
-            "lmadapt.registry.verify",
-            "lmadapt.registry.pyfunc_model",
-            "lmadapt.registry.scores",
-        ]
-    )
-    with context.Pool(20, maxtasksperchild=1) as pool:
+    with fork_server().Pool(20, maxtasksperchild=1) as pool:
         outcomes = pool.starmap(
             register_and_promote, [(server, tmp_path, number) for number in range(20)], chunksize=1
         )

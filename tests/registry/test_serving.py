@@ -18,7 +18,7 @@ import requests
 
 from lmadapt.core.errors import UserError
 from lmadapt.registry.connection import connect
-from lmadapt.registry.serving import server_command
+from lmadapt.registry.serving import Serving, serve, server_command
 from lmadapt.registry.versions import named_version
 from tests.adapted import make_adapted_project, run_register, write_evaluation
 from tests.adapter import make_adapter
@@ -142,23 +142,25 @@ def test_mlflow_serves_a_version_too(project: Path) -> None:
     assert answered.json()["predictions"] == expected, answered.text
 
 
-def test_a_port_in_use_and_files_that_changed_are_refused(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def run(port: int) -> str:
-        command = [sys.executable, "-m", "lmadapt", "serve", "tiny/2", "--port", str(port)]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        done = subprocess.run(
-            command, cwd=project, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 1
-        return done.stderr
+def refusal(project: Path, port: int) -> str:
+    """Why `lmadapt serve tiny/2` serves nothing."""
+    client = connect("sqlite:///mlflow.db", project)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(UserError) as caught:
+            serve(Serving(client, "tiny/2", port, None, print))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.exit_code == 1
+    return str(caught.value)
 
+
+def test_a_port_in_use_and_files_that_changed_are_refused(project: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        said = run(port)
+        said = refusal(project, port)
         assert f"port {port} cannot be used: Address already in use; choose another with" in said
     version = named_version(connect("sqlite:///mlflow.db", project), "tiny/2")
     weights = next(
@@ -167,7 +169,7 @@ def test_a_port_in_use_and_files_that_changed_are_refused(
         )
     )
     weights.write_bytes(weights.read_bytes() + b"\0")
-    assert "not the files that were registered" in run(free_port())
+    assert "not the files that were registered" in refusal(project, free_port())
 
 
 def test_vllm_is_used_where_it_is_installed(

@@ -23,6 +23,7 @@ from stages.register import RegisterParams
 from tests.adapted import (
     REGISTER,
     ROOT,
+    Row,
     make_adapted_project,
     run_register,
     write_evaluation,
@@ -52,27 +53,75 @@ def client(project: Path, database: str = "mlflow.db") -> mlflow.MlflowClient:
     return mlflow.MlflowClient(address, registry_uri=address)
 
 
-def run_elsewhere(
-    program: str, project: Path, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run Python in /tmp; its environment names only the registry."""
-    return subprocess.run(
-        [sys.executable, "-c", program],
+# Runs in /tmp, and its environment names only the registry: answers and logits of the champion, and
+# its answers again after the base has been removed.
+ELSEWHERE = """
+import json, mlflow, shutil, sys
+from pathlib import Path
+import pandas as pd, torch
+project = Path(sys.argv[1])
+champion = mlflow.pyfunc.load_model("models:/tiny@champion")
+import lmadapt
+from lmadapt.models.chat import encode_prompt
+prompts = [f"What is number {i} of {i * 7}?" for i in range(6)]
+messages = [json.dumps([{"role": "user", "content": prompt}]) for prompt in prompts]
+twelve = {"max_new_tokens": 12}
+answers = {
+    "code": lmadapt.__file__,
+    "default": champion.predict(prompts),
+    "twelve": champion.predict(prompts, params=twelve),
+    "from table": champion.predict(pd.DataFrame({"prompt": prompts}), params=twelve),
+    "from messages": champion.predict(messages, params=twelve),
+    "hot": champion.predict(prompts, params={**twelve, "temperature": 9.0}),
+}
+loaded = champion.unwrap_python_model()
+conversations = [[{"role": "user", "content": prompt}] for prompt in json.loads(sys.argv[2])]
+tokens = [encode_prompt(loaded.tokenizer, one) for one in conversations]
+logits = [loaded.model(input_ids=torch.tensor([ids])).logits.detach() for ids in tokens]
+torch.save(logits, project / "logits.pt")
+shutil.rmtree(project / "models/pretrained")
+restored = mlflow.pyfunc.load_model("models:/tiny@champion")
+answers["restored"] = restored.predict(prompts, params=twelve)
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory, template: Path) -> tuple[Path, Row]:
+    """A project whose base is in the DVC cache only, and what ELSEWHERE told of its champion."""
+    project = tmp_path_factory.mktemp("elsewhere") / "project"
+    shutil.copytree(template, project)
+    (project / "dvc.yaml").write_text("stages: {}\n")
+    git, dvc = ["git"], [sys.executable, "-m", "dvc"]
+    for command in (
+        [*git, "init", "-q"],
+        [*dvc, "init", "-q"],
+        [*dvc, "add", "-q", "models/pretrained"],
+    ):
+        subprocess.run(command, cwd=project, check=True)
+    md5 = YAML().load(project / "models/pretrained.dvc")["outs"][0]["md5"]
+    locked = {"pretrain": {"outs": [{"path": "models/pretrained", "md5": md5}]}}
+    YAML().dump({"stages": locked}, project / "dvc.lock")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(project)
+        run_register()
+        expected = adapter_logits(Path("models/pretrained"), Path("models/adapter"), scale=1.0)
+    torch.save(expected, project / "expected.pt")
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, str(project), json.dumps(PROMPTS)],
         cwd="/tmp",
         env={
             "PATH": os.environ["PATH"],
             "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db",
-            **environment,
+            "TMPDIR": str(project),
         },
         capture_output=True,
         text=True,
         check=False,
     )
-
-
-ANSWERS = (
-    "import json, mlflow; m = mlflow.pyfunc.load_model('models:/tiny@champion'); import lmadapt;"
-)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return project, json.loads(done.stdout.splitlines()[-1])
 
 
 def test_a_shipped_version_gets_both_aliases_and_stable_metrics(project: Path) -> None:
@@ -144,44 +193,30 @@ def test_another_adapter_is_another_version(project: Path, tiny_model: Path) -> 
     assert run_register()["version"] == 2
 
 
-def test_a_version_loads_in_a_process_without_this_project_on_its_path(project: Path) -> None:
-    run_register()
-    program = ANSWERS + (
-        "import pandas as pd; p = [f'What is number {i} of {i * 7}?' for i in range(6)];"
-        "messages = [json.dumps([{'role': 'user', 'content': prompt}]) for prompt in p];"
-        "twelve = {'max_new_tokens': 12};"
-        "print(json.dumps([lmadapt.__file__, m.predict(p), m.predict(p, params=twelve),"
-        " m.predict(pd.DataFrame({'prompt': p}), params=twelve),"
-        " m.predict(messages, params=twelve),"
-        " m.predict(p, params={**twelve, 'temperature': 9.0})]))"
-    )
-    done = run_elsewhere(program, project)
-    assert done.returncode == 0, done.stderr[-3000:]
-    code, default, twelve, from_table, from_messages, hot = json.loads(done.stdout.splitlines()[-1])
-    assert code.startswith(str(project / "mlartifacts"))
-    assert len(twelve) == 6
-    assert twelve == from_table == from_messages
-    assert hot != twelve
-    assert len("".join(twelve)) < len("".join(default))
+def test_a_version_loads_in_a_process_without_this_project_on_its_path(
+    elsewhere: tuple[Path, Row],
+) -> None:
+    project, answers = elsewhere
+    assert answers["code"].startswith(str(project / "mlartifacts"))
+    assert len(answers["twelve"]) == 6
+    assert answers["twelve"] == answers["from table"] == answers["from messages"]
+    assert answers["hot"] != answers["twelve"]
+    assert len("".join(answers["twelve"])) < len("".join(answers["default"]))
 
 
 def test_a_process_that_knows_only_the_registry_gets_the_trained_logits(
-    project: Path,
+    elsewhere: tuple[Path, Row],
 ) -> None:
-    run_register()
-    program = ANSWERS + (
-        "import torch; from lmadapt.models.chat import encode_prompt;"
-        "loaded = m.unwrap_python_model();"
-        f"conversations = [[dict(role='user', content=prompt)] for prompt in {PROMPTS!r}];"
-        "tokens = [encode_prompt(loaded.tokenizer, one) for one in conversations];"
-        "logits = [loaded.model(input_ids=torch.tensor([ids])).logits.detach() for ids in tokens];"
-        "torch.save(logits, 'logits.pt')"
-    )
-    done = run_elsewhere(program.replace("'logits.pt'", f"'{project}/logits.pt'"), project)
-    assert done.returncode == 0, done.stderr[-3000:]
-    expected = adapter_logits(Path("models/pretrained"), Path("models/adapter"), scale=1.0)
-    found = torch.load(project / "logits.pt", weights_only=True)
+    expected, found = (torch.load(elsewhere[0] / f"{name}.pt") for name in ("expected", "logits"))
+    assert len(found) == len(PROMPTS)
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_a_removed_base_is_restored_from_the_dvc_cache(elsewhere: tuple[Path, Row]) -> None:
+    project, answers = elsewhere
+    assert not (project / "models/pretrained").exists()
+    assert answers["restored"] == answers["twelve"]
+    assert list(project.glob("lmadapt-*/base-*/config.json"))
 
 
 def test_a_version_holds_the_adapter_but_no_base_weights(project: Path) -> None:
@@ -216,31 +251,6 @@ def test_lineage_leads_from_a_version_to_params_data_and_verdict(project: Path) 
     assert lineage["params"]["sft"]["lora_rank"] == 16
     assert lineage["verdict"]["outcome"] == "SHIP"
     assert lineage["requirements_lock_sha256"] == version.tags["requirements_lock_sha256"]
-
-
-def test_a_changed_base_is_restored_from_the_dvc_cache(project: Path) -> None:
-    (project / "dvc.yaml").write_text("stages: {}\n")
-    git, dvc = ["git"], [sys.executable, "-m", "dvc"]
-    for command in (
-        [*git, "init", "-q"],
-        [*dvc, "init", "-q"],
-        [*dvc, "add", "-q", "models/pretrained"],
-    ):
-        subprocess.run(command, check=True)
-    md5 = YAML().load(Path("models/pretrained.dvc"))["outs"][0]["md5"]
-    YAML().dump(
-        {"stages": {"pretrain": {"outs": [{"path": "models/pretrained", "md5": md5}]}}},
-        Path("dvc.lock"),
-    )
-    run_register()
-    program = ANSWERS + "print(m.predict(['What is the capital?'], params={'max_new_tokens': 9}))"
-    before = run_elsewhere(program, project, TMPDIR=str(project))
-    shutil.rmtree("models/pretrained")
-    after = run_elsewhere(program, project, TMPDIR=str(project))
-    assert before.returncode == 0, before.stderr[-3000:]
-    assert after.returncode == 0, after.stderr[-3000:]
-    assert after.stdout == before.stdout
-    assert list(project.glob("lmadapt-*/base-*/config.json"))
 
 
 def test_a_base_that_is_nowhere_is_named_in_the_error(project: Path) -> None:

@@ -1,8 +1,5 @@
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from lmadapt.core.recipes import read_recipe
 from lmadapt.core.sections import check_section
 from lmadapt.validation.expectations import make_suites
 from stages.validate import ValidateParams, validate
+from tests.project import dvc
 from tests.raw_tables import Records, curate_records, judgeable_records, write_curated
 
 PROJECT = Path(__file__).parents[2]
@@ -173,22 +171,10 @@ def test_data_docs_of_a_failed_run_stay_readable_under_dvc(
     for name in ("expectations.yaml", "baseline.json"):
         shutil.copy(PROJECT / name, tmp_path / name)
     YAML().dump({"stages": {"validate": graph}}, tmp_path / "dvc.yaml")
-    programs = Path(sys.executable).parent
-    environment = os.environ | {
-        "PYTHONPATH": str(PROJECT),
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-    }
-
-    def dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [str(programs / "dvc"), *arguments]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-
-    assert dvc("init", "--no-scm", "--quiet").returncode == 0
-    failed = dvc("repro")
+    assert dvc(tmp_path, "init", "--no-scm", "--quiet").returncode == 0
+    failed = dvc(tmp_path, "repro", PYTHONPATH=str(PROJECT))
     assert failed.returncode != 0
-    assert "totals.instructions_rows: 1 of 1 rows fail" in failed.stderr
+    assert "totals.instructions_rows: 1 of 1 rows fail" in failed.stdout
     assert (tmp_path / "reports" / "data_docs" / "index.html").is_file()
     (page,) = (tmp_path / "reports" / "data_docs" / "validations" / "totals").rglob("*.html")
     assert "validate.min_instructions" in page.read_text(encoding="utf-8")

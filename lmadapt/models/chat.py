@@ -76,6 +76,14 @@ def end_of_turn(tokenizer: Any) -> int:
     return _end(tokenizer, _turn(tokenizer, question, PLACEHOLDER).rest)[0]
 
 
+def start_of_text(tokenizer: Any) -> int:
+    """The token before a text; where the tokenizer has none, one that ends a text or an answer."""
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    return end_of_turn(tokenizer)
+
+
 def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
     """Token ids of a conversation, with labels on what the assistant says and where it ends.
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lmadapt.core.errors import UserError
-from lmadapt.models.chat import Message, encode_choice, encode_prompt
+from lmadapt.models.chat import Message, encode_choice, encode_prompt, start_of_text
 
 # Tokens of one window of a document. Every token but the first 1,023 follows at least half a
 # window of context.
@@ -56,7 +56,7 @@ def encode_document(tokenizer: Any, text: str) -> list[Question]:
 
     Every window starts with the token that starts a text.
     """
-    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    start = start_of_text(tokenizer)
     tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     size = WINDOW_TOKENS - 1
     windows = [Question([start], [tokens[:size]])] if tokens else []

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from datetime import date
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from jinja2 import TemplateError
 
 from lmadapt.core.errors import Unavailable, UserError
 from lmadapt.core.files import atomic_folder, file_sha256, read_json
-from lmadapt.models.chat import PLAIN_TEMPLATE, encode_conversation
+from lmadapt.models.chat import PLAIN_TEMPLATE, encode_conversation, pin_date
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 MODEL_FILES = (
@@ -188,28 +189,31 @@ def _load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
 def _settle_chat_template(tokenizer: Any, setting: str, folder: Path) -> None:
     """Write the template that `setting` names beside the tokenizer, unless it is the model's own.
 
-    transformers prefers that file to a template in the tokenizer's configuration.
+    transformers prefers that file to a template in the tokenizer's configuration. A template that
+    prints today's date, the model's own too, is written with the date pinned.
     """
-    template = PLAIN_TEMPLATE
-    if setting == "auto" and tokenizer.chat_template:
-        if problem := _template_problem(tokenizer):
-            raise UserError(
-                f"fetch.model.chat_template: the model's own template cannot train on several "
-                f"turns: it {problem}; use `fetch.model.chat_template: plain` or a Jinja file"
-            )
-        return
+    own = tokenizer.chat_template if setting == "auto" else None
+    template = own or PLAIN_TEMPLATE
     if setting not in ("auto", "plain"):
         try:
-            tokenizer.chat_template = template = Path(setting).read_text(encoding="utf-8")
+            template = Path(setting).read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(
                 f"fetch.model.chat_template: {setting}: {error.strerror}; allowed: auto, plain, or "
                 "a file with a Jinja template"
             ) from None
-        if problem := _template_problem(tokenizer):
-            raise UserError(f"fetch.model.chat_template: {setting} {problem}")
-    tokenizer.chat_template = template
-    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    if isinstance(template, str):
+        template = pin_date(template, date.today())
+    if template != own:
+        tokenizer.chat_template = template
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    if problem := _template_problem(tokenizer):
+        if own:
+            raise UserError(
+                f"fetch.model.chat_template: the model's own template cannot train on several "
+                f"turns: it {problem}; use `fetch.model.chat_template: plain` or a Jinja file"
+            )
+        raise UserError(f"fetch.model.chat_template: {setting} {problem}")
 
 
 def _template_problem(tokenizer: Any) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from lmadapt.core.errors import UserError
@@ -11,6 +12,10 @@ IGNORED = -100  # label of a position without loss, as in torch.nn.functional.cr
 
 # Stands for an answer; long enough to be found in what a template renders.
 PLACEHOLDER = "The placeholder of an answer."
+
+# The directives of strftime that templates use; a hyphen leaves out a leading zero.
+DIRECTIVES = (*"YymdeBbAajHIMSp", "-m", "-d")
+PINNED_DATE = "{% macro strftime_now(format) %}"
 
 PLAIN_TEMPLATE = (
     "{{ bos_token or '' }}"
@@ -50,6 +55,20 @@ class _Turn:
     lead: str  # words that the template puts first, such as an empty block of thoughts
     said: str  # the answer, with the white space before it
     rest: str  # what follows it, such as the end-of-turn token
+
+
+def pin_date(template: str, day: date) -> str:
+    """The template, with `day` at midnight wherever it would print the time of rendering.
+
+    A macro takes the place of the function strftime_now that transformers gives to templates.
+    """
+    if "strftime_now" not in template or template.startswith(PINNED_DATE):
+        return template
+    steps = "".join(
+        f" | replace('%{letter}', '{day.strftime('%' + letter)}')" for letter in DIRECTIVES
+    )
+    # transformers drops the line end after a block, so the rest is rendered as before.
+    return f"{PINNED_DATE}{{{{ format{steps} }}}}{{% endmacro %}}\n{template}"
 
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:

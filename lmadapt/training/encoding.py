@@ -27,14 +27,16 @@ def encode_documents(
 ) -> list[Document]:
     """The text of each row in pieces of `max_tokens`, between the tokenizer's start and end tokens.
 
-    A tokenizer without a start or end token adds none.
+    A tokenizer without a start or end token adds none. A control token that a text spells is text.
     """
     if not rows:
         return []
     before = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
     after = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     texts = [row["text"] for row in rows]
-    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)[
+        "input_ids"
+    ]
     documents: list[Document] = []
     for tokens, row in zip(encoded, rows, strict=True):
         ids = [*before, *tokens, *after]

@@ -150,7 +150,7 @@ def _problems(files: Sequence[Path], source: Path, trust_remote_code: bool) -> I
         yield f"{found}; safetensors are needed"
     yield from filter(None, map(file_problem, files))
     for index in source.glob("*.safetensors.index.json"):
-        shards = sorted(set(read_json(index)["weight_map"].values()))
+        shards = sorted(set(read_json(index).get("weight_map", {}).values()))
         if missing := [shard for shard in shards if not (source / shard).is_file()]:
             yield f"{', '.join(missing)} is missing, although {index.name} lists it"
     config = read_json(source / "config.json")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from lmadapt.core.errors import UserError
 from lmadapt.models.chat import encode_conversation, end_of_turn
@@ -27,6 +28,7 @@ NAMED = 3  # so many tensors or tokens does a message name
 Shape = tuple[int, ...]
 
 log = logging.getLogger(__name__)
+transformers_logging.disable_progress_bar()
 
 
 def file_problem(file: Path) -> str:
@@ -117,10 +119,11 @@ def load_outline(folder: Path, weights: Sequence[Path], *, trust_remote_code: bo
             f"transformers {transformers.__version__} cannot build the model of config.json from "
             f"the tensors in {files}: {error}"
         ) from None
-    if report["missing_keys"]:
+    # A tied tensor is missing only where the one that it shares is missing too.
+    if missing := set(report["missing_keys"]) - set(model.all_tied_weights_keys):
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        missing = {name: expected[name] for name in report["missing_keys"] if name in expected}
-        raise UserError(_missing(files, missing, sorted(report["unexpected_keys"])))
+        named = {name: expected[name] for name in missing}
+        raise UserError(_missing(files, named, sorted(report["unexpected_keys"])))
     for name, found, wanted in sorted(report["mismatched_keys"]):
         raise UserError(
             f"{files}: tensor {name} has the shape {_size(found)}, and config.json asks for "
@@ -179,12 +182,12 @@ def _load_on_meta(
 @contextmanager
 def _silent_transformers() -> Iterator[None]:
     """Keep transformers' report of tensors that do not fit out of the log."""
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
     try:
         yield
     finally:
-        transformers.logging.set_verbosity(level)
+        transformers_logging.set_verbosity(level)
 
 
 def _missing(files: str, missing: Mapping[str, Shape], unknown: Sequence[str]) -> str:

@@ -174,6 +174,13 @@ def test_weights_under_a_name_that_transformers_does_not_read_are_refused(
     assert "present: weights.safetensors" in message
 
 
+def test_an_index_without_its_map_is_refused(model: Path, tmp_path: Path) -> None:
+    (model / "model.safetensors").rename(model / "model-00001-of-00001.safetensors")
+    (model / "model.safetensors.index.json").write_text('{"metadata": {}}')
+    message = refused(model, tmp_path / "base")
+    assert "model.safetensors.index.json has no weight_map from tensors to files" in message
+
+
 def test_a_token_of_the_template_beyond_the_embeddings_is_refused(
     model: Path, tmp_path: Path
 ) -> None:

@@ -108,7 +108,7 @@ def examples(project: Path, tokens: int) -> list[Any]:
 
     def encoded(table: str) -> list[Any]:
         rows = read_table(project / f"data/curated/{table}.parquet", INSTRUCTION).to_pylist()
-        return list(encode_instructions(tokenizer, rows, max_tokens=ROW_TOKENS)[0])
+        return encode_instructions(tokenizer, rows, max_tokens=ROW_TOKENS).fitting
 
     domain, replay = encoded("instructions"), encoded("replay_instructions")
     return mix_replay(domain, replay, fraction=0.2, max_tokens=tokens, seed=0).examples

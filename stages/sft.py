@@ -52,10 +52,9 @@ def sft(
     tokenizer = load_tokenizer(base)
 
     encode = partial(encode_instructions, tokenizer, max_tokens=params.max_sequence_tokens)
-    domain, domain_too_long = encode(read_table(instructions, INSTRUCTION).to_pylist())
-    conversations = _general_conversations(params, pristine, replay, domain)
-    general, general_too_long = encode(conversations)
-    mixture, rows = mix_and_pack(params, domain, general)
+    domain = encode(read_table(instructions, INSTRUCTION).to_pylist())
+    general = encode(_general_conversations(params, pristine, replay, domain.fitting))
+    mixture, rows = mix_and_pack(params, domain.fitting, general.fitting)
     scorer = read_heldout(params, tokenizer, heldout)
 
     model = trainable_model(base, params, dropout=params.lora_dropout)
@@ -65,7 +64,7 @@ def sft(
         model,
         rows,
         base=base,
-        general=general,
+        general=general.fitting,
         heldout=scorer,
         micro_batch_rows=micro_batch_rows,
     )
@@ -77,8 +76,11 @@ def sft(
             save_adapter(model, temporary, base_name="pretrained")
             tokenizer.save_pretrained(temporary)
     result.write_curve(curve)
-    skipped = {"domain": domain_too_long, "replay": general_too_long}
-    write_json(metrics, {**result.metrics(), **mixture.metrics(), "skipped_too_long": skipped})
+    skipped = {
+        "skipped_too_long": {"domain": domain.too_long, "replay": general.too_long},
+        "skipped_unusable": {"domain": domain.unusable, "replay": general.unusable},
+    }
+    write_json(metrics, {**result.metrics(), **mixture.metrics(), **skipped})
     remove_checkpoints("sft")
 
 

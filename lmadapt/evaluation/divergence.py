@@ -104,6 +104,6 @@ def _write(load: Callable[[], Any], prompts: list[list[int]], seed: int) -> list
             temperature=1.0,
             top_k=0,
             top_p=1.0,
-            pad_token_id=model.generation_config.eos_token_id or 0,
+            pad_token_id=0,  # never used: all rows are of one length
         )
     return [list(map(int, row)) for row in sequences[:, length:].tolist()]

@@ -2,6 +2,7 @@
 
 base_model: copies the base model from a folder or from the Hugging Face hub, and checks it.
 fetched_model: writes the base model that fetch asks for, copied or made by a Python module.
+weights_check: checks a model's files, tensors and token ids from file headers alone.
 loading: loads a model in bf16 or NF4, with or without an adapter; saves one.
 chat: turns conversations into tokens and labels by the chat template.
 generation: answers conversations, in batches or as a stream.

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from datetime import date
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from jinja2 import TemplateError
 
 from lmadapt.core.errors import Unavailable, UserError
 from lmadapt.core.files import atomic_folder, file_sha256, read_json
-from lmadapt.models.chat import PLAIN_TEMPLATE, encode_conversation
+from lmadapt.models.chat import PLAIN_TEMPLATE, encode_conversation, pin_date
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 MODEL_FILES = (
@@ -52,15 +53,23 @@ def copy_model(
     from_hub = not source.is_dir()
     if from_hub:
         source = download(name_or_path, revision, patterns)
+    found = chain.from_iterable(sorted(source.glob(pattern)) for pattern in patterns)
+    files = [file for file in found if not file.match(CONSOLIDATED)]
+    if problem := next(_problems(files, source, trust_remote_code), None):
+        raise UserError(f"fetch.model.name_or_path: {name_or_path}: {problem}")
     with atomic_folder(target) as temporary:
-        for pattern in patterns:
-            for file in sorted(source.glob(pattern)):
-                if not file.match(CONSOLIDATED):
-                    _place(file, temporary / file.name, from_hub=from_hub)
-        if problem := next(_problems(temporary, source, trust_remote_code), None):
-            raise UserError(f"fetch.model.name_or_path: {name_or_path}: {problem}")
+        for file in files:
+            if file.suffix != ".safetensors":
+                shutil.copyfile(file, temporary / file.name)
         tokenizer = _load_tokenizer(temporary, name_or_path, trust_remote_code)
         _settle_chat_template(tokenizer, chat_template, temporary)
+        try:
+            _require_fitting_weights(temporary, source, tokenizer, trust_remote_code)
+        except UserError as error:
+            raise UserError(f"fetch.model.name_or_path: {name_or_path}: {error}") from None
+        for file in files:
+            if file.suffix == ".safetensors":
+                _place(file, temporary / file.name, from_hub=from_hub)
 
 
 def weights_sha256(folder: Path) -> dict[str, str]:
@@ -116,36 +125,51 @@ def download(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Path
 
 
 def _place(file: Path, target: Path, *, from_hub: bool) -> None:
-    """Copy a file. Weights in the hub's cache are linked instead, to use disk space only once."""
-    if from_hub and file.suffix == ".safetensors":
+    """Copy a file of weights, or link it in the hub's cache, to use disk space only once."""
+    if from_hub:
         with suppress(OSError):
             os.link(file.resolve(), target)
             return
     shutil.copyfile(file, target)
 
 
-def _problems(folder: Path, source: Path, trust_remote_code: bool) -> Iterator[str]:
-    """Why the model, copied from `source` to `folder`, cannot be used.
+def _problems(files: Sequence[Path], source: Path, trust_remote_code: bool) -> Iterator[str]:
+    """Why the model in `source`, of which `files` would be copied, cannot be used.
 
     Later checks rely on earlier ones, so only the first problem may be read.
     """
-    if not (folder / "config.json").is_file():
+    from lmadapt.models.weights_check import file_problem
+
+    if not (source / "config.json").is_file():
         yield "config.json is missing; expected a Hugging Face model"
-    if not any(folder.glob("*.safetensors")):
+    if not any(file.suffix == ".safetensors" for file in files):
         found = "no weights"
-        files = chain.from_iterable(source.glob(kind) for kind in ("*.bin", "*.pt", "*.pth"))
-        if pickles := sorted(file.name for file in files):
+        others = chain.from_iterable(source.glob(kind) for kind in ("*.bin", "*.pt", "*.pth"))
+        if pickles := sorted(file.name for file in others):
             found = f"only pickled weights ({', '.join(pickles)}), which can run code when read"
         yield f"{found}; safetensors are needed"
-    for index in folder.glob("*.safetensors.index.json"):
-        shards = sorted(set(read_json(index)["weight_map"].values()))
-        if missing := [shard for shard in shards if not (folder / shard).is_file()]:
+    yield from filter(None, map(file_problem, files))
+    for index in source.glob("*.safetensors.index.json"):
+        shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+        if missing := [shard for shard in shards if not (source / shard).is_file()]:
             yield f"{', '.join(missing)} is missing, although {index.name} lists it"
-    config = read_json(folder / "config.json")
+    config = read_json(source / "config.json")
     if "quantization_config" in config:
         yield "it is already quantised; use the original model, in 16 or 32 bits"
     if "auto_map" in config and not trust_remote_code:
         yield "it runs its own code; read that code, then set fetch.model.trust_remote_code to true"
+
+
+def _require_fitting_weights(
+    folder: Path, source: Path, tokenizer: Any, trust_remote_code: bool
+) -> None:
+    """Raise UserError when the weights in `source` do not fit configuration and tokenizer."""
+    from lmadapt.models.weights_check import load_outline, token_problem, weight_files
+
+    model = load_outline(folder, weight_files(source), trust_remote_code=trust_remote_code)
+    rows = len(model.get_input_embeddings().weight)
+    if problem := token_problem(tokenizer, rows, TWO_TURNS):
+        raise UserError(problem)
 
 
 def _load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
@@ -155,7 +179,7 @@ def _load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
         return AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # the tokenizers library raises bare exceptions
         reason = str(error).replace(str(folder), name)
         raise UserError(
             f"fetch.model.name_or_path: {name}: no usable tokenizer: {reason}"
@@ -165,27 +189,31 @@ def _load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
 def _settle_chat_template(tokenizer: Any, setting: str, folder: Path) -> None:
     """Write the template that `setting` names beside the tokenizer, unless it is the model's own.
 
-    transformers prefers that file to a template in the tokenizer's configuration.
+    transformers prefers that file to a template in the tokenizer's configuration. A template that
+    prints today's date, the model's own too, is written with the date pinned.
     """
-    template = PLAIN_TEMPLATE
-    if setting == "auto" and tokenizer.chat_template:
-        if problem := _template_problem(tokenizer):
-            raise UserError(
-                f"fetch.model.chat_template: the model's own template cannot train on several "
-                f"turns: it {problem}; use `fetch.model.chat_template: plain` or a Jinja file"
-            )
-        return
+    own = tokenizer.chat_template if setting == "auto" else None
+    template = own or PLAIN_TEMPLATE
     if setting not in ("auto", "plain"):
         try:
-            tokenizer.chat_template = template = Path(setting).read_text(encoding="utf-8")
+            template = Path(setting).read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(
                 f"fetch.model.chat_template: {setting}: {error.strerror}; allowed: auto, plain, or "
                 "a file with a Jinja template"
             ) from None
-        if problem := _template_problem(tokenizer):
-            raise UserError(f"fetch.model.chat_template: {setting} {problem}")
-    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    if isinstance(template, str):
+        template = pin_date(template, date.today())
+    if template != own:
+        tokenizer.chat_template = template
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    if problem := _template_problem(tokenizer):
+        if own:
+            raise UserError(
+                f"fetch.model.chat_template: the model's own template cannot train on several "
+                f"turns: it {problem}; use `fetch.model.chat_template: plain` or a Jinja file"
+            )
+        raise UserError(f"fetch.model.chat_template: {setting} {problem}")
 
 
 def _template_problem(tokenizer: Any) -> str:

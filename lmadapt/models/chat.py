@@ -1,7 +1,10 @@
 """Conversations as tokens and labels, by one chat template for training, evaluation and serving."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
 from typing import Any
 
 from lmadapt.core.errors import UserError
@@ -11,6 +14,14 @@ IGNORED = -100  # label of a position without loss, as in torch.nn.functional.cr
 
 # Stands for an answer; long enough to be found in what a template renders.
 PLACEHOLDER = "The placeholder of an answer."
+
+# Noncharacters of Unicode: they stand around a control token that a message spells as text.
+OPEN, CLOSE = "\ufdd0", "\ufdd1"
+SPELT = re.compile(f"{OPEN}(.*?){CLOSE}", re.DOTALL)
+
+# The directives of strftime that templates use; a hyphen leaves out a leading zero.
+DIRECTIVES = (*"YymdeBbAajHIMSp", "-m", "-d")
+PINNED_DATE = "{% macro strftime_now(format) %}"
 
 PLAIN_TEMPLATE = (
     "{{ bos_token or '' }}"
@@ -52,12 +63,32 @@ class _Turn:
     rest: str  # what follows it, such as the end-of-turn token
 
 
+def pin_date(template: str, day: date) -> str:
+    """The template, with `day` at midnight wherever it would print the time of rendering.
+
+    A macro takes the place of the function strftime_now that transformers gives to templates.
+    """
+    if "strftime_now" not in template or template.startswith(PINNED_DATE):
+        return template
+    steps = "".join(
+        f" | replace('%{letter}', '{day.strftime('%' + letter)}')" for letter in DIRECTIVES
+    )
+    # transformers drops the line end after a block, so the rest is rendered as before.
+    return f"{PINNED_DATE}{{{{ format{steps} }}}}{{% endmacro %}}\n{template}"
+
+
+def encode_text(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text without start and end; a control token that it spells is text."""
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+
 def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """Token ids of the rendered conversation, up to where the assistant's own words start.
 
     Templates such as Qwen 3's put more than white space before an answer (an empty block of
     thoughts). It belongs to the prompt: otherwise it would be part of every choice that is scored.
     """
+    messages = _guard(tokenizer, messages)
     text = _render(tokenizer, messages, generation_prompt=True)
     return _tokens(tokenizer, text + _turn(tokenizer, messages, PLACEHOLDER).lead)
 
@@ -67,13 +98,22 @@ def encode_choice(tokenizer: Any, messages: Sequence[Message], choice: str) -> l
 
     The end-of-turn token is left out.
     """
-    return _tokens(tokenizer, _turn(tokenizer, messages, choice).said)
+    messages = _guard(tokenizer, [*messages, {"role": "assistant", "content": choice}])
+    return _tokens(tokenizer, _turn(tokenizer, messages[:-1], messages[-1]["content"]).said)
 
 
 def end_of_turn(tokenizer: Any) -> int:
     """The token with which the chat template ends an answer; end-of-text where it has none."""
     question = [{"role": "user", "content": PLACEHOLDER}]
     return _end(tokenizer, _turn(tokenizer, question, PLACEHOLDER).rest)[0]
+
+
+def start_of_text(tokenizer: Any) -> int:
+    """The token before a text; where the tokenizer has none, one that ends a text or an answer."""
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    return end_of_turn(tokenizer)
 
 
 def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
@@ -86,6 +126,7 @@ def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
     input_ids: list[int] = []
     labels: list[int] = []
     done = ""
+    messages = _guard(tokenizer, messages)
     for number, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
@@ -111,6 +152,28 @@ def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
         roles = [message["role"] for message in messages]
         raise UserError(f"zero supervised tokens in a conversation with roles {roles}")
     return encoded
+
+
+def _guard(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
+    """The messages, with OPEN and CLOSE around each control token that a content spells."""
+    spellings = _spellings(tokenizer, len(tokenizer))
+    if spellings is None:
+        return list(messages)
+    return [
+        message | {"content": spellings.sub(f"{OPEN}\\g<0>{CLOSE}", message["content"] or "")}
+        for message in messages
+    ]
+
+
+@lru_cache(maxsize=8)
+def _spellings(tokenizer: Any, size: int) -> re.Pattern[str] | None:
+    """A pattern of the spellings of control tokens; `size`, of the vocabulary, tells of changes."""
+    added = tokenizer.added_tokens_decoder.values()
+    spelt = {token.content for token in added if token.special}
+    spelt.update(tokenizer.all_special_tokens)
+    spelt.discard("")
+    longest_first = sorted(spelt, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if spelt else None
 
 
 def _turn(tokenizer: Any, messages: Sequence[Message], content: str) -> _Turn:
@@ -170,4 +233,12 @@ def _render(tokenizer: Any, messages: Sequence[Message], *, generation_prompt: b
 
 
 def _tokens(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    """Token ids of a rendered text; what stands between OPEN and CLOSE becomes no control token."""
+    ids: list[int] = []
+    for number, part in enumerate(SPELT.split(text)):
+        spelt = number % 2 == 1  # re.split puts the groups of the pattern at odd places
+        if spelt:
+            ids += encode_text(tokenizer, part)
+        elif part:
+            ids += tokenizer(part, add_special_tokens=False)["input_ids"]
+    return ids

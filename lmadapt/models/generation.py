@@ -142,9 +142,9 @@ def continuations(
     shorter ones are padded after it.
     """
     longest = max(map(len, prompts))
-    padding = tokenizer.pad_token_id
-    if padding is None:
-        padding = tokenizer.eos_token_id
+    # The attention mask hides it. The tokenizer's own may be missing or beyond the embeddings.
+    padding = end_of_turn(tokenizer)
+    ends = {padding, tokenizer.eos_token_id, *ends} - {None}
     missing = [longest - len(prompt) for prompt in prompts]
     rows = list(zip(missing, prompts, strict=True))
     input_ids = torch.tensor([[padding] * count + prompt for count, prompt in rows])
@@ -154,7 +154,7 @@ def continuations(
             input_ids=input_ids.to(model.device),
             attention_mask=attention_mask.to(model.device),
             pad_token_id=padding,
-            eos_token_id=sorted({end_of_turn(tokenizer), tokenizer.eos_token_id, *ends}),
+            eos_token_id=sorted(ends),
             **options,
         )
     return list(sequences[:, longest:].tolist())

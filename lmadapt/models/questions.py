@@ -7,7 +7,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lmadapt.core.errors import UserError
-from lmadapt.models.chat import Message, encode_choice, encode_prompt
+from lmadapt.models.chat import (
+    Message,
+    encode_choice,
+    encode_prompt,
+    encode_text,
+    start_of_text,
+)
 
 # Tokens of one window of a document. Every token but the first 1,023 follows at least half a
 # window of context.
@@ -44,11 +50,8 @@ def encode_item(
 def encode_bare(tokenizer: Any, prompt: str, choices: Sequence[str]) -> Question:
     """A multiple-choice item as plain text: the prompt, a line end, a choice; no chat template."""
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    context = tokenizer(prompt + "\n", add_special_tokens=False)["input_ids"]
-    return Question(
-        [*start, *context],
-        [tokenizer(text, add_special_tokens=False)["input_ids"] for text in choices],
-    )
+    context = encode_text(tokenizer, prompt + "\n")
+    return Question([*start, *context], [encode_text(tokenizer, text) for text in choices])
 
 
 def encode_document(tokenizer: Any, text: str) -> list[Question]:
@@ -56,8 +59,8 @@ def encode_document(tokenizer: Any, text: str) -> list[Question]:
 
     Every window starts with the token that starts a text.
     """
-    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    start = start_of_text(tokenizer)
+    tokens = encode_text(tokenizer, text)
     size = WINDOW_TOKENS - 1
     windows = [Question([start], [tokens[:size]])] if tokens else []
     for begin in range(size, len(tokens), size // 2):

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from lmadapt.core.environment import QUIET
 from lmadapt.core.errors import UserError
 from lmadapt.core.tables import CURATED_TABLES, INSTRUCTION, RAW_TABLES, read_table
-from lmadapt.models.chat import IGNORED, Message, encode_conversation, encode_prompt
+from lmadapt.models.chat import IGNORED, Message, encode_conversation, encode_prompt, end_of_turn
 
 CheckStatus = Literal["ok", "warning", "failed"]
 
@@ -198,7 +198,7 @@ def _label_mask(model: Path, project: Path) -> Finding:
     prompt_with_loss = sum(label != IGNORED for label in encoded.labels[:prompt])
     if prompt_with_loss:
         raise UserError(f"{prompt_with_loss} of {prompt} prompt tokens carry loss; allowed: 0")
-    if encoded.labels[-1] != tokenizer.eos_token_id:
+    if encoded.labels[-1] != end_of_turn(tokenizer):
         raise UserError("the end-of-turn token carries no loss: the model would not learn to stop")
     return _ok(
         f"{encoded.loss_tokens} of {len(encoded.labels)} tokens carry loss, with the end of turn "

@@ -19,6 +19,12 @@ from lmadapt.sources.readers import Record, read_records
 Role = Literal["corpus", "general_text", "instructions", "general_instructions", "evaluation"]
 RawRow = dict[str, Any]  # a row of the raw table of its role
 GROUPS = ("domain", "general", "behaviour", "fairness")
+# Keys of a message that change what is learnt from it or how it is rendered. None is supported.
+MEANINGFUL_KEYS = (
+    *("weight", "train", "tool_calls", "tool_call_id", "function_call", "name"),
+    *("reasoning_content", "reasoning", "thinking"),
+)
+HARMLESS_VALUES: tuple[Any, ...] = (None, "", [], {})
 BYTE_ESCAPES = range(0xDC80, 0xDD00)  # how Python keeps a byte that it could not decode
 
 
@@ -282,10 +288,23 @@ def _messages(value: Any, column: str, place: str) -> list[dict[str, str]]:
             raise UserError(
                 f"{here}: role {role!r}; allowed: user, assistant, and in the first message system"
             )
+        _require_plain(message, here)
         messages.append({"role": role, "content": content})
     if messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant", "content": ""})
     return messages
+
+
+def _require_plain(message: Mapping[str, Any], place: str) -> None:
+    """Raise UserError for a key whose loss would change what is learnt from a message."""
+    for key in MEANINGFUL_KEYS:
+        value = message.get(key)
+        full_loss = key in ("weight", "train") and value == 1
+        if value not in HARMLESS_VALUES and not full_loss:
+            raise UserError(
+                f"{place}: {key} is {value!r}, which is not supported; allowed: role and content, "
+                "weight: 1 and train: true"
+            )
 
 
 def _parsed(value: Any) -> Any:

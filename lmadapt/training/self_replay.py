@@ -23,6 +23,7 @@ from lmadapt.models.chat import (
     Message,
     encode_conversation,
     encode_prompt,
+    start_of_text,
 )
 from lmadapt.models.generation import continuations
 from lmadapt.models.loading import load_bf16
@@ -70,9 +71,7 @@ def self_instructions(
 def _write_texts(
     model: Any, tokenizer: Any, tokens: float, max_sequence_tokens: int
 ) -> Iterator[dict[str, Any]]:
-    start = tokenizer.bos_token_id
-    if start is None:
-        start = tokenizer.eos_token_id
+    start = start_of_text(tokenizer)
     options = UNCUT | {"max_new_tokens": max_sequence_tokens - 2}  # start and end tokens
     written = 0
     while written < tokens:

@@ -25,7 +25,7 @@ from lmadapt.curation.near_duplicates import near_duplicates
 from lmadapt.curation.quality import Problem, conversation_problem, item_problem
 from lmadapt.curation.screening import ScreeningRules, TrainingRows, parts_of, screen
 from lmadapt.curation.word_hashes import fold
-from lmadapt.models.chat import encode_conversation
+from lmadapt.models.chat import encode_conversation, encode_text
 from lmadapt.validation.table_totals import TRAINING_TABLES, category_frame, totals_frame
 
 Record = dict[str, Any]
@@ -223,7 +223,7 @@ def _encode(record: Record, tokenizer: Any) -> Encoded:
 
 
 def _count_tokens(text: str, tokenizer: Any) -> int:
-    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return len(encode_text(tokenizer, text))
 
 
 def _items(items: Sequence[Record], tokenizer: Any) -> Columns:

@@ -348,21 +348,16 @@ def test_a_killed_run_continues_to_the_same_adapter(
     assert folder_sha256(again) == folder_sha256(whole)
 
 
-def test_a_long_instruction_is_counted_and_an_unusable_one_is_named(
+def test_long_and_unusable_instructions_are_left_out_and_counted(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     instructions, replay = write_instructions(tmp_path)
     rows = [instruction(n, f"What is weakness {n}?", "SQL injection") for n in range(9)]
-    write_table([*rows, instruction(9, "What is long? " * 99, "This")], INSTRUCTION, instructions)
+    odd = {**rows[0], "id": "odd", "messages": rows[0]["messages"][:1]}
+    long = instruction(9, "What is long? " * 99, "This")
+    write_table([*rows, odd, long], INSTRUCTION, instructions)
     metrics = json.loads(
         (_sft(tiny_model, tmp_path, instructions, replay) / "sft.json").read_text()
     )
-    assert metrics["skipped_too_long"]["domain"] == 1
-    write_table(
-        [*rows, {**rows[0], "id": "odd", "messages": rows[0]["messages"][:1]}],
-        INSTRUCTION,
-        instructions,
-    )
-    with pytest.raises(UserError, match=r"instruction odd \(made, 0\): zero supervised tokens"):
-        _sft(tiny_model, tmp_path, instructions, replay)
+    assert (metrics["skipped_too_long"]["domain"], metrics["skipped_unusable"]["domain"]) == (1, 1)

@@ -29,7 +29,7 @@ def test_a_long_document_is_split_and_nothing_is_lost() -> None:
 
 def test_only_the_answer_and_its_end_carry_loss() -> None:
     rows = [instruction(0, "What is the capital of France?", "Paris")]
-    ((example,),), _ = encode_instructions(TOKENIZER, rows, max_tokens=64)
+    ((example,),) = encode_instructions(TOKENIZER, rows, max_tokens=64).fitting
     supervised = [label for label in example.labels if label >= 0]
     assert TOKENIZER.decode(supervised) == " Paris<eos>"
     assert len(supervised) < len(example.labels)
@@ -37,8 +37,8 @@ def test_only_the_answer_and_its_end_carry_loss() -> None:
 
 def test_too_long_instructions_are_left_out_whole_and_counted() -> None:
     rows = [instruction(0, "Short?", "Yes"), instruction(1, "What is long? " * 50, "This")]
-    fitting, too_long = encode_instructions(TOKENIZER, rows, max_tokens=40)
-    assert (len(fitting), too_long) == (1, 1)
+    encoded = encode_instructions(TOKENIZER, rows, max_tokens=40)
+    assert (len(encoded.fitting), encoded.too_long, encoded.unusable) == (1, 1, 0)
 
 
 def test_where_all_are_too_long_the_error_names_the_length_needed() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.git import COMMITTER, git
+from flows.git import COMMITTER, git, remote_ref
 from flows.lease import LEASE_LOST, check_lease, lease_of, push_with_lease
 from flows.run_stage import TEMPORARY_FAILURE, Log, StageFailed, StageOutcome, dvc, run_stage
 from flows.shared_store import drop_checkpoints, pull_checkpoints, push_checkpoints, set_up_cache
@@ -173,4 +173,4 @@ def commit_all(project: Path, files: list[str], message: str, branch: str, lease
 
 def remote_commit(project: Path, branch: str) -> str:
     """The commit of a branch of origin; empty where there is no such branch."""
-    return git(project, "ls-remote", "origin", f"refs/heads/{branch}").partition("\t")[0]
+    return remote_ref(project, f"refs/heads/{branch}")

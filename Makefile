@@ -50,9 +50,11 @@ lock:  ## resolve pyproject.toml again and write requirements.lock
 	pip install --quiet --no-deps --no-build-isolation --editable .
 	touch .venv/installed
 
-clean:  ## remove what the pipeline and the tools made, except DVC's cache and the registry
+clean:  ## remove what the pipeline and the tools made, except DVC's cache, the registry and the servers
 	rm -rf data/raw data/curated models/base models/pretrained models/adapter
-	git clean -fdXq metrics plots reports .lmadapt .pytest_cache .mypy_cache .ruff_cache
+	git clean -fdXq metrics plots reports .pytest_cache .mypy_cache .ruff_cache
+	@# .lmadapt/servers has the databases and passwords of `make servers`.
+	test ! -d .lmadapt || find .lmadapt -mindepth 1 -maxdepth 1 ! -name servers -exec rm -rf {} +
 
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lmadapt needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=")'

@@ -136,30 +136,44 @@ def data(folder: Path, account: dict[str, Any]) -> Path:
 
 
 def make_cluster(folder: Path, account: dict[str, Any]) -> str:
-    """Make PostgreSQL's cluster if there is none; the password of its only account, `lmadapt`."""
+    """Make PostgreSQL's cluster if there is none; the password of its only account, `lmadapt`.
+
+    A cluster is made under another name, so one under its own name is whole and is never removed.
+    Exits when its password is missing.
+    """
     kept, where = folder / "password", data(folder, account)
-    if kept.is_file():
+    if where.exists() and any(where.iterdir()):
+        if not kept.is_file():
+            sys.exit(
+                f"{where} holds databases, but the file with their password, {kept}, is missing; "
+                "nothing was changed. Put the file back from a copy. If you need none of the data, "
+                f"move {where} away and start again"
+            )
         return kept.read_text(encoding="utf-8")
-    shutil.rmtree(where, ignore_errors=True)
-    where.mkdir(parents=True)
     password = secrets.token_urlsafe(24)
-    handed = where.with_suffix(".password")
+    handed, made = (where.with_name(where.name + end) for end in (".password", ".new"))
+    shutil.rmtree(made, ignore_errors=True)  # what a killed start left
+    made.mkdir(parents=True)
     write_secret(handed, password)
     if account:
-        for path in (where, handed):
+        for path in (made, handed):
             shutil.chown(path, account["user"], account["group"])
     options = ["-U", "lmadapt", "-A", "scram-sha-256", "--pwfile", handed, "-E", "UTF8"]
-    command = [program("initdb"), "-D", where, *options, "--locale=C"]
+    command = [program("initdb"), "-D", made, *options, "--locale=C"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **account)
     handed.unlink()
     write_secret(kept, password)
+    made.rename(where)  # last: a cluster under its own name has its password
     return password
 
 
 def write_secret(file: Path, text: str) -> None:
-    """Write a file that only its owner can read."""
-    file.touch(mode=0o600)
-    file.write_text(text, encoding="utf-8")
+    """Write a file that only its owner can read; it appears whole."""
+    written = file.with_name(file.name + ".tmp")
+    written.unlink(missing_ok=True)
+    written.touch(mode=0o600)
+    written.write_text(text, encoding="utf-8")
+    written.replace(file)
 
 
 def make_databases(port: int, password: str) -> None:

@@ -1,4 +1,4 @@
-"""`make install`, killed at any step, never touches another Python and is repeated from the start."""
+"""`make install`, killed at any step, never touches another Python, and starts again from nothing."""
 
 import os
 import shutil

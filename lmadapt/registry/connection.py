@@ -6,7 +6,7 @@ MLflow is imported only when something is asked of the registry.
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -81,8 +81,12 @@ def _make_database(address: str) -> None:
             _initialize_tables(engine)
         finally:
             engine.dispose()
-        with suppress(FileExistsError):  # another process was faster; its file stays
+        try:
             os.link(made, file)
+        except FileExistsError:
+            pass  # another process was faster; its file stays
+        except OSError:  # a file system without hard links
+            made.rename(file)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`make install`, killed at any step, never touches another Python, and starts again from nothing."""
+"""`make install`, killed at any step, never touches another Python and is repeated whole."""
 
 import os
 import shutil

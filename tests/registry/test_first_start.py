@@ -50,6 +50,7 @@ def test_a_registry_that_another_process_made_meanwhile_stays(
     tmp_path: Path, making: Making
 ) -> None:
     def make_another(engine: Any) -> None:
+        make_one_table(engine)
         (tmp_path / "mlflow.db").write_bytes(b"theirs")
 
     making(make_another)

@@ -61,7 +61,7 @@ def main() -> None:
 def start(folder: Path, running: ExitStack) -> tuple[dict[str, str], dict[str, Process]]:
     """Start all three servers; they stop when `running` is closed.
 
-    Returns their addresses, by the variables that clients read, and their processes, by name.
+    Returns addresses and Prefect's password, by the variables that clients read, and their processes, by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ports, account = kept_ports(folder / "ports.json"), server_account()
@@ -70,6 +70,8 @@ def start(folder: Path, running: ExitStack) -> tuple[dict[str, str], dict[str, P
     postgresql = start_postgresql(folder, ports["postgresql"], account, running)
     make_databases(ports["postgresql"], password)
     python, host = [sys.executable, "-m"], ["--host", "127.0.0.1", "--port"]
+    prefect_at, tracking = (f"http://127.0.0.1:{ports[name]}" for name in ("prefect", "mlflow"))
+    login = f"lmadapt:{kept_secret(folder / 'prefect-password')}"
     # The addresses of the databases stay off the command line, where `ps` would show the password.
     prefect = child(
         folder,
@@ -78,6 +80,9 @@ def start(folder: Path, running: ExitStack) -> tuple[dict[str, str], dict[str, P
         running,
         PREFECT_API_DATABASE_CONNECTION_URL=f"postgresql+asyncpg://{database}/prefect",
         PREFECT_HOME=str(folder / "prefect"),
+        PREFECT_SERVER_API_AUTH_STRING=login,
+        PREFECT_API_AUTH_STRING=login,
+        PREFECT_SERVER_CORS_ALLOWED_ORIGINS=prefect_at,
     )
     mlflow = child(
         folder,
@@ -86,12 +91,14 @@ def start(folder: Path, running: ExitStack) -> tuple[dict[str, str], dict[str, P
         running,
         MLFLOW_BACKEND_STORE_URI=f"postgresql://{database}/mlflow",
         MLFLOW_ARTIFACTS_DESTINATION=str(folder / "artifacts"),
+        MLFLOW_SERVER_ALLOWED_HOSTS=f"127.0.0.1:{ports['mlflow']},localhost:{ports['mlflow']}",
+        MLFLOW_SERVER_CORS_ALLOWED_ORIGINS=tracking,
     )
-    api = f"http://127.0.0.1:{ports['prefect']}/api"
-    tracking = f"http://127.0.0.1:{ports['mlflow']}"
+    api = f"{prefect_at}/api"
     wait_for_answer(f"{api}/health", prefect, folder)
     wait_for_answer(f"{tracking}/health", mlflow, folder)
-    addresses = {"PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": tracking}
+    addresses = {"PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": login}
+    addresses["MLFLOW_TRACKING_URI"] = tracking
     return addresses, {"postgresql": postgresql, "prefect": prefect, "mlflow": mlflow}
 
 
@@ -165,6 +172,13 @@ def make_cluster(folder: Path, account: dict[str, Any]) -> str:
     write_secret(kept, password)
     made.rename(where)  # last: a cluster under its own name has its password
     return password
+
+
+def kept_secret(file: Path) -> str:
+    """The password in the file; a new one, where there is none."""
+    if not file.is_file():
+        write_secret(file, secrets.token_urlsafe(24))
+    return file.read_text(encoding="utf-8")
 
 
 def write_secret(file: Path, text: str) -> None:

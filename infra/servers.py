@@ -61,7 +61,8 @@ def main() -> None:
 def start(folder: Path, running: ExitStack) -> tuple[dict[str, str], dict[str, Process]]:
     """Start all three servers; they stop when `running` is closed.
 
-    Returns addresses and Prefect's password, by the variables that clients read, and their processes, by name.
+    Returns their addresses and Prefect's password, by the variables that clients read, and their
+    processes, by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ports, account = kept_ports(folder / "ports.json"), server_account()

@@ -18,7 +18,7 @@ from lmadapt.registry.connection import TRANSIENT_CODES
 
 LEASE_SECONDS = 60.0  # what is done under the lock takes about 1 s
 POLL_SECONDS = 0.2
-WRITE_SECONDS = 20.0  # for which a registry may fail to write before the command gives up
+WRITE_SECONDS = 60.0  # of failing writes before the command gives up; one may wait 30 s for MLflow
 RACES = {"RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"}  # another process was faster
 
 
@@ -74,10 +74,10 @@ def _check_refusal(error: MlflowException, seconds: float, model_name: str) -> N
 
     Raises Unavailable after WRITE_SECONDS, and UserError at once when the registry refuses.
     """
-    passing = error.error_code in RACES | TRANSIENT_CODES
-    if passing and seconds < WRITE_SECONDS:
+    transient = error.error_code in TRANSIENT_CODES
+    if error.error_code in RACES or (transient and seconds < WRITE_SECONDS):
         return
-    kind = Unavailable if passing else UserError
+    kind = Unavailable if transient else UserError
     said = str(redact_secrets(str(error))).partition("\n")[0][:300]
     raise kind(
         f"{model_name}: the registry can be read, but it refuses to write: {said}; check that this "

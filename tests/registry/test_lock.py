@@ -63,7 +63,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (TEMPORARILY_UNAVAILABLE, Unavailable),
         (INTERNAL_ERROR, Unavailable),
-        (RESOURCE_ALREADY_EXISTS, Unavailable),
         (PERMISSION_DENIED, UserError),
     ],
 )

@@ -2,6 +2,8 @@
 # into .venv.
 PYTHON ?= python3
 BIN := $(abspath .venv/bin)
+# By its path: where .venv is half made, `pip` alone would be that of another Python.
+PIP = $(BIN)/python -m pip
 export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := true
 
@@ -43,26 +45,27 @@ bench-%: .venv/bench  ## run benchmarks/%.py against its peers and write benchma
 	python -m benchmarks.$*
 
 lock:  ## resolve pyproject.toml again and write requirements.lock
-	rm -rf .venv
-	$(PYTHON) -m venv .venv
-	pip install --quiet '.[all,dev]' 'torch==2.13.0'
-	pip freeze --all --exclude lmadapt --exclude pip | sed 's/+cpu$$//' > requirements.lock
-	pip install --quiet --no-deps --no-build-isolation --editable .
+	$(PYTHON) -m venv --clear .venv
+	$(PIP) install --quiet '.[all,dev]' 'torch==2.13.0'
+	$(PIP) freeze --all --exclude lmadapt --exclude pip | sed 's/+cpu$$//' > requirements.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	touch .venv/installed
 
-clean:  ## remove what the pipeline and the tools made, except DVC's cache and the registry
+clean:  ## remove what the pipeline and the tools made, except DVC's cache, the registry and the servers
 	rm -rf data/raw data/curated models/base models/pretrained models/adapter
-	git clean -fdXq metrics plots reports .lmadapt .pytest_cache .mypy_cache .ruff_cache
+	git clean -fdXq metrics plots reports .pytest_cache .mypy_cache .ruff_cache
+	@# .lmadapt/servers has the databases and passwords of `make servers`.
+	test ! -d .lmadapt || find .lmadapt -mindepth 1 -maxdepth 1 ! -name servers -exec rm -rf {} +
 
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lmadapt needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=")'
-	$(PYTHON) -m venv .venv
-	pip install --quiet --no-compile --requirement requirements.lock
-	pip install --quiet --no-deps --no-build-isolation --editable .
+	$(PYTHON) -m venv --clear .venv
+	$(PIP) install --quiet --no-compile --requirement requirements.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@# Compile now, on all cores: where .venv is read-only later, every start would compile again.
-	python -m compileall -q -j 0 .venv/lib > /dev/null || true
+	$(BIN)/python -m compileall -q -j 0 .venv/lib > /dev/null || true
 	touch .venv/installed
 
 .venv/bench: .venv/installed
-	pip install --quiet --no-compile --no-build-isolation --constraint requirements.lock --editable '.[bench]'
+	$(PIP) install --quiet --no-compile --no-build-isolation --constraint requirements.lock --editable '.[bench]'
 	touch .venv/bench

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flows.git import git
+from flows.hand_off import remote_commit
 from tests.flows.agents import Team, team
 from tests.flows.sleeping import push_sleeping, rates
 
@@ -74,5 +74,4 @@ def completed(one: Team, deployed: str, **parameters: Any) -> tuple[float, str]:
         raise RuntimeError(f"{deployed} with {parameters} ended as {ended['state_type']}")
     begin, end = (datetime.fromisoformat(ended[key]) for key in ("start_time", "end_time"))
     seconds = (end - begin).total_seconds()
-    shared = git(one.folder / "project", "ls-remote", "origin", f"refs/heads/runs/{ended['name']}")
-    return seconds, shared.partition("\t")[0]
+    return seconds, remote_commit(one.folder / "project", f"runs/{ended['name']}")

@@ -23,3 +23,15 @@ def git(project: Path, *arguments: str) -> str:
         command = next(one for one in arguments if one[0] != "-" and "=" not in one)
         raise StageFailed(f"git {command}", done.returncode, done.stderr.splitlines())
     return done.stdout.rstrip("\n")
+
+
+def remote_ref(project: Path, ref: str) -> str:
+    """The commit of exactly this ref (`refs/…`) of origin; empty where there is no such ref.
+
+    `git ls-remote` also lists every ref that ends in the name it is asked for.
+    """
+    for line in git(project, "ls-remote", "origin", ref).splitlines():
+        commit, _, name = line.partition("\t")
+        if name == ref:
+            return commit
+    return ""

@@ -5,13 +5,15 @@ the output of an older one: `dvc repro` compares the whole graph (without `--sin
 flows/one_stage.sh refuses whatever would have to run first.
 """
 
+import re
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.git import COMMITTER, git
+from flows.git import COMMITTER, git, remote_ref
 from flows.lease import LEASE_LOST, check_lease, lease_of, push_with_lease
 from flows.run_stage import TEMPORARY_FAILURE, Log, StageFailed, StageOutcome, dvc, run_stage
 from flows.shared_store import drop_checkpoints, pull_checkpoints, push_checkpoints, set_up_cache
@@ -28,8 +30,10 @@ def hand_over(
     Returns the outcome and that commit; where dvc.lock does not change, it is the given one. Raises
     StageFailed with 78 when the output of an earlier stage is missing; with 75 when a retry may
     succeed, as when the DVC remote does not answer; with 77 when another agent has taken the run
-    over; with git's exit code when a push fails, as when another run wrote to `branch`.
+    over; with git's exit code when a push fails, as when another run wrote to `branch`. Raises
+    ValueError for a `branch` outside runs/, and for names that git or DVC would take for options.
     """
+    check_names(stage, commit, branch)
     check_out(commit, project)
     with lease_of(project, branch) as lease:
         with using_the_store(stage):
@@ -46,6 +50,19 @@ def hand_over(
         with using_the_store(stage):
             drop_checkpoints(project, branch, stage)
         return outcome, publish(stage, branch, project, lease)
+
+
+def check_names(stage: str, commit: str, branch: str) -> None:
+    """Raise ValueError unless a run may have these: whoever starts a flow chooses them."""
+    if not re.fullmatch(r"\w[\w@.-]*", stage):
+        raise ValueError(f"stage: {stage!r} is no stage; allowed: the name of a stage in dvc.yaml")
+    if not re.fullmatch("[0-9a-f]{7,64}", commit):
+        raise ValueError(f"commit: {commit!r} is no commit; allowed: its hexadecimal digits")
+    known = ["git", "check-ref-format", f"refs/heads/{branch}"]
+    if not branch.startswith("runs/") or subprocess.run(known, check=False).returncode:
+        raise ValueError(
+            f"branch: {branch!r} is no branch of a run; allowed: runs/NAME, as git names branches"
+        )
 
 
 def run_alone(stage: str, project: Path, log: Log, taken_over: threading.Event) -> StageOutcome:
@@ -173,4 +190,4 @@ def commit_all(project: Path, files: list[str], message: str, branch: str, lease
 
 def remote_commit(project: Path, branch: str) -> str:
     """The commit of a branch of origin; empty where there is no such branch."""
-    return git(project, "ls-remote", "origin", f"refs/heads/{branch}").partition("\t")[0]
+    return remote_ref(project, f"refs/heads/{branch}")

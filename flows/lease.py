@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from flows.git import COMMITTER, git
+from flows.git import COMMITTER, git, remote_ref
 from flows.run_stage import StageFailed
 
 LEASE_LOST = 77  # EX_NOPERM of sysexits.h
@@ -31,7 +31,7 @@ def take_lease(project: Path, branch: str) -> str:
 
 def check_lease(project: Path, branch: str, token: str) -> None:
     """Raise StageFailed (77) when another agent holds the lease."""
-    held = git(project, "ls-remote", "origin", lease_ref(branch)).partition("\t")[0]
+    held = remote_ref(project, lease_ref(branch))
     if held != token:
         why = f"another agent has taken over {branch}; this one writes nothing"
         raise StageFailed("lease", LEASE_LOST, [why])

@@ -61,7 +61,8 @@ def main() -> None:
 def start(folder: Path, running: ExitStack) -> tuple[dict[str, str], dict[str, Process]]:
     """Start all three servers; they stop when `running` is closed.
 
-    Returns their addresses, by the variables that clients read, and their processes, by name.
+    Returns their addresses and Prefect's password, by the variables that clients read, and their
+    processes, by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ports, account = kept_ports(folder / "ports.json"), server_account()
@@ -70,6 +71,8 @@ def start(folder: Path, running: ExitStack) -> tuple[dict[str, str], dict[str, P
     postgresql = start_postgresql(folder, ports["postgresql"], account, running)
     make_databases(ports["postgresql"], password)
     python, host = [sys.executable, "-m"], ["--host", "127.0.0.1", "--port"]
+    prefect_at, tracking = (f"http://127.0.0.1:{ports[name]}" for name in ("prefect", "mlflow"))
+    login = f"lmadapt:{kept_secret(folder / 'prefect-password')}"
     # The addresses of the databases stay off the command line, where `ps` would show the password.
     prefect = child(
         folder,
@@ -78,6 +81,9 @@ def start(folder: Path, running: ExitStack) -> tuple[dict[str, str], dict[str, P
         running,
         PREFECT_API_DATABASE_CONNECTION_URL=f"postgresql+asyncpg://{database}/prefect",
         PREFECT_HOME=str(folder / "prefect"),
+        PREFECT_SERVER_API_AUTH_STRING=login,
+        PREFECT_API_AUTH_STRING=login,
+        PREFECT_SERVER_CORS_ALLOWED_ORIGINS=prefect_at,
     )
     mlflow = child(
         folder,
@@ -86,12 +92,14 @@ def start(folder: Path, running: ExitStack) -> tuple[dict[str, str], dict[str, P
         running,
         MLFLOW_BACKEND_STORE_URI=f"postgresql://{database}/mlflow",
         MLFLOW_ARTIFACTS_DESTINATION=str(folder / "artifacts"),
+        MLFLOW_SERVER_ALLOWED_HOSTS=f"127.0.0.1:{ports['mlflow']},localhost:{ports['mlflow']}",
+        MLFLOW_SERVER_CORS_ALLOWED_ORIGINS=tracking,
     )
-    api = f"http://127.0.0.1:{ports['prefect']}/api"
-    tracking = f"http://127.0.0.1:{ports['mlflow']}"
+    api = f"{prefect_at}/api"
     wait_for_answer(f"{api}/health", prefect, folder)
     wait_for_answer(f"{tracking}/health", mlflow, folder)
-    addresses = {"PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": tracking}
+    addresses = {"PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": login}
+    addresses["MLFLOW_TRACKING_URI"] = tracking
     return addresses, {"postgresql": postgresql, "prefect": prefect, "mlflow": mlflow}
 
 
@@ -136,30 +144,51 @@ def data(folder: Path, account: dict[str, Any]) -> Path:
 
 
 def make_cluster(folder: Path, account: dict[str, Any]) -> str:
-    """Make PostgreSQL's cluster if there is none; the password of its only account, `lmadapt`."""
+    """Make PostgreSQL's cluster if there is none; the password of its only account, `lmadapt`.
+
+    A cluster is made under another name, so one under its own name is whole and is never removed.
+    Exits when its password is missing.
+    """
     kept, where = folder / "password", data(folder, account)
-    if kept.is_file():
+    if where.exists() and any(where.iterdir()):
+        if not kept.is_file():
+            sys.exit(
+                f"{where} holds databases, but the file with their password, {kept}, is missing; "
+                "nothing was changed. Put the file back from a copy. If you need none of the data, "
+                f"move {where} away and start again"
+            )
         return kept.read_text(encoding="utf-8")
-    shutil.rmtree(where, ignore_errors=True)
-    where.mkdir(parents=True)
     password = secrets.token_urlsafe(24)
-    handed = where.with_suffix(".password")
+    handed, made = (where.with_name(where.name + end) for end in (".password", ".new"))
+    shutil.rmtree(made, ignore_errors=True)  # what a killed start left
+    made.mkdir(parents=True)
     write_secret(handed, password)
     if account:
-        for path in (where, handed):
+        for path in (made, handed):
             shutil.chown(path, account["user"], account["group"])
     options = ["-U", "lmadapt", "-A", "scram-sha-256", "--pwfile", handed, "-E", "UTF8"]
-    command = [program("initdb"), "-D", where, *options, "--locale=C"]
+    command = [program("initdb"), "-D", made, *options, "--locale=C"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **account)
     handed.unlink()
     write_secret(kept, password)
+    made.rename(where)  # last: a cluster under its own name has its password
     return password
 
 
+def kept_secret(file: Path) -> str:
+    """The password in the file; a new one, where there is none."""
+    if not file.is_file():
+        write_secret(file, secrets.token_urlsafe(24))
+    return file.read_text(encoding="utf-8")
+
+
 def write_secret(file: Path, text: str) -> None:
-    """Write a file that only its owner can read."""
-    file.touch(mode=0o600)
-    file.write_text(text, encoding="utf-8")
+    """Write a file that only its owner can read; it appears whole."""
+    written = file.with_name(file.name + ".tmp")
+    written.unlink(missing_ok=True)
+    written.touch(mode=0o600)
+    written.write_text(text, encoding="utf-8")
+    written.replace(file)
 
 
 def make_databases(port: int, password: str) -> None:

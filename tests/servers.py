@@ -42,3 +42,9 @@ def servers(
         if not keep:
             outside = Path("/var/lib/lmadapt") / folder.as_posix().strip("/").replace("/", "-")
             shutil.rmtree(outside, ignore_errors=True)
+
+
+def with_password(addresses: dict[str, str]) -> str:
+    """The address of Prefect's API for httpx, which takes a password from an address."""
+    login = addresses["PREFECT_API_AUTH_STRING"]
+    return addresses["PREFECT_API_URL"].replace("://", f"://{login}@")

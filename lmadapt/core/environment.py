@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 
+TRUST_VARIABLE = "LMADAPT_TRUST_REMOTE_CODE"  # "true": a model folder's own code may run
 QUIET = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",

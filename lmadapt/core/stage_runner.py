@@ -6,15 +6,15 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
-from lmadapt.core.environment import prepare_environment
+from lmadapt.core.environment import TRUST_VARIABLE, prepare_environment
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import file_sha256, read_json, write_json
-from lmadapt.core.sections import load_section
+from lmadapt.core.sections import load_section, read_params
 
 PARAMS_FILE = Path("params.yaml")
 RUNS = Path(".lmadapt/runs")
@@ -34,6 +34,7 @@ def run(stage: Callable[..., None], *, offline: bool = True) -> None:
     paths = _parse_paths(stage, [name for name in arguments if name != "params"])
     began = time.monotonic()
     try:
+        _allow_own_code(read_params(PARAMS_FILE))
         stage(load_section(arguments["params"].annotation, stage.__name__, PARAMS_FILE), **paths)
     except UserError as error:
         print(f"{stage.__name__} stopped: {error}", file=sys.stderr, flush=True)
@@ -66,6 +67,16 @@ def recorded_memory(metrics: Path) -> list[dict[str, Any]]:
         if plan.is_file() and run and "peak_bytes" in run:
             rows.append({"stage": stage, "planned": read_json(plan), "measured": run["peak_bytes"]})
     return rows
+
+
+def _allow_own_code(params: Mapping[str, Any]) -> None:
+    """Let models run their own code when fetch.model.trust_remote_code is true.
+
+    Processes that the stage starts inherit the variable.
+    """
+    model = (params.get("fetch") or {}).get("model") or {}
+    if model.get("trust_remote_code") is True:
+        os.environ[TRUST_VARIABLE] = "true"
 
 
 def _parse_paths(stage: Callable[..., None], names: list[str]) -> dict[str, Path]:

@@ -68,8 +68,12 @@ def _embed(texts: Sequence[str], model: str) -> np.ndarray:
     from transformers import AutoModel, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=Path(model).is_dir())
-        encoder = AutoModel.from_pretrained(model, use_safetensors=True, dtype=torch.float32).eval()
+        tokenizer = AutoTokenizer.from_pretrained(
+            model, local_files_only=Path(model).is_dir(), trust_remote_code=False
+        )
+        encoder = AutoModel.from_pretrained(
+            model, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
+        ).eval()
     except (OSError, ValueError) as error:
         raise UserError(
             f"curate.paraphrase_model: {model!r} cannot be loaded: {str(error)[:300]}"

@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
+from lmadapt.core.environment import TRUST_VARIABLE
 from lmadapt.core.errors import UserError
 
 # Whether each of several devices will hold one part of the model.
@@ -29,36 +32,39 @@ def device() -> torch.device:
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a model or adapter folder, with its chat template.
 
-    Raises UserError when the folder has none.
+    Raises UserError when the folder has none, or one with code of its own that may not run.
     """
     if not (folder / "tokenizer_config.json").is_file():
         raise UserError(
             f"{folder}: no tokenizer here (tokenizer_config.json is missing); `dvc repro` makes it"
         )
-    return AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=_trusted(folder)
-    )
+    with _own_code_refused(folder):
+        return AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=_trusted(folder)
+        )
 
 
 def load_bf16(folder: Path, **options: Any) -> Any:
     """The model of a folder in bfloat16, on `device()`, in evaluation mode.
 
-    `options` go to transformers' `from_pretrained`. Raises UserError when the folder has no model.
+    `options` go to transformers' `from_pretrained`. Raises UserError when the folder has no model,
+    or one with code of its own that may not run.
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: no model here (config.json is missing); `dvc repro` makes it")
     # A sharded model starts on the CPU; FSDP then moves one part of it to each GPU.
     place = "cpu" if SHARDED and not options else device()
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=torch.bfloat16,
-        attn_implementation="sdpa",
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=_trusted(folder),
-        device_map={"": place},
-        **options,
-    )
+    with _own_code_refused(folder):
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.bfloat16,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=_trusted(folder),
+            device_map={"": place},
+            **options,
+        )
     return model.eval()
 
 
@@ -165,8 +171,22 @@ def is_adapter(folder: Path) -> bool:
 
 
 def _trusted(folder: Path) -> bool:
-    """Whether the model's own code may run.
+    """Whether the model's own code may run: the user says so, never the model.
 
-    The stage fetch copies that code only when fetch.model.trust_remote_code is true.
+    Stages set the variable when fetch.model.trust_remote_code is true.
     """
-    return any(folder.glob("*.py"))
+    return os.environ.get(TRUST_VARIABLE) == "true" and any(folder.glob("*.py"))
+
+
+@contextmanager
+def _own_code_refused(folder: Path) -> Iterator[None]:
+    """Turn transformers' refusal to run a model's own code into a UserError."""
+    try:
+        yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise UserError(
+            f"{folder}: the model runs its own code; read that code, then set "
+            f"fetch.model.trust_remote_code to true, or outside stages {TRUST_VARIABLE}=true"
+        ) from None

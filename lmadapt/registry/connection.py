@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from lmadapt.core.errors import Unavailable, UserError
@@ -48,6 +49,7 @@ def connect(tracking_uri: str, project: Path) -> "MlflowClient":
     mlflow.set_tracking_uri(address)
     mlflow.set_registry_uri(address)
     with reaching_registry():
+        _make_database(address)
         client = mlflow.MlflowClient()
         client.search_registered_models(max_results=1)
     return client
@@ -58,6 +60,33 @@ def _absolute(tracking_uri: str, project: Path) -> str:
     if separator and not scheme:
         return f"sqlite:///{(project / path).resolve()}"
     return tracking_uri
+
+
+def _make_database(address: str) -> None:
+    """Make the tables of an SQLite registry whose file does not exist yet.
+
+    The file appears whole: MLflow cannot complete one that was cut off while it was made.
+    """
+    scheme, _, path = address.partition("sqlite:///")
+    file = Path(path)
+    if scheme or not path.startswith("/") or "?" in path or file.exists():
+        return
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f"{file.name}.", dir=file.parent) as temp:
+        made = Path(temp) / file.name
+        engine = create_sqlalchemy_engine(f"sqlite:///{made}")
+        try:
+            _initialize_tables(engine)
+        finally:
+            engine.dispose()
+        try:
+            os.link(made, file)
+        except FileExistsError:
+            pass  # another process was faster; its file stays
+        except OSError:  # a file system without hard links
+            made.rename(file)
 
 
 @contextmanager

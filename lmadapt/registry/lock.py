@@ -12,10 +12,14 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
-from lmadapt.core.errors import Unavailable
+from lmadapt.core.errors import Unavailable, UserError
+from lmadapt.provenance.redaction import redact_secrets
+from lmadapt.registry.connection import TRANSIENT_CODES
 
 LEASE_SECONDS = 60.0  # what is done under the lock takes about 1 s
 POLL_SECONDS = 0.2
+WRITE_SECONDS = 60.0  # of failing writes before the command gives up; one may wait 30 s for MLflow
+RACES = {"RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"}  # another process was faster
 
 
 @contextmanager
@@ -26,15 +30,24 @@ def registry_lock(
 
     A holder that another process has seen for `lease_seconds`, by that process's clock, counts as
     dead: the other renames the lock, which only one process can do. Raises Unavailable at the end
-    of the block when that happened to this holder.
+    of the block when that happened to this holder, and Unavailable or UserError when the registry
+    takes no writes.
     """
     name, owner = f"{model_name}.lock", uuid.uuid4().hex
     holder, since = "", time.monotonic()
-    while (found := _take(client, name, owner)) != owner:
+    while (found := _holder(client, name)) != owner:
         if found != holder:
             holder, since = found, time.monotonic()
-        elif time.monotonic() - since > lease_seconds:
-            _displace(client, name, holder)
+        waited = time.monotonic() - since
+        try:
+            if not found:
+                client.create_registered_model(name, description=owner)
+                continue
+            if waited > lease_seconds:
+                _displace(client, name, holder)
+        except MlflowException as error:
+            # A holder that is dead has had its lease before the first attempt to displace it.
+            _check_refusal(error, waited - (lease_seconds if found else 0), model_name)
         time.sleep(POLL_SECONDS * (0.5 + random.random()))
     try:
         yield
@@ -52,22 +65,24 @@ def registry_lock(
 
 
 def _displace(client: Any, name: str, holder: str) -> None:
-    with suppress(MlflowException):  # another process was faster
-        client.rename_registered_model(name, f"{name}.{holder}")
-        client.delete_registered_model(f"{name}.{holder}")
+    client.rename_registered_model(name, f"{name}.{holder}")
+    client.delete_registered_model(f"{name}.{holder}")
 
 
-def _take(client: Any, name: str, owner: str) -> str:
-    """Create the lock if it is free; who holds it now, or "" when it was released just now.
+def _check_refusal(error: MlflowException, seconds: float, model_name: str) -> None:
+    """Return when another attempt may succeed; `seconds` is how long the attempts have failed.
 
-    The holder is read first, because every refused creation costs MLflow's server two of its 15
-    database connections.
+    Raises Unavailable after WRITE_SECONDS, and UserError at once when the registry refuses.
     """
-    if holder := _holder(client, name):
-        return holder
-    with suppress(MlflowException):
-        client.create_registered_model(name, description=owner)
-    return _holder(client, name)
+    transient = error.error_code in TRANSIENT_CODES
+    if error.error_code in RACES or (transient and seconds < WRITE_SECONDS):
+        return
+    kind = Unavailable if transient else UserError
+    said = str(redact_secrets(str(error))).partition("\n")[0][:300]
+    raise kind(
+        f"{model_name}: the registry can be read, but it refuses to write: {said}; check that this "
+        "account may write there and that its disk has room"
+    ) from error
 
 
 def _holder(client: Any, name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from tests.servers import servers
+from tests.servers import servers, with_password
 
 ROOT = Path(__file__).parents[2]
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -97,7 +97,7 @@ class Team:
 
     @property
     def api(self) -> str:
-        return self.variables["PREFECT_API_URL"]
+        return with_password(self.variables)
 
     def start_worker(self, name: str, pool: str, *work_queues: str, **own: str) -> None:
         """Start a worker of a pool, or of queues of it, in a clone with `own` variables."""

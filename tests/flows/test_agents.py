@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.project import make_project
-from tests.servers import servers
+from tests.servers import servers, with_password
 
 # The clone of the worker of each work pool.
 AGENTS = {"control": "control", "cpu": "cpu-agent", "gpu": "gpu-agent"}
@@ -94,7 +94,7 @@ def test_a_scheduled_run_uses_each_stage_s_pool_and_registers_a_version(
         deadline, nightly, found = time.monotonic() + SECONDS, [], []
         while time.monotonic() < deadline and not (nightly and nightly[0]["state_type"] in ENDED):
             time.sleep(2)
-            found = runs(addresses["PREFECT_API_URL"])
+            found = runs(with_password(addresses))
             nightly = [
                 one for one in found if one["work_pool_name"] == "control" and one["start_time"]
             ]

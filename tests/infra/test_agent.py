@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from infra.agent.agent import CLOCK_SECONDS, wrong_clock, wrong_gpu, wrong_versions
-from tests.servers import servers
+from tests.servers import servers, with_password
 
 ROOT = Path(__file__).parents[2]
 AGENT = [sys.executable, str(ROOT / "infra/agent/agent.py")]
@@ -90,7 +90,7 @@ def test_an_unfit_machine_takes_no_runs(tmp_path: Path) -> None:
 def test_an_agent_that_is_told_to_stop_stops_its_run_and_takes_no_other(tmp_path: Path) -> None:
     project = repository(tmp_path, origin=True)
     with servers(tmp_path / "servers") as (_, addresses):
-        api = addresses["PREFECT_API_URL"]
+        api = with_password(addresses)
         variables = os.environ | addresses
         variables |= {
             "PREFECT_HOME": str(tmp_path / "prefect"),

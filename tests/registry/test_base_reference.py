@@ -1,4 +1,4 @@
-import json
+import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,23 +9,19 @@ import pytest
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import folder_sha256
 from lmadapt.registry.base_reference import BaseReference, locate_base
+from tests.dvc_objects import store_folder, stored
 
 
 @pytest.fixture
 def reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BaseReference:
     """A folder of two files, also in a DVC cache."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    folder, objects = tmp_path / "base", tmp_path / "cache/files/md5"
+    folder, cache = tmp_path / "base", tmp_path / "cache"
     (folder / "inner").mkdir(parents=True)
-    entries = []
-    for md5, name in (("aa11", "config.json"), ("bb22", "inner/weights")):
+    for name in ("config.json", "inner/weights"):
         (folder / name).write_text(name)
-        (objects / md5[:2]).mkdir(parents=True)
-        shutil.copy(folder / name, objects / md5[:2] / md5[2:])
-        entries.append({"md5": md5, "relpath": name})
-    (objects / "cc").mkdir()
-    (objects / "cc/33.dir").write_text(json.dumps(entries))
-    return BaseReference(str(folder), folder_sha256(folder), "cc33.dir", [str(tmp_path / "cache")])
+    md5 = store_folder(cache, {name: name for name in ("config.json", "inner/weights")})
+    return BaseReference(str(folder), folder_sha256(folder), md5, [str(cache)])
 
 
 def test_an_unchanged_base_is_used_where_it_is(reference: BaseReference) -> None:
@@ -52,14 +48,15 @@ def test_a_cache_that_lost_the_base_is_an_error_and_leaves_nothing(
     reference: BaseReference, tmp_path: Path, damage: str
 ) -> None:
     shutil.rmtree(reference.base_folder)
-    cached = tmp_path / "cache/files/md5/bb/22"
+    cached = stored(tmp_path / "cache", hashlib.md5(b"inner/weights").hexdigest())
+    listing = stored(tmp_path / "cache", str(reference.base_dvc_md5))
     if damage == "changed file":
         cached.write_text("other")
     else:
-        (cached if damage == "missing file" else tmp_path / "cache/files/md5/cc/33.dir").unlink()
+        (cached if damage == "missing file" else listing).unlink()
     with pytest.raises(
         UserError,
-        match=r"base: the base model of this version .* is gone; .*DVC.*`dvc repro --pull`",
+        match=r"base: the base model of this version .* is gone, and DVC .*`dvc repro --pull`",
     ):
         locate_base(reference)
     assert not list(tmp_path.glob("lmadapt-*/*"))

@@ -30,7 +30,7 @@ from lmadapt.curation.kernels.decontamination import in_sorted, write_run_hashes
 from lmadapt.curation.kernels.hashing import GOLDEN
 from lmadapt.curation.word_hashes import Words, normal_form, split_words
 
-MIN_PROMPT_WORDS = 3
+MIN_PROMPT_WORDS = 4
 MAX_CLUSTERS = 10
 # Kinds of check that hold right answers, and the key that holds them.
 WITH_ANSWERS = {

@@ -57,6 +57,7 @@ class Words:
         return self.hashes[self.offsets[text] : self.offsets[text + 1]]
 
 
+@functools.lru_cache(2**14)
 def fold(text: str) -> str:
     """Compatibility-composed, case-folded text with single spaces; punctuation stays.
 

@@ -22,7 +22,7 @@ MOJIBAKE = ftfy.TextFixerConfig(
     remove_control_chars=False,
     normalization=None,
 )
-LINE_BREAKS = re.compile(r"\r\n?|[\u0085\u2028\u2029]")
+LINE_BREAKS = re.compile(r"\r\n?|[\x0b\x0c\x1c-\x1e\u0085\u2028\u2029]")
 # What ftfy considers wrongly decoded has one of these characters, or two in a row outside ASCII.
 DOUBTFUL = re.compile("[^\x00-\x7f](?:(?<=[\x80-\x9fŒœÂÃ])|[^\x00-\x7f])")
 MAX_PASSES = 8  # one repairs nearly every text; some texts are made to need more
@@ -48,10 +48,10 @@ class Cleaned(NamedTuple):
 def clean(text: str) -> Cleaned:
     """Repair a text.
 
-    Rules, in order: `mojibake` (ftfy; Speer 2019), `control_characters` (removed; line breaks
-    become line feeds), `unicode_nfc` (canonical composition, Unicode Annex 15) and
-    `surrounding_space`. They run again until nothing changes, since one repair may expose what
-    the next one repairs.
+    Rules, in order: `mojibake` (ftfy; Speer 2019), `control_characters` (removed; line breaks,
+    vertical tabs and form feeds among them, become line feeds), `unicode_nfc` (canonical
+    composition, Unicode Annex 15) and `surrounding_space`. They run again until
+    nothing changes, since one repair may expose what the next one repairs.
     """
     rule, evidence = "", []
     steps = _steps(text)

@@ -1,6 +1,7 @@
 """Leaks: training text that gives away an evaluation item.
 
-Policy. Two texts of every item are looked for separately, its prompt and its correct answer:
+Policy. The prompt of every item is looked for, and so are its right answers: the correct choice,
+the values of an `exact` or `contains_all` check, or the references of a graded check:
 
 - of a text of at least `ngram_words` words (13: Brown et al. 2020, appendix C), any shared run of
   that many words is a leak;
@@ -17,10 +18,11 @@ tools set the same limit of 10 on the documents that share a run.
 Words are those of lmadapt.curation.word_hashes: case, punctuation and spacing do not matter.
 """
 
+import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,8 +30,16 @@ from lmadapt.curation.kernels.decontamination import in_sorted, write_run_hashes
 from lmadapt.curation.kernels.hashing import GOLDEN
 from lmadapt.curation.word_hashes import Words, normal_form, split_words
 
-MIN_PROMPT_WORDS = 3
+MIN_PROMPT_WORDS = 4
 MAX_CLUSTERS = 10
+# Kinds of check that hold right answers, and the key that holds them.
+WITH_ANSWERS = {
+    "exact": "value",
+    "contains_all": "values",
+    "rouge_l": "references",
+    "chrf": "references",
+    "bleu": "references",
+}
 
 Item = dict[str, Any]  # a row of lmadapt.core.tables.ITEM
 
@@ -47,10 +57,17 @@ class Leak:
 @dataclass(frozen=True)
 class _Phrase:
     item: int
-    part: str
+    part: int  # an index into the parts that are looked for
     start: int  # in the words of the part
     hashes: np.ndarray  # of its words
     alone: bool  # a leak only where it is the whole text
+
+
+class _Part(NamedTuple):
+    """One text of each item that is looked for; "" for an item that has none."""
+
+    name: str  # question | answer
+    texts: list[str]
 
 
 class LeakFinder:
@@ -58,10 +75,7 @@ class LeakFinder:
 
     def __init__(self, items: Sequence[Item], *, ngram_words: int, in_corpus: bool) -> None:
         """With `in_corpus`, domain items follow the policy for the corpus."""
-        self._parts = {
-            "question": [item["prompt"] or "" for item in items],
-            "answer": [correct_answer(item) for item in items],
-        }
+        self._parts = _parts(items)
         self._ids = [item["id"] for item in items]
         self._phrases = _phrases_by_anchor(items, self._parts, ngram_words, in_corpus)
         self._anchors = np.array(sorted(self._phrases), np.uint64)
@@ -79,14 +93,15 @@ class LeakFinder:
                 text = int(np.searchsorted(texts.offsets, place, side="right")) - 1
                 for phrase in self._phrases[int(hashes[place])]:
                     if _holds(texts.of(text), place - int(texts.offsets[text]), phrase):
-                        found.setdefault((text, phrase.item, phrase.part), phrase)
+                        part = self._parts[phrase.part].name
+                        found.setdefault((text, phrase.item, part), phrase)
         return [
             Leak(text, self._ids[item], part, self._words(found[text, item, part]))
             for text, item, part in sorted(found)
         ]
 
     def _words(self, phrase: _Phrase) -> str:
-        words = normal_form(self._parts[phrase.part][phrase.item]).split()
+        words = normal_form(self._parts[phrase.part].texts[phrase.item]).split()
         return " ".join(words[phrase.start : phrase.start + len(phrase.hashes)])
 
 
@@ -96,18 +111,18 @@ def _holds(text: np.ndarray, place: int, phrase: _Phrase) -> bool:
 
 
 def _phrases_by_anchor(
-    items: Sequence[Item], parts: Mapping[str, Sequence[str]], ngram_words: int, in_corpus: bool
+    items: Sequence[Item], parts: Sequence[_Part], ngram_words: int, in_corpus: bool
 ) -> dict[int, list[_Phrase]]:
     """Phrases by their anchor: the hash of their first words, at most `ngram_words` of them."""
     phrases: dict[int, list[_Phrase]] = defaultdict(list)
     runs: dict[int, list[_Phrase]] = defaultdict(list)
-    for part, texts in parts.items():
+    for part, (name, texts) in enumerate(parts):
         words = split_words(texts)
         anchors = {size: run_hashes(words, size) for size in range(1, ngram_words + 1)}
         for number, item in enumerate(items):
             start, own = int(words.offsets[number]), words.of(number)
             lenient = in_corpus and item["group"] == "domain"
-            if part == "question" and len(own) and (lenient or len(own) < ngram_words):
+            if name == "question" and len(own) and (lenient or len(own) < ngram_words):
                 alone = len(own) < MIN_PROMPT_WORDS
                 anchor = int(anchors[min(len(own), ngram_words)][start])
                 phrases[anchor].append(_Phrase(number, part, 0, own, alone))
@@ -121,7 +136,7 @@ def _phrases_by_anchor(
     return dict(phrases)
 
 
-def _runs(item: int, part: str, words: np.ndarray, size: int) -> Iterator[_Phrase]:
+def _runs(item: int, part: int, words: np.ndarray, size: int) -> Iterator[_Phrase]:
     for place in range(len(words) - size + 1):
         yield _Phrase(item, part, place, words[place : place + size], alone=False)
 
@@ -138,8 +153,23 @@ def run_hashes(words: Words, size: int) -> np.ndarray:
     return hashes
 
 
-def correct_answer(item: Item) -> str:
-    """The text of the correct choice; "" for an item without one."""
+def _parts(items: Sequence[Item]) -> list[_Part]:
+    """The prompts of the items, their first right answers, their second ones, and so on."""
+    answers = [right_answers(item) for item in items]
+    parts = [_Part("question", [item["prompt"] or "" for item in items])]
+    for place in range(max(map(len, answers), default=0)):
+        parts.append(_Part("answer", ["".join(own[place : place + 1]) for own in answers]))
+    return parts
+
+
+def right_answers(item: Item) -> list[str]:
+    """The correct choice; of a free item, the values or references of its check."""
     if item["choices"] and item["answer"] is not None:
-        return str(item["choices"][item["answer"]])
-    return ""
+        return [str(item["choices"][item["answer"]])]
+    if not item.get("check"):
+        return []
+    check = json.loads(item["check"])
+    if check["kind"] not in WITH_ANSWERS:
+        return []
+    told = check[WITH_ANSWERS[check["kind"]]]
+    return [str(one) for one in (told if isinstance(told, list) else [told])]

@@ -79,6 +79,7 @@ class _Text:
 
     row: RowDecision
     content: str
+    unmasked: str = ""  # before personal data in it was replaced; "" where none was
 
 
 def screen_packed(table: pa.Table, rules: ScreeningRules) -> ScreenedGroup:
@@ -94,7 +95,7 @@ def screen(table: pa.Table, rules: ScreeningRules) -> ScreenedGroup:
     """Screen a group of raw rows of one role; row i has the texts numbered rows[i].texts."""
     records = table.to_pylist()
     rows = [_row(record, rules.role) for record in records]
-    _repair(rows, records, rules)
+    unmasked = _repair(rows, records, rules)
     texts = _number_texts(rows, records)
     column = text_column(texts)
     words = split_words(column)
@@ -105,6 +106,7 @@ def screen(table: pa.Table, rules: ScreeningRules) -> ScreenedGroup:
     for leak in rules.leaks.find(words):
         if leak.text in owner:
             owner[leak.text].leaks += (leak,)
+    _find_masked_leaks(unmasked, rules.leaks)
     if "text" in table.column_names:
         cleaned = column.slice(0, len(rows)).cast(pa.string())
         table = table.set_column(table.schema.get_field_index("text"), "text", cleaned)
@@ -140,8 +142,13 @@ def _row(record: Record, role: str) -> RowDecision:
     )
 
 
-def _repair(rows: Sequence[RowDecision], records: Sequence[Record], rules: ScreeningRules) -> None:
-    """Repair all texts of the records in place, and record the edits in `rows`."""
+def _repair(
+    rows: Sequence[RowDecision], records: Sequence[Record], rules: ScreeningRules
+) -> list[_Text]:
+    """Repair all texts of the records in place, and record the edits in `rows`.
+
+    Returns the texts that are compared and in which personal data was replaced.
+    """
     by_record = [
         [_Text(row, part) for part in parts_of(record, system=True)]
         for row, record in zip(rows, records, strict=True)
@@ -157,6 +164,28 @@ def _repair(rows: Sequence[RowDecision], records: Sequence[Record], rules: Scree
         else:
             messages = zip(record["messages"] or (), own, strict=True)
             record["messages"] = [message | {"content": text.content} for message, text in messages]
+    systems = _system_texts(records, by_record)
+    return [text for text in texts if text.unmasked and id(text) not in systems]
+
+
+def _system_texts(records: Sequence[Record], by_record: Sequence[Sequence[_Text]]) -> set[int]:
+    """Identities of the texts of system messages, which are not compared."""
+    systems = set()
+    for record, own in zip(records, by_record, strict=True):
+        for message, text in zip(record.get("messages") or (), own, strict=False):
+            if message["role"] == "system":
+                systems.add(id(text))
+    return systems
+
+
+def _find_masked_leaks(texts: Sequence[_Text], finder: LeakFinder) -> None:
+    """Add the leaks that stood in texts before personal data in them was replaced."""
+    if not texts:
+        return
+    for leak in finder.find(split_words([text.unmasked for text in texts])):
+        row = texts[leak.text].row
+        if all((leak.item, leak.part) != (known.item, known.part) for known in row.leaks):
+            row.leaks += (leak,)
 
 
 def _clean(texts: Sequence[_Text]) -> None:
@@ -176,6 +205,7 @@ def _remove_boilerplate(texts: Sequence[_Text], source: str, lines: np.ndarray) 
 def _mask(texts: Sequence[_Text], kinds: Sequence[str]) -> None:
     found = mask_personal_data([text.content for text in texts], kinds)
     for number, (masked, counts) in found.items():
+        texts[number].unmasked = texts[number].content
         texts[number].content = masked
         texts[number].row.edit("personal_data", f"personal data: {counts}")
 

@@ -17,6 +17,7 @@ from lmadapt.curation.decisions import (
 )
 from lmadapt.curation.near_duplicates import near_duplicates
 from lmadapt.curation.screening import TrainingRows
+from lmadapt.curation.word_hashes import fold
 
 
 def hold_out(
@@ -26,17 +27,22 @@ def hold_out(
 
     Entities in `avoided` are taken last. Instructions go when they are about a held-out entity,
     or when a part of them near-duplicates held-out text. Documents that near-duplicate it were
-    dropped before.
+    dropped before. Names that differ by case, spaces or Unicode form are one entity.
     """
     rows = training.rows
+    avoided_forms = set(map(fold, avoided))
     chosen: set[str] = set()
     for role in DOCUMENT_ROLES:
-        units = [_unit(row) for row in remaining(rows, role)]
-        chosen |= heldout_entities(units, avoid=avoided, fraction=fraction, seed=seed)
+        names: dict[str, str] = {}  # by form: the name of a unit that sorts first
+        for row in sorted(remaining(rows, role), key=_unit):
+            names.setdefault(_form(row), _unit(row))
+        avoid = {name for form, name in names.items() if form in avoided_forms}
+        held = heldout_entities(names.values(), avoid=avoid, fraction=fraction, seed=seed)
+        chosen |= {form for form, name in names.items() if name in held}
     for row in remaining(rows, *DOCUMENT_ROLES):
-        row.split = "heldout_text" if _unit(row) in chosen else ""
+        row.split = "heldout_text" if _form(row) in chosen else ""
     for row in remaining(rows, *INSTRUCTION_ROLES):
-        if row.entity in chosen:
+        if _form(row) in chosen:
             row.drop("heldout_entity", f"{row.entity} is held out")
     _drop_overlaps(training, min_jaccard)
 
@@ -48,8 +54,9 @@ def entities_to_avoid(rows: Sequence[RowDecision]) -> set[str]:
     duplicate about such an entity.
     """
     asked = {row.entity for row in remaining(rows, "evaluation") if row.entity}
+    forms = set(map(fold, asked))
     kept_instead = {
-        row.duplicate_of.entity for row in rows if row.duplicate_of and row.entity in asked
+        row.duplicate_of.entity for row in rows if row.duplicate_of and fold(row.entity) in forms
     }
     return asked | kept_instead
 
@@ -71,6 +78,11 @@ def _drop_overlaps(training: TrainingRows, min_jaccard: float) -> None:
 def _unit(row: RowDecision) -> str:
     """What is held out as a whole: an entity, or a document that names none."""
     return row.entity or f"document {row.id}"
+
+
+def _form(row: RowDecision) -> str:
+    """What the units that are one have in common."""
+    return fold(row.entity) if row.entity else _unit(row)
 
 
 def heldout_entities(

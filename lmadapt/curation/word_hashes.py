@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from lmadapt.curation.kernels.characters import ALONE, IN_WORD, OPERATOR, PART
 from lmadapt.curation.kernels.hashing import BASIS, PRIME, mix
 from lmadapt.curation.kernels.word_hashes import digest_texts, hash_words, loose_runs
+from lmadapt.sources.answer_texts import INVISIBLE
 
 # Scripts written without spaces: every character counts as a word.
 SPACELESS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
@@ -56,8 +57,11 @@ class Words:
         return self.hashes[self.offsets[text] : self.offsets[text + 1]]
 
 
+@functools.lru_cache(2**14)
 def fold(text: str) -> str:
     """Compatibility-composed, case-folded text with single spaces; punctuation stays.
+
+    What shows nothing goes: soft hyphens, zero-width characters and other default-ignorables.
 
     Only for comparing, never for keeping: "STRASSE" and "straße" become equal, and so do a
     ligature and its letters.
@@ -66,7 +70,8 @@ def fold(text: str) -> str:
 
 
 def _fold_characters(text: str) -> str:
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    seen = INVISIBLE.sub("", text)
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
 
 
 @functools.lru_cache(2**14)
@@ -164,18 +169,21 @@ def split_words(texts: pa.Array | Sequence[str]) -> Words:
 def digests(texts: pa.Array, words: Words) -> list[bytes]:
     """A 16-byte hash of each text, equal for texts that differ in case, Unicode form or spacing.
 
+    Characters that show nothing do not matter either.
+
     texts: a column of large_string; `words` are those of the same texts.
     """
     (data, offsets), found = text_buffers(texts), np.empty((len(texts), 2), np.uint64)
     digest_texts(data, offsets, np.arange(len(texts)), words.hashes, words.offsets, found)
     foreign = _foreign(data, offsets)
-    folded = (
-        FOREIGN.sub(lambda run: run[0].casefold(), texts[number].as_py())
-        for number in foreign.tolist()
-    )
+    folded = (FOREIGN.sub(_casefold_seen, texts[number].as_py()) for number in foreign.tolist())
     data, offsets = text_buffers(text_column(folded))
     digest_texts(data, offsets, foreign, words.hashes, words.offsets, found)
     return [digest.tobytes() for digest in found]
+
+
+def _casefold_seen(run: re.Match[str]) -> str:
+    return INVISIBLE.sub("", run[0]).casefold()
 
 
 @functools.lru_cache(1000)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from lmadapt.evaluation.answers import Answers
 from lmadapt.evaluation.exam import ABILITIES, Exam
 from lmadapt.sources.answer_checks import named_label, score_answer
+from lmadapt.sources.answer_texts import bleu_settings, space_characters
 from lmadapt.verdict.figures import Classification, Generation
 
 CLASSIFICATION_KINDS = {"label"}  # of a check
@@ -94,12 +95,16 @@ def _generation(answers: list[CheckedAnswer]) -> Generation:
 
     said = [answer.said for answer in answers]
     references = [[str(answer.check["references"][0]) for answer in answers]]
+    tokenizer, spaceless = bleu_settings(references[0])
+    spaced = (said, references)
+    if spaceless:
+        spaced = ([*map(space_characters, said)], [[*map(space_characters, references[0])]])
     rouge = [
         score_answer(answer.said, json.dumps(answer.check | {"kind": "rouge_l"}))
         for answer in answers
     ]
     return Generation(
         rouge_l=sum(rouge) / len(rouge),
-        bleu=float(corpus_bleu(said, references).score) / 100,
+        bleu=float(corpus_bleu(*spaced, tokenize=tokenizer).score) / 100,
         chrf=float(corpus_chrf(said, references).score) / 100,
     )

@@ -6,7 +6,6 @@ model for its opinion.
 
 import json
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
@@ -22,6 +21,18 @@ from pydantic import (
 )
 
 from lmadapt.core.errors import UserError
+from lmadapt.sources.answer_texts import (
+    bleu_settings,
+    ends_sentence,
+    fold,
+    has_symbols,
+    last_number,
+    loops,
+    named_at,
+    normal_form,
+    space_characters,
+    words,
+)
 
 
 class _Check(BaseModel):
@@ -37,16 +48,24 @@ class _Check(BaseModel):
 class Exact(_Check):
     """The answer equals an allowed value, ignoring case, punctuation, articles and white space.
 
-    Rajpurkar et al. 2016, SQuAD.
+    Rajpurkar et al. 2016, SQuAD. The sign of a number counts; symbols count where the value has
+    some.
     """
 
     kind: Literal["exact"]
     value: str | int | float | list[str | int | float]
 
+    @field_validator("value")
+    @classmethod
+    def _comparable(cls, value: Any) -> Any:
+        allowed = value if isinstance(value, list) else [value]
+        _require_texts([normal_form(str(one), symbols=True) for one in allowed], allowed)
+        return value
+
     def score(self, answer: str) -> float:
         """1 or 0."""
         allowed = self.value if isinstance(self.value, list) else [self.value]
-        return _normalised(answer) in {_normalised(str(value)) for value in allowed}
+        return any(_equals(answer, str(value)) for value in allowed)
 
 
 class Number(_Check):
@@ -57,9 +76,7 @@ class Number(_Check):
 
     def score(self, answer: str) -> float:
         """1 or 0."""
-        without_commas = re.sub(r"(?<=\d),(?=\d{3})", "", answer)
-        numbers = re.findall(r"-?\d+(?:\.\d+)?", without_commas)
-        return bool(numbers) and float(numbers[-1]) == self.value
+        return self.value in last_number(answer)
 
 
 class ContainsAll(_Check):
@@ -68,9 +85,15 @@ class ContainsAll(_Check):
     kind: Literal["contains_all"]
     values: list[str]
 
+    @field_validator("values")
+    @classmethod
+    def _comparable(cls, values: list[str]) -> list[str]:
+        _require_texts([fold(value).strip() for value in values], values)
+        return values
+
     def score(self, answer: str) -> float:
         """1 or 0."""
-        return all(value.casefold() in answer.casefold() for value in self.values)
+        return all(fold(value) in fold(answer) for value in self.values)
 
 
 class Regex(_Check):
@@ -85,9 +108,9 @@ class Regex(_Check):
 
 
 class Sentence(_Check):
-    """At least `min_words` words that end in . ! or ? and contain a word, in any case.
+    """At least `min_words` words that end as a sentence of any script and contain a word.
 
-    At least half of the words are distinct, so that a loop does not pass.
+    Case does not matter. At least half of the words are distinct, so that a loop does not pass.
     """
 
     kind: Literal["sentence"]
@@ -96,12 +119,11 @@ class Sentence(_Check):
 
     def score(self, answer: str) -> float:
         """1 or 0."""
-        words = re.findall(r"\w+", answer.lower())
         return (
-            len(words) >= self.min_words
-            and answer.rstrip().endswith((".", "!", "?"))
-            and self.contains.lower() in answer.lower()
-            and len(set(words)) * 2 >= len(words)
+            len(words(answer)) >= self.min_words
+            and ends_sentence(answer)
+            and fold(self.contains) in fold(answer)
+            and not loops(answer)
         )
 
 
@@ -149,6 +171,12 @@ class Label(_Check):
     value: str
     labels: list[str]
 
+    @field_validator("labels")
+    @classmethod
+    def _comparable(cls, labels: list[str]) -> list[str]:
+        _require_texts([fold(label).strip() for label in labels], labels)
+        return labels
+
     @model_validator(mode="after")
     def _value_is_a_label(self) -> "Label":
         if self.value not in self.labels:
@@ -160,25 +188,42 @@ class Label(_Check):
         return named_label(answer, self.labels) == self.value
 
 
-class RougeL(_Check):
-    """F1 of ROUGE-L (Lin 2004) against the best reference."""
+class _References(_Check):
+    """A kind of check that compares the answer with references."""
+
+    references: list[str]
+
+    @field_validator("references")
+    @classmethod
+    def _comparable(cls, references: list[str]) -> list[str]:
+        _require_texts(["".join(words(one)) for one in references], references)
+        return references
+
+
+class RougeL(_References):
+    """F1 of ROUGE-L (Lin 2004) against the best reference, over the words of any script."""
 
     kind: Literal["rouge_l"]
-    references: list[str] = Field(min_length=1)
 
     def score(self, answer: str) -> float:
         """From 0 to 1."""
         from rouge_score.rouge_scorer import RougeScorer
 
-        scorer = RougeScorer(["rougeL"])
+        scorer = RougeScorer(["rougeL"], tokenizer=_Words())
         return max(float(scorer.score(one, answer)["rougeL"].fmeasure) for one in self.references)
 
 
-class Chrf(_Check):
+class _Words:
+    """The words of a text, as rouge_score asks for them."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)
+
+
+class Chrf(_References):
     """chrF2 / 100 (Popović 2015) against the best reference."""
 
     kind: Literal["chrf"]
-    references: list[str] = Field(min_length=1)
 
     def score(self, answer: str) -> float:
         """From 0 to 1."""
@@ -187,17 +232,24 @@ class Chrf(_Check):
         return float(sentence_chrf(answer, self.references).score) / 100
 
 
-class Bleu(_Check):
-    """Sentence BLEU / 100 (Papineni et al. 2002) against the references, exponentially smoothed."""
+class Bleu(_References):
+    """Sentence BLEU / 100 (Papineni et al. 2002) against the references, exponentially smoothed.
+
+    Words are those of the script of the references.
+    """
 
     kind: Literal["bleu"]
-    references: list[str] = Field(min_length=1)
 
     def score(self, answer: str) -> float:
         """From 0 to 1."""
         from sacrebleu import sentence_bleu
 
-        return float(sentence_bleu(answer, self.references).score) / 100
+        tokenizer, spaceless = bleu_settings(self.references)
+        if spaceless:
+            answer, *references = map(space_characters, [answer, *self.references])
+        else:
+            references = self.references
+        return float(sentence_bleu(answer, references, tokenize=tokenizer).score) / 100
 
 
 Check = (
@@ -254,20 +306,29 @@ def named_label(answer: str, labels: Sequence[str]) -> str:
     """
     places = []
     for label in labels:
-        match = re.search(rf"(?<!\w){re.escape(label)}(?!\w)", answer, re.IGNORECASE)
-        if match:
-            places.append((match.start(), -len(label), label))
+        place = named_at(label, answer)
+        if place is not None:
+            places.append((place, -len(label), label))
     return min(places)[2] if places else ""
 
 
-def _normalised(text: str) -> str:
-    words = re.sub(r"[^\w\s]", " ", unicodedata.normalize("NFKC", text).casefold()).split()
-    return " ".join(word for word in words if word not in {"a", "an", "the"})
+def _equals(answer: str, value: str) -> bool:
+    symbols = has_symbols(value)
+    return normal_form(answer, symbols=symbols) == normal_form(value, symbols=symbols)
+
+
+def _require_texts(forms: Sequence[str], values: Sequence[Any]) -> None:
+    """Raise ValueError when there are no values, or one whose form for comparing is empty."""
+    if not values:
+        raise ValueError("the list is empty; give at least one")
+    for form, value in zip(forms, values, strict=True):
+        if not form:
+            raise ValueError(f"{value!r} has no letter, digit or symbol to compare answers with")
 
 
 def _first_object(answer: str) -> dict[str, Any] | None:
     try:
         found, _ = json.JSONDecoder().raw_decode(answer, answer.index("{"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return dict(found)

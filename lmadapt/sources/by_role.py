@@ -345,7 +345,9 @@ def _check(value: Any, place: str) -> str:
     check = _parsed(value)
     if not isinstance(check, dict) or "kind" not in check:
         raise UserError(f"{place} must be a JSON object with a kind, got {check!r}")
-    return json.dumps(check, sort_keys=True)
+    # A struct column of Parquet has the keys of all kinds, null where a check has none.
+    given = {key: own for key, own in check.items() if own is not None}
+    return json.dumps(given, sort_keys=True)
 
 
 def _choices(value: Any, place: str) -> list[str]:

@@ -9,12 +9,20 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmadapt.core.errors import UserError
+from lmadapt.sources.encodings import (
+    SAMPLE_BYTES,
+    Recoded,
+    UnknownEncoding,
+    decode,
+    detect_encoding,
+    mark_encoding,
+)
 
 Record = Mapping[str, Any] | str
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
@@ -45,29 +53,69 @@ def read_records(path: Path, column: str) -> Iterator[tuple[str, Record]]:
     return readers[kind](path)
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> io.BufferedReader:
     if path.suffix in COMPRESSED:
         return io.BufferedReader(pa.input_stream(path, compression=COMPRESSED[path.suffix]))
     return path.open("rb")
 
 
+def _open_text(path: Path) -> io.BufferedReader:
+    """A file of lines as UTF-8 without byte-order mark, whatever encoding its mark names."""
+    stream = _open(path)
+    mark, encoding = mark_encoding(stream.peek(4)) or (b"", "utf-8")
+    stream.read(len(mark))
+    if encoding != "utf-8":
+        return io.BufferedReader(Recoded(stream, encoding))
+    return stream
+
+
 def _lines(path: Path) -> Iterator[tuple[int, str | None]]:
     """Number and text of each line; the text is None if the line is too long.
 
-    Bytes that are not UTF-8 become half characters (surrogateescape).
+    Lines that are not UTF-8 are read in the one encoding that they all show. Where that is in
+    doubt, bytes that are not UTF-8 become half characters (surrogateescape).
     """
     number = 0
+    other = None  # the encoding of lines that are not UTF-8; "" if it is in doubt
     try:
-        with _open(path) as stream:
+        with _open_text(path) as stream:
             while line := stream.readline(MAX_RECORD_BYTES + 1):
                 number += 1
                 too_long = len(line) > MAX_RECORD_BYTES
                 while line and len(line) > MAX_RECORD_BYTES:  # skip to the end of the line
                     line = b"" if line.endswith(b"\n") else stream.readline(MAX_RECORD_BYTES + 1)
-                encoding = "utf-8-sig" if number == 1 else "utf-8"
-                yield number, None if too_long else line.decode(encoding, "surrogateescape")
-    except OSError as error:
+                if too_long:
+                    yield number, None
+                    continue
+                try:
+                    text = line.decode()
+                except UnicodeDecodeError:
+                    other = _other_encoding(path) if other is None else other
+                    text = _decode_line(line, other)
+                yield number, text
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}:{number + 1}: cannot be read from here on: {error}") from None
+
+
+def _other_encoding(path: Path) -> str:
+    """The encoding of the lines of a file that are not UTF-8; "" if it is in doubt."""
+    lines: list[bytes] = []
+    room = SAMPLE_BYTES
+    with _open_text(path) as stream:
+        while room > 0 and (line := stream.readline(SAMPLE_BYTES)):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                lines.append(line)
+                room -= len(line)
+    return detect_encoding(lines)
+
+
+def _decode_line(line: bytes, other: str) -> str:
+    try:
+        return line.decode(other or "ascii")
+    except UnicodeDecodeError:
+        return line.decode("utf-8", "surrogateescape")
 
 
 def _jsonl_records(path: Path) -> Iterator[tuple[str, Record]]:
@@ -151,8 +199,12 @@ def _document_text(file: Path) -> str:
         raise _BadDocument(f"a document of {size:,} bytes; at most {MAX_RECORD_BYTES:,} are read")
     if file.suffix.lower() in CONVERTED:
         return _converted_text(file)
-    text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
-    return _html_text(text) if file.suffix.lower() in (".html", ".htm") else text
+    markup = file.suffix.lower() in (".html", ".htm")
+    try:
+        text = decode(file.read_bytes(), markup=markup)
+    except UnknownEncoding as error:
+        raise _BadDocument(str(error)) from None
+    return _html_text(text) if markup else text
 
 
 def _html_text(page: str) -> str:

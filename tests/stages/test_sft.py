@@ -240,7 +240,7 @@ def test_full_fine_tuning_writes_a_model_that_replaces_the_base_in_evaluation(
     with pytest.raises(UserError, match=r"alpha_scale is 0.5, but .* is a whole model"):
         load_for_inference(tiny_model, precision="bf16", adapter=folders[0], alpha_scale=0.5)
     (tmp_path / "shipped").mkdir()
-    with pytest.raises(UserError, match=r"sft.method: full makes none; allowed: merged"):
+    with pytest.raises(UserError, match=r"sft.method: full trains no adapter; allowed: merged"):
         export_adapter(folders[0], tiny_model, tmp_path / "shipped", scale=1.0)
     export_merged(folders[0], tiny_model, tmp_path / "shipped", scale=1.0)
     assert torch.equal(load_bf16(tmp_path / "shipped").lm_head.weight, models[0].lm_head.weight)

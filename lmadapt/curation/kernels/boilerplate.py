@@ -5,7 +5,7 @@
 import numba
 import numpy as np
 
-from lmadapt.curation.kernels.hashing import GOLDEN, mix
+from lmadapt.curation.kernels.hashing import GOLDEN, find_slot, mix
 
 LINE_FEED = 10
 
@@ -46,10 +46,7 @@ def write_line_hashes(data, places, hashes, offsets, min_characters):
 
 @numba.njit(inline="always")
 def _slot(keys, key):
-    slot = np.int64(key & np.uint64(len(keys) - 1))
-    while keys[slot] != 0 and keys[slot] != key:
-        slot = (slot + 1) & (len(keys) - 1)
-    return slot
+    return find_slot(keys, keys, np.uint64(1), key, key & np.uint64(len(keys) - 1))
 
 
 @numba.njit(nogil=True, cache=True)

@@ -27,3 +27,16 @@ def table_size(count):
     while size < 2 * count:
         size *= 2
     return size
+
+
+@numba.njit(inline="always")
+def find_slot(keys, marks, lowest, key, slot):
+    """The slot of `key` in a hash table, or the free slot where it belongs, by linear probing.
+
+    `keys` has a power of two of slots, and the search starts at `slot`. A slot is taken when its
+    mark is at least `lowest`, of the type of the marks.
+    """
+    last = np.uint64(len(keys) - 1)
+    while marks[slot] >= lowest and keys[slot] != key:
+        slot = (slot + np.uint64(1)) & last
+    return slot

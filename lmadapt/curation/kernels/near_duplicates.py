@@ -5,7 +5,7 @@
 import numba
 import numpy as np
 
-from lmadapt.curation.kernels.hashing import GOLDEN, mix, table_size
+from lmadapt.curation.kernels.hashing import GOLDEN, find_slot, mix, table_size
 
 SHINGLE_WORDS = 5
 SHINGLES_AT_ONCE = 128  # hashed before one of them is looked at
@@ -100,15 +100,13 @@ def jaccards(words, offsets, at_least):
                 _shingles(own[place : place + SHINGLES_AT_ONCE + size - 1], size, shingles)
             shingle = shingles[place % SHINGLES_AT_ONCE]
             slot = shingle & np.uint64(len(first) - 1)
-            while in_first[slot] >= 0 and first[slot] != shingle:
-                slot = (slot + np.uint64(1)) & np.uint64(len(first) - 1)
+            slot = find_slot(first, in_first, 0, shingle, slot)
             if in_first[slot] >= 0 or text == 0:
                 shared += in_first[slot] != text
                 first[slot], in_first[slot] = shingle, text
                 continue
             slot = shingle & np.uint64(len(missing) - 1)
-            while in_missing[slot] == text and missing[slot] != shingle:
-                slot = (slot + np.uint64(1)) & np.uint64(len(missing) - 1)
+            slot = find_slot(missing, in_missing, text, shingle, slot)
             if in_missing[slot] == text:
                 continue
             missing[slot], in_missing[slot] = shingle, text

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 
 from lmadapt.curation.kernels.characters import class_of, decode
-from lmadapt.curation.kernels.hashing import GOLDEN, PRIME, mix, table_size
+from lmadapt.curation.kernels.hashing import GOLDEN, PRIME, find_slot, mix, table_size
 
 # Gopher (Rae et al. 2021): an English text has at least two of these.
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
@@ -49,9 +49,7 @@ COUNTS = np.dtype(
 @numba.njit(inline="always")
 def _seen_before(seen, line):
     """Whether the hash table `seen` has the hash of a line; adds it."""
-    slot = line & np.uint64(len(seen) - 1)
-    while seen[slot] != 0 and seen[slot] != line:
-        slot = (slot + np.uint64(1)) & np.uint64(len(seen) - 1)
+    slot = find_slot(seen, seen, np.uint64(1), line, line & np.uint64(len(seen) - 1))
     found = seen[slot] == line
     seen[slot] = line
     return found
@@ -164,6 +162,7 @@ def _measure_runs(words, shares, keys, counts, numbers, places):
     for size in range(SMALLEST_RUN, LARGEST_RUN + 1):
         bits = np.uint64(table_size(left) - 1)
         counts[: bits + np.uint64(1)] = 0
+        table = keys[: bits + np.uint64(1)]
         best, covered, until, count = 0, 0, 0, 0
         for place in places[:left]:
             if numbers[place + 1] < 0:
@@ -171,9 +170,8 @@ def _measure_runs(words, shares, keys, counts, numbers, places):
                 continue
             key = np.uint64(numbers[place]) << np.uint64(32) | np.uint64(numbers[place + 1])
             slot = key * GOLDEN >> np.uint64(32) & bits
-            while counts[slot] > 0 and keys[slot] != key:
-                slot = (slot + np.uint64(1)) & bits
-            keys[slot] = key
+            slot = find_slot(table, counts, 1, key, slot)
+            table[slot] = key
             counts[slot] += 1
             if counts[slot] > 1:
                 covered += place + size - max(place, until)

@@ -57,7 +57,7 @@ def forked_python() -> Path:
     client.write_text(CLIENT.format(executable=sys.executable, address=address))
     client.chmod(0o755)
     server = subprocess.Popen(
-        [sys.executable, __file__, address],
+        [sys.executable, "-P", __file__, address],  # -P: this folder is not searched for modules
         stdin=subprocess.PIPE,  # closes with this process
         stdout=subprocess.PIPE,
         cwd=folder,

@@ -8,7 +8,7 @@ from dvc.repo import Repo
 
 from lmadapt.core.dvc_store import fetch, store_addresses
 from lmadapt.core.errors import UserError
-from tests.dvc_objects import store_folder, store_object, stored
+from tests.stored_objects import store_folder, store_object, stored
 
 
 @pytest.mark.parametrize("path", ["/{outside}", "../../outside", "inner/../../../outside", ""])

@@ -9,7 +9,7 @@ import pytest
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import folder_sha256
 from lmadapt.registry.base_reference import BaseReference, locate_base
-from tests.dvc_objects import store_folder, stored
+from tests.stored_objects import store_folder, stored
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
-import shutil
 from pathlib import Path
 
 import pytest
 
 from lmadapt.core.errors import UserError
+from lmadapt.core.recipes import use_recipe
 from lmadapt.provenance.collect import collect_origin, main_figures
 from lmadapt.provenance.document import Origin
 from lmadapt.verdict.figures import EvaluationFigures
@@ -16,7 +16,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "weights").write_text(name)
     (tmp_path / "models/adapter/chat_template.jinja").write_text("{{ messages }}")
-    shutil.copy(ROOT / "recipes/demo-cpu.yaml", tmp_path / "params.yaml")
+    use_recipe("demo-cpu", ROOT / "recipes", tmp_path / "params.yaml")
     write_evaluation(tmp_path, "SHIP")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -4,12 +4,13 @@ from typing import Any
 import pytest
 import yaml
 
+from lmadapt.core.recipes import read_recipe
 from lmadapt.provenance.document import MergeDifference
 from lmadapt.registry.card import Licenses, write_card
 from lmadapt.verdict.figures import EvaluationFigures
 from tests.adapted import ROOT, evaluation_figures, make_lineage
 
-PARAMS = yaml.safe_load((ROOT / "recipes/demo-cpu.yaml").read_text())
+PARAMS = read_recipe("demo-cpu", ROOT / "recipes")
 
 
 def card(folder: Path, **changes: Any) -> str:

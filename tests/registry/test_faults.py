@@ -77,8 +77,11 @@ def lasting_tags(tags: dict[str, str]) -> dict[str, str]:
     return {key: tag for key, tag in tags.items() if key not in CHANGING_TAGS}
 
 
-def test_a_server_killed_at_ten_instants_leaves_what_an_undisturbed_one_leaves(
-    project: Path, server: MortalServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "kills", [4, pytest.param(20, marks=[pytest.mark.faults, pytest.mark.timeout(1500)])]
+)
+def test_a_server_killed_at_any_instant_leaves_what_an_undisturbed_one_leaves(
+    project: Path, server: MortalServer, monkeypatch: pytest.MonkeyPatch, kills: int
 ) -> None:
     expected = adapter_logits(Path("models/pretrained"), Path("models/adapter"), scale=1.0)
     monkeypatch.setattr(registration, "adapter_logits", lambda *_, **__: expected)
@@ -104,7 +107,7 @@ def test_a_server_killed_at_ten_instants_leaves_what_an_undisturbed_one_leaves(
     run_register(tracking_uri=server.address)
     whole, undisturbed = next(requested) - 1, state(server.address, "tiny", project)
     generator = random.Random(0)
-    for number, instant in enumerate(sorted(generator.sample(range(1, whole + 1), 10))):
+    for number, instant in enumerate(sorted(generator.sample(range(1, whole + 1), kills))):
         name = f"tiny{number}"
         requested, fatal = count(1), (instant, generator.random() < 0.5)
         with pytest.raises((Unavailable, UserError)):

@@ -1,9 +1,11 @@
 """Files and folders that appear whole or not at all, and their SHA-256."""
 
+import glob
 import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +17,7 @@ from lmadapt.core.errors import UserError
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path; it becomes `target` when the block succeeds, else it is removed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = _temporary(target)
     try:
         yield temporary
         temporary.replace(target)
@@ -27,9 +28,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield an empty temporary folder; it replaces `target` when the block succeeds."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = _temporary(target)
     temporary.mkdir()
     try:
         yield temporary
@@ -38,6 +37,31 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(target: Path) -> Path:
+    """A free name beside `target`, whose folder is made; what killed processes left is removed.
+
+    A name holds the machine and the process: folders may be shared, and two machines may both have
+    a process of one number.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beginning = f".{target.name}.{socket.gethostname()}-"
+    for left in target.parent.glob(f"{glob.escape(beginning)}*.tmp"):
+        process = left.name.removeprefix(beginning).removesuffix(".tmp")
+        if process == str(os.getpid()) or not _is_alive(process):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return target.with_name(f"{beginning}{os.getpid()}.tmp")
+
+
+def _is_alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError):
+        return True
+    return True
 
 
 def write_json(target: Path, content: Any) -> None:

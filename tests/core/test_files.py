@@ -1,4 +1,7 @@
+import os
+import subprocess
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
@@ -44,6 +47,22 @@ def test_a_new_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
     with atomic_folder(target) as temporary:
         (temporary / "weights").write_text("new")
     assert [file.name for file in target.iterdir()] == ["weights"]
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path: Path) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    dead, alive = f"{gethostname()}-{process.pid}", f"{gethostname()}-{os.getppid()}"
+    for owner in (dead, alive, f"elsewhere-{process.pid}"):
+        (tmp_path / f".model.{owner}.tmp").mkdir()
+        (tmp_path / f".model.{owner}.tmp/half").touch()
+    with atomic_folder(tmp_path / "model"):
+        pass
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"model", f".model.{alive}.tmp", f".model.elsewhere-{process.pid}.tmp"}
+    (tmp_path / f".a.json.{dead}.tmp").touch()
+    write_json(tmp_path / "a.json", {})
+    assert not (tmp_path / f".a.json.{dead}.tmp").exists()
 
 
 def test_equal_content_gives_an_equal_file_in_any_order_of_keys(tmp_path: Path) -> None:

@@ -1,5 +1,9 @@
-"""Runs suites with Great Expectations; its Data Docs are plain files that a second run repeats."""
+"""Runs suites with Great Expectations; its Data Docs are plain files that a second run repeats.
 
+The pages show values from data: these are escaped, and a content policy lets no script run.
+"""
+
+import html
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +25,17 @@ RUN = RunIdentifier(run_name="validate", run_time=datetime(2000, 1, 1, tzinfo=UT
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 TIME = re.compile(r"2\d{7}T\d{6}\.\d{6}Z")
 REMOTE_LOGO = re.compile(r"https://great-expectations-web-assets[^\"']*")
+SCRIPT = re.compile(r"<script\b.*?</script\s*>", re.DOTALL | re.IGNORECASE)
+STYLE_HOSTS = (
+    "https://cdn.jsdelivr.net https://cdnjs.cloudflare.com https://maxcdn.bootstrapcdn.com "
+    "https://unpkg.com"
+)
+HEAD = (
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+    f"style-src 'self' 'unsafe-inline' {STYLE_HOSTS}; font-src 'self' {STYLE_HOSTS}; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'\">"
+    "<style>.tab-pane, .collapse { display: block !important; opacity: 1 !important }</style>"
+)
 
 
 @dataclass(frozen=True)
@@ -81,8 +96,9 @@ def run_suites(
         by_name = {_name(one): one for one in validated.results}
         results += [_result(by_name[one.meta["name"]], len(frames[name])) for one in expectations]
     if site:
+        _escape_values(context.validation_results_store)
         context.build_data_docs()
-        _make_repeatable(site)
+        _make_safe_and_repeatable(site)
     return results
 
 
@@ -135,10 +151,32 @@ def _exception(info: Any) -> str:
     return "; ".join(sorted(messages))
 
 
-def _make_repeatable(site: Path) -> None:
-    """Replace random ids, clock times and the logo from the network in all pages."""
+def _escape_values(store: Any) -> None:
+    """Escape the values in stored results, which Great Expectations' pages show as they are."""
+    for key in store.list_keys():
+        validated = store.get(key)
+        for one in validated.results:
+            one.result = _escaped(one.result)
+            one.exception_info = _escaped(one.exception_info)
+        store.set(key, validated)
+
+
+def _escaped(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {name: _escaped(value) for name, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_escaped(value) for value in node]
+    return html.escape(node) if isinstance(node, str) else node
+
+
+def _make_safe_and_repeatable(site: Path) -> None:
+    """Keep scripts from running, and replace random ids, clock times and the remote logo.
+
+    The pages' own scripts come from ten addresses and only fold what the style in HEAD unfolds.
+    """
     for page in sorted(site.rglob("*.html")):
         text = _number_ids(page.read_text(encoding="utf-8"))
+        text = SCRIPT.sub("", text).replace("<head>", f"<head>{HEAD}", 1)
         text = TIME.sub("20000101T000000.000000Z", text)
         up = "../" * len(page.relative_to(site).parents[:-1])
         text = REMOTE_LOGO.sub(f"{up}static/images/logo-long.png", text)

@@ -63,3 +63,21 @@ def test_data_docs_of_equal_data_are_equal_files_that_load_no_remote_logo(tmp_pa
         assert "great-expectations-web-assets" not in page.read_text(encoding="utf-8")
     (result,) = (tmp_path / "first" / "validations").rglob("*.html")
     assert "few tokens" in result.read_text(encoding="utf-8")
+
+
+def test_values_from_data_are_shown_as_text_and_no_script_may_run(tmp_path: Path) -> None:
+    planted = '<img src=x onerror="steal()"><script>steal()</script>'
+    frame = FRAME.assign(source=planted, text=planted)
+    shown = gxe.ExpectColumnValuesToBeInSet(
+        column="text", value_set=["ok"], description="known", meta={"name": "notes.text"}
+    )
+    (result,) = run_suites({"notes": [shown]}, {"notes": frame}, tmp_path)
+    assert planted in str(result)
+    (page,) = (tmp_path / "validations").rglob("*.html")
+    text = page.read_text(encoding="utf-8")
+    assert "&lt;img src=x onerror=&quot;steal()&quot;&gt;&lt;script&gt;steal()" in text
+    assert "<img src=x" not in text
+    for page in tmp_path.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert "<script" not in text.lower()
+        assert "default-src 'none'" in text.partition("<link")[0]

@@ -149,7 +149,7 @@ def slow_answer(pattern: str) -> str:
     "The impact of regular expression denial of service in practice").
     """
     for character in sorted({*pattern, "a", "0", " "}):
-        answer = character * PROBE_CHARACTERS + "\n\0"
+        answer: str = character * PROBE_CHARACTERS + "\n\0"
         try:
             regex.search(pattern, answer, timeout=PATTERN_SECONDS)
         except TimeoutError:

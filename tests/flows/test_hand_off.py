@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 import threading
@@ -23,6 +24,12 @@ stages:
     deps: [one.txt]
     outs: [two.txt]
 """
+CONFIG = """[core]
+    remote = store
+    analytics = false
+['remote "store"']
+    url = {store}
+"""
 
 
 def run(folder: Path, *command: str) -> str:
@@ -38,19 +45,25 @@ def commit(folder: Path) -> str:
     return run(folder, "git", "rev-parse", "HEAD")
 
 
+@pytest.fixture(scope="module")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder after `dvc init`, which takes a second."""
+    folder = tmp_path_factory.mktemp("initialised")
+    run(folder, sys.executable, "-m", "dvc", "init", "-q", "--no-scm")
+    return folder
+
+
 @pytest.fixture
-def agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+def agents(tmp_path: Path, initialised: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """Two clones of a small project, which share a git remote and a DVC remote."""
     monkeypatch.setenv("RAN", str(tmp_path / "ran.txt"))
     run(tmp_path, "git", "init", "-q", "--bare", "shared.git")
     run(tmp_path, "git", "clone", "-q", "shared.git", "a")
     a, b = tmp_path / "a", tmp_path / "b"
+    shutil.copytree(initialised, a, dirs_exist_ok=True)
+    (a / ".dvc/config").write_text(CONFIG.format(store=tmp_path / "store"))
     (a / "dvc.yaml").write_text(GRAPH)
     (a / "source.txt").write_text("1")
-    dvc = [sys.executable, "-m", "dvc"]
-    run(a, *dvc, "init", "-q")
-    run(a, *dvc, "config", "core.analytics", "false")
-    run(a, *dvc, "remote", "add", "-q", "-d", "store", str(tmp_path / "store"))
     commit(a)
     run(tmp_path, "git", "clone", "-q", "-b", "main", "shared.git", "b")
     return a, b

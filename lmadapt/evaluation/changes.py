@@ -6,7 +6,7 @@ from lmadapt.evaluation.answers import Answers
 from lmadapt.evaluation.exam import ABILITIES, Exam
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.verdict import figures
-from lmadapt.verdict.decision import Comparison, MarginTest, Scored, compare
+from lmadapt.verdict.comparison import Comparison, HarmTest, MarginTest, Scored, compare
 from lmadapt.verdict.statistics import Array, PairedChange
 
 
@@ -26,7 +26,7 @@ def scored(exam: Exam, answers: Answers) -> Scored:
 def compare_scores(before: Scored, after: Scored, settings: EvaluationSettings) -> Comparison:
     """Compare two models under the margins and the level of `settings`.
 
-    Raises UserError as `lmadapt.verdict.decision.compare` does.
+    Raises UserError as `lmadapt.verdict.comparison.compare` does.
     """
     return compare(
         before,
@@ -61,10 +61,10 @@ def change_figures(change: PairedChange) -> figures.Change:
     )
 
 
-def domain_figures(change: PairedChange, worse_p_adjusted: float) -> figures.DomainChange:
-    """The change of the domain as it is in metrics/evaluate.json."""
-    plain = change_figures(change).model_dump()
-    return figures.DomainChange(**plain, worse_p_adjusted=worse_p_adjusted)
+def harm_figures(test: HarmTest) -> figures.DomainChange:
+    """A change of the domain or of one of its categories as it is in metrics/evaluate.json."""
+    plain = change_figures(test.change).model_dump()
+    return figures.DomainChange(**plain, worse_p_adjusted=test.worse_p_adjusted)
 
 
 def margin_figures(test: MarginTest) -> figures.MarginTest:

@@ -10,9 +10,8 @@ import numpy as np
 from lmadapt.evaluation.answers import Answers
 from lmadapt.evaluation.bits_per_byte import Pair, text_figures
 from lmadapt.evaluation.changes import (
-    change_figures,
     compare_scores,
-    domain_figures,
+    harm_figures,
     items_by_category,
     margin_figures,
     scored,
@@ -22,7 +21,7 @@ from lmadapt.evaluation.exam import ABILITIES, Exam
 from lmadapt.evaluation.fairness import fairness_figures
 from lmadapt.evaluation.free_answers import classification_figures, generation_figures
 from lmadapt.evaluation.settings import EvaluationSettings
-from lmadapt.verdict.decision import Comparison, Scored, judge
+from lmadapt.verdict.decision import Comparison, HarmTest, Scored, judge
 from lmadapt.verdict.figures import (
     Accuracy,
     AdapterScale,
@@ -57,7 +56,7 @@ def summarise(
     """Everything in metrics/evaluate.json: what changed, and the verdict on it.
 
     "base" and "adapted" must be measured; in the pipeline "pretrained" is as well.
-    Raises UserError as `lmadapt.verdict.decision.compare` does.
+    Raises UserError as `lmadapt.verdict.comparison.compare` does.
     """
     exam, base, adapted = measured.exam, measured.answers["base"], measured.answers["adapted"]
     answers = {name: measured.answers[name] for name in MODELS if name in measured.answers}
@@ -178,10 +177,10 @@ def _behaviour_places(exam: Exam) -> list[int]:
 def _changes(compared: Comparison, text: TextChangeByGroup) -> Changes:
     domain, general = compared.domain_categories, compared.categories
     return Changes(
-        domain=domain_figures(compared.domain, compared.domain_worse_p_adjusted),
+        domain=harm_figures(HarmTest(compared.domain, compared.domain_worse_p_adjusted)),
         general=margin_figures(compared.general),
         categories=CategoryChanges(
-            domain={name: change_figures(change) for name, change in domain.items()},
+            domain={name: harm_figures(test) for name, test in domain.items()},
             general={name: margin_figures(test) for name, test in general.items()},
         ),
         bits_per_byte=text,

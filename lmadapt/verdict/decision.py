@@ -6,68 +6,31 @@ docs/verdict.md explains the rule.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from lmadapt.core.errors import UserError
-from lmadapt.verdict.figures import Outcome
-from lmadapt.verdict.statistics import (
-    Array,
-    PairedChange,
-    holm,
-    items_needed,
-    minimum_detectable_effect,
-    noninferiority_p,
-    paired_change,
+from lmadapt.verdict.comparison import (
+    MIN_ITEMS,
+    QUESTIONS,
+    Comparison,
+    HarmTest,
+    MarginTest,
+    Scored,
+    compare,
 )
+from lmadapt.verdict.figures import Outcome
+from lmadapt.verdict.statistics import PairedChange, items_needed, minimum_detectable_effect
 
-# Of a category. Fewer show next to nothing: 30 items of which none changed show a loss below 9
-# points at best.
-MIN_ITEMS = 30
+__all__ = [
+    "MIN_ITEMS",
+    "QUESTIONS",
+    "Comparison",
+    "HarmTest",
+    "MarginTest",
+    "Scored",
+    "Verdict",
+    "compare",
+    "judge",
+]
+
 MAX_REASONS = 3  # in the reason; the evidence holds all of them
-# The domain, general ability as a whole, and its categories share the level of "shown worse".
-QUESTIONS = 3
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Items and the scores of one model; arrays of equal length with one entry an item."""
-
-    ids: Array
-    groups: Array  # domain | general; other groups are not judged
-    categories: Array
-    clusters: Array  # the entity of each item; items of one entity are correlated
-    scores: Array  # 0.0 to 1.0; most items are either wrong (0.0) or right (1.0)
-
-
-@dataclass(frozen=True)
-class MarginTest:
-    """A change of general ability, tested against its margin."""
-
-    change: PairedChange
-    margin: float
-    noninferiority_p: float  # against "the score fell by the margin or more"
-    worse_p_adjusted: float  # against "not worse"; compare it with the level of the verdict
-    minimum_detectable_effect: float
-    items_needed: int  # to show that less than the margin was lost, if nothing was lost
-
-    def acceptable(self, significance: float) -> bool:
-        """Whether any loss is shown to be smaller than the margin."""
-        return self.noninferiority_p <= significance
-
-    def harmful(self, significance: float) -> bool:
-        """Whether a loss is shown, but not shown to be smaller than the margin."""
-        return self.worse_p_adjusted <= significance and not self.acceptable(significance)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How the scores of one model differ from those of an earlier one on the same items."""
-
-    domain: PairedChange
-    domain_worse_p_adjusted: float
-    domain_categories: dict[str, PairedChange]
-    general: MarginTest
-    categories: dict[str, MarginTest]
 
 
 @dataclass(frozen=True)
@@ -79,53 +42,15 @@ class Verdict:
     evidence: list[str]
 
 
-def compare(
-    before: Scored, after: Scored, *, margin: float, category_margin: float, significance: float
-) -> Comparison:
-    """Compare two models item by item.
-
-    `margin` and `category_margin`: the accepted loss of general ability and of one of its
-    categories, as shares of 1; `significance`: the level of the verdict.
-    Raises UserError when the models cannot be compared: different items, an item twice or without
-    an answer, a score outside 0 to 1, no domain or no general items, or a category with fewer than
-    30 items.
-    """
-    _require_pairs(before, after)
-    clusters = np.unique(before.clusters, return_inverse=True)[1]
-
-    def change(chosen: Array) -> PairedChange:
-        return paired_change(
-            before.scores[chosen], after.scores[chosen], clusters[chosen], significance
-        )
-
-    def by_category(group: str) -> dict[str, PairedChange]:
-        inside = before.groups == group
-        names = sorted(set(before.categories[inside].tolist()))
-        return {name: change(inside & (before.categories == name)) for name in names}
-
-    domain, general = change(before.groups == "domain"), change(before.groups == "general")
-    categories = by_category("general")
-    worse = holm([one.worse_p for one in categories.values()])
-    return Comparison(
-        domain=domain,
-        domain_worse_p_adjusted=min(1.0, QUESTIONS * domain.worse_p),
-        domain_categories=by_category("domain"),
-        general=_margin_test(general, margin, general.worse_p, significance),
-        categories={
-            name: _margin_test(one, category_margin, float(p), significance)
-            for (name, one), p in zip(categories.items(), worse, strict=True)
-        },
-    )
-
-
 def judge(comparison: Comparison, critical_lost: Sequence[str], *, significance: float) -> Verdict:
     """SHIP, HOLD or INCONCLUSIVE.
 
     HOLD: something is shown to be worse. This is a critical behaviour in `critical_lost`, the
-    domain, or general ability (as a whole or in a category) whose loss is not shown to be smaller
-    than its margin. Domain, whole and categories share the level evenly (Bonferroni), and the
-    categories share theirs by Holm's procedure. So a model that lost nothing is held with a
-    probability of at most `significance`.
+    domain or one of its categories, or general ability (as a whole or in a category) whose loss is
+    not shown to be smaller than its margin. The domain, its categories, general ability and its
+    categories share the level evenly (Bonferroni), and the categories of a group share theirs by
+    Holm's procedure. So a model that lost nothing is held with a probability of at most
+    `significance`.
 
     SHIP: the domain is shown to be better, and general ability to be non-inferior as a whole and in
     every category. All of these tests must succeed, so each has the full level: an
@@ -147,14 +72,24 @@ def _tests(comparison: Comparison) -> dict[str, MarginTest]:
     return {"general ability": comparison.general, **comparison.categories}
 
 
+def _domain(comparison: Comparison) -> HarmTest:
+    return HarmTest(comparison.domain, comparison.domain_worse_p_adjusted)
+
+
+def _in_domain(name: str) -> str:
+    return f"{name} (domain)"
+
+
 def _evidence(
     comparison: Comparison, critical_lost: Sequence[str], significance: float
 ) -> list[str]:
-    """One line for each question: the domain, general ability, its categories, lost behaviours."""
-    domain = comparison.domain
-    shown = f"p = {domain.better_p:.3g} against not better"
+    """One line for each question: the domain, general ability, categories, lost behaviours."""
     return [
-        _line("domain", domain, shown, comparison.domain_worse_p_adjusted),
+        _gain_line("domain", _domain(comparison)),
+        *(
+            _gain_line(_in_domain(name), test)
+            for name, test in comparison.domain_categories.items()
+        ),
         *(_margin_line(name, test, significance) for name, test in _tests(comparison).items()),
         *(f"critical behaviour lost: {name}" for name in critical_lost),
     ]
@@ -163,8 +98,12 @@ def _evidence(
 def _harms(comparison: Comparison, critical_lost: Sequence[str], significance: float) -> list[str]:
     """What is shown to be worse, as clauses."""
     harms = [f"the critical behaviour {name} was lost" for name in critical_lost]
-    if comparison.domain_worse_p_adjusted <= significance:
-        harms.append(f"the domain became worse by {_points(-comparison.domain.difference)}")
+    in_domain = {_in_domain(name): test for name, test in comparison.domain_categories.items()}
+    harms += [
+        f"{name} became worse by {_points(-test.change.difference)}"
+        for name, test in {"the domain": _domain(comparison), **in_domain}.items()
+        if test.worse_p_adjusted <= significance
+    ]
     harms += [
         f"{name} became worse by {_points(-test.change.difference)}, "
         f"and the loss may reach {_points(-test.change.interval[0])}"
@@ -198,60 +137,6 @@ def _reason_to_ship(comparison: Comparison) -> str:
     )
 
 
-def _require_pairs(before: Scored, after: Scored) -> None:
-    _require_scores(before, "before")
-    _require_scores(after, "after")
-    if not np.array_equal(before.ids, after.ids):
-        odd = sorted(set(before.ids.tolist()) ^ set(after.ids.tolist()))
-        raise UserError(
-            "both models must answer the same items, sorted by id; "
-            f"{len(odd)} items have one answer: {odd[:3]}"
-        )
-    for group in ("domain", "general"):
-        inside = before.groups == group
-        if not inside.any():
-            raise UserError(
-                f"there are no items of group `{group}`: the verdict needs domain items and "
-                "general items"
-            )
-        names, counts = np.unique(before.categories[inside], return_counts=True)
-        if (counts < MIN_ITEMS).any():
-            few = str(names[counts.argmin()])
-            raise UserError(
-                f"category {few!r} has {counts.min()} items; at least {MIN_ITEMS} are needed"
-            )
-
-
-def _require_scores(model: Scored, side: str) -> None:
-    """Each item once, each with a score from 0 to 1."""
-    answers, items = len(model.scores), len(model.ids)
-    if answers == 0 or answers != items:
-        raise UserError(f"the model {side} gave {answers} answers to {items} items")
-    ids, counts = np.unique(model.ids, return_counts=True)
-    if (counts > 1).any():
-        raise UserError(
-            f"item {str(ids[counts > 1][0])!r} occurs {counts.max()} times; every item must occur "
-            "once"
-        )
-    wrong = ~((model.scores >= 0) & (model.scores <= 1))  # true of NaN
-    if wrong.any():
-        item, score = str(model.ids[wrong][0]), model.scores[wrong][0]
-        raise UserError(f"item {item!r} has the score {score} in the model {side}; allowed: 0 to 1")
-
-
-def _margin_test(
-    change: PairedChange, margin: float, worse_p: float, significance: float
-) -> MarginTest:
-    return MarginTest(
-        change=change,
-        margin=margin,
-        noninferiority_p=noninferiority_p(change, margin),
-        worse_p_adjusted=min(1.0, QUESTIONS * worse_p),
-        minimum_detectable_effect=minimum_detectable_effect(change, significance),
-        items_needed=items_needed(change, margin, significance),
-    )
-
-
 def _domain_question(domain: PairedChange, significance: float) -> list[str]:
     if domain.better_p <= significance:
         return []
@@ -264,6 +149,11 @@ def _domain_question(domain: PairedChange, significance: float) -> list[str]:
     return [
         f"the domain is not shown to be better ({_points(domain.difference, sign=True)}; {seen})"
     ]
+
+
+def _gain_line(name: str, test: HarmTest) -> str:
+    shown = f"p = {test.change.better_p:.3g} against not better"
+    return _line(name, test.change, shown, test.worse_p_adjusted)
 
 
 def _line(name: str, change: PairedChange, shown: str, worse_p_adjusted: float) -> str:

@@ -76,7 +76,7 @@ class Change(Figures):
 
 
 class DomainChange(Change):
-    """How the domain changed, with the test that can hold a model back."""
+    """How the domain or one of its categories changed, with the test that can hold a model."""
 
     worse_p_adjusted: Share = Field(
         description="worse_p, adjusted for the number of questions (Bonferroni and Holm). Compare "
@@ -119,7 +119,7 @@ class CategoryAccuracies(Figures):
 class CategoryChanges(Figures):
     """Changes by group and category; only general categories have a margin."""
 
-    domain: dict[str, Change]
+    domain: dict[str, DomainChange]
     general: dict[str, MarginTest]
 
 

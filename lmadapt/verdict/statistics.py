@@ -20,6 +20,8 @@ Array = NDArray[Any]
 
 POWER = 0.8  # Cohen 1988, Statistical Power Analysis: the convention
 RESAMPLES = 2000  # Efron & Tibshirani 1993: over 1,000 for percentile intervals
+# True changes that are tried, closer to each other near 0.
+HYPOTHESES = tuple(step * abs(step) / 64**2 for step in range(-64, 65))
 # Changed items of which all 4,096 sign patterns are tried. With more, Student's t suffices.
 MAX_FLIPPED = 12
 
@@ -156,20 +158,35 @@ def null_error(mean: ClusteredMean, lost: float, gained: float, difference: floa
     return math.sqrt(max(mean.standard_error**2 * ratio, least / mean.effective_n))
 
 
+def p_above(mean: ClusteredMean, seen: float, lost: float, gained: float, bound: float) -> float:
+    """One-sided p-value against "the true change is at most `bound`".
+
+    `seen` is the mean difference; lost, gained: shares of the items. The value is the largest over
+    the changes up to `bound` (HYPOTHESES and `bound` itself), because `null_error` of a smaller
+    change may be larger.
+    """
+    below = [true for true in HYPOTHESES if true < bound]
+    return max(_p_of(mean, seen, lost, gained, true) for true in (*below, bound))
+
+
 def difference_interval(
     mean: ClusteredMean, seen: float, lost: float, gained: float, significance: float
 ) -> Interval:
-    """The true differences that no one-sided test at level `significance` rejects.
+    """The true differences from the lowest to the highest that no test at `significance` rejects.
 
-    `seen` is the mean difference; lost, gained: shares of the items. See `null_error`.
+    `seen` is the mean difference; lost, gained: shares of the items. See `p_above`.
     """
-    quantile = float(stdtrit(mean.degrees_of_freedom, 1 - significance))
 
     def low(seen: float, lost: float, gained: float) -> float:
         def excess(true: float) -> float:
-            return seen - true - quantile * null_error(mean, lost, gained, true)
+            return _p_of(mean, seen, lost, gained, true) - significance
 
-        return float(brentq(excess, -1, seen - 1e-9)) if excess(-1) > 0 else -1.0
+        rejected = -1.0
+        for true in (*(true for true in HYPOTHESES if true < seen), seen):
+            if excess(true) > 0:
+                return true if true == -1 else float(brentq(excess, rejected, true))
+            rejected = true
+        return rejected
 
     return low(seen, lost, gained), -low(-seen, gained, lost)
 
@@ -180,34 +197,41 @@ def paired_change(
     """Compare scores (0 to 1) of the same items in the same order; all arrays are (n,).
 
     The interval has confidence 1 - 2 * `significance`. Each one-sided p-value is the larger of two:
-    Student's t on the cluster-robust error, which allows for items that change together, and the
-    exact test, which is valid when few items change.
+    `p_above`, which allows for items that change together, and the exact test, which is valid when
+    few items change. The interval holds 0 unless both agree, so
+    that it lies above 0 exactly when `better_p` is below `significance`, and below 0 exactly when
+    `worse_p` is.
     """
     differences = after - before
     difference, mean = float(differences.mean()), clustered_mean(differences, clusters)
     lost, gained = int(np.sum(differences < 0)), int(np.sum(differences > 0))
-    interval = difference_interval(mean, difference, lost / mean.n, gained / mean.n, significance)
+    shares = lost / mean.n, gained / mean.n
+    low, high = difference_interval(mean, difference, *shares, significance)
     better_p, worse_p = exact_p(differences)
-    error, freedom = mean.standard_error, mean.degrees_of_freedom
+    better_p = max(better_p, p_above(mean, difference, *shares, 0.0))
+    worse_p = max(worse_p, p_above(mean, -difference, *shares[::-1], 0.0))
     return PairedChange(
         **vars(mean),
         difference=difference,
-        interval=interval,
+        interval=(
+            low if better_p <= significance else min(low, 0.0),
+            high if worse_p <= significance else max(high, 0.0),
+        ),
         lost=lost,
         gained=gained,
         mcnemar_p=min(1.0, 2 * float(bdtr(min(lost, gained), lost + gained, 0.5))),
-        better_p=max(_t_p(difference, error, freedom), better_p),
-        worse_p=max(_t_p(-difference, error, freedom), worse_p),
+        better_p=better_p,
+        worse_p=worse_p,
     )
 
 
 def noninferiority_p(change: PairedChange, margin: float) -> float:
     """One-sided p-value against "the score fell by `margin` or more" (Blackwelder 1982).
 
-    The error is `null_error` at the margin.
+    See `p_above`; it is below `significance` exactly when the interval ends above -`margin`.
     """
-    error = null_error(change, change.lost / change.n, change.gained / change.n, -margin)
-    return _t_p(change.difference + margin, error, change.degrees_of_freedom)
+    lost, gained = change.lost / change.n, change.gained / change.n
+    return p_above(change, change.difference, lost, gained, -margin)
 
 
 def holm(p_values: ArrayLike) -> Array:
@@ -267,6 +291,11 @@ def bootstrap_ratio(
     sums = totals @ drawn.T.astype(float)
     ends = np.quantile(sums[:-1] / sums[-1], [significance, 1 - significance], axis=1)
     return [(float(low), float(high)) for low, high in ends.T]
+
+
+def _p_of(mean: ClusteredMean, seen: float, lost: float, gained: float, true: float) -> float:
+    """P(T >= (seen - true) / error) for Student's t and `null_error` at the change `true`."""
+    return _t_p(seen - true, null_error(mean, lost, gained, true), mean.degrees_of_freedom)
 
 
 def _t_p(estimate: float, error: float, degrees_of_freedom: float) -> float:

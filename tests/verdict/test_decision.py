@@ -59,7 +59,7 @@ def test_a_better_domain_without_a_loss_ships() -> None:
     result = verdict(BASE, BETTER)
     assert result.outcome == "SHIP"
     assert "in each of 8 categories" in result.reason
-    assert len(result.evidence) == 2 + len(CATEGORIES)
+    assert len(result.evidence) == 3 + len(CATEGORIES)
 
 
 def test_an_unchanged_model_is_inconclusive_because_the_domain_is_not_better() -> None:

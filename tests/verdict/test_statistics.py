@@ -135,7 +135,8 @@ def test_paired_change_without_clusters_is_the_paired_t_test(seed: int) -> None:
     assert change.interval[1] >= plain.high - 1e-9
     one_sided = stats.ttest_rel(after, before, alternative="less").pvalue
     exact = stats.binomtest(change.lost, change.lost + change.gained, alternative="greater").pvalue
-    assert change.worse_p == pytest.approx(max(one_sided, exact))
+    assert change.worse_p == pytest.approx(max(one_sided, exact), rel=0.02)
+    assert change.worse_p >= max(min(one_sided, 0.5), exact) * (1 - 1e-9)
     shifted = stats.ttest_1samp(after - before, -0.02, alternative="greater").pvalue
     assert noninferiority_p(change, 0.02) == pytest.approx(shifted, rel=0.1)
     assert noninferiority_p(change, 0.02) >= shifted * (1 - 1e-9)
@@ -202,12 +203,37 @@ def test_the_interval_is_the_set_of_differences_that_are_not_rejected(seed: int)
     change = paired_change(before, np.where(np.arange(90) < 70, before, after), cluster, 0.05)
     quantile = stats.t.ppf(0.95, change.degrees_of_freedom)
     lost, gained = change.lost / 90, change.gained / 90
-    grid = np.linspace(-0.5, 0.5, 20_001)
+    grid = np.linspace(-0.5, 0.5, 2_001)
     errors = np.array([null_error(change, lost, gained, true) for true in grid])
     accepted = grid[abs(change.difference - grid) <= quantile * errors]
-    assert change.interval == pytest.approx((accepted[0], accepted[-1]), abs=1e-4)
+    assert change.interval == pytest.approx((accepted[0], accepted[-1]), abs=6e-4)
     for margin in (0.02, 0.05, 0.1, 0.2):
         assert (noninferiority_p(change, margin) <= 0.05) is bool(change.interval[0] >= -margin)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_intervals_and_decisions_agree_with_few_clusters_few_changes_and_graded_scores(
+    seed: int,
+) -> None:
+    """Until now one of 50 to 100 such comparisons showed what its interval did not, or back."""
+    draw = np.random.default_rng(seed)
+    shown = 0
+    for _ in range(400):
+        clusters, size = int(draw.integers(3, 25)), int(draw.integers(1, 12))
+        cluster = np.repeat(np.arange(clusters), size)
+        before = (draw.random(len(cluster)) < 0.6).astype(float)
+        redrawn = draw.random(len(cluster)) < draw.choice([0.03, 0.2])
+        fresh = (draw.random(len(cluster)) < draw.choice([0.3, 0.6, 0.9])).astype(float)
+        if draw.random() < 0.3:
+            fresh *= draw.random(len(cluster))
+        change = paired_change(before, np.where(redrawn, fresh, before), cluster, 0.05)
+        low, high = change.interval
+        assert (change.worse_p <= 0.05) is (high < 0)
+        assert (change.better_p <= 0.05) is (low > 0)
+        for margin in (0.01, 0.05, 0.1, 0.3):
+            assert (noninferiority_p(change, margin) <= 0.05) is (low > -margin)
+        shown += low > 0 or high < 0
+    assert shown > 20
 
 
 def test_the_interval_stays_within_minus_one_and_one() -> None:
@@ -273,7 +299,7 @@ def test_few_large_losses_outweigh_many_small_gains() -> None:
     changes = np.array([-0.9] * 30 + [0.01] * 170)
     change = paired_change(np.full(200, 0.95), 0.95 + changes, np.arange(200), 0.05)
     assert (change.lost, change.gained) == (30, 170)
-    assert change.worse_p < 1e-6
+    assert change.worse_p < 1e-3
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ def evaluation_figures(outcome: str = "SHIP", reason: str = REASON) -> Row:
         "attribution": None,
         "kl_to_base": None,
         "behaviour": {"lost": [], "gained": []},
+        "confident_losses": None,
         "triage": None,
         "dial": None,
         "alpha_scale": 1.0,

@@ -9,7 +9,8 @@ comparison: asks every model of a comparison everything, and loads each of them 
 adapter_scale: chooses how strongly the adapter is applied.
 attribution: finds the step of training at which accuracy was lost.
 divergence: how far a model has moved from the base, on text that the base wrote.
-spurious_forgetting: asks for lost items again in other forms.
+spurious_forgetting: asks for lost items again in other forms, of both models.
+confident_losses: lost items that the reference knew well.
 lm_eval_tasks: adds tasks of lm-evaluation-harness to the exam.
 changes: paired changes of scores, as the verdict and the figures take them.
 bits_per_byte: figures of held-out text.

@@ -1,19 +1,31 @@
-"""Asks every model of a comparison everything, and loads each of them once."""
+"""Asks every model of a comparison everything.
+
+Each model is loaded once; the reference once more when the adapted model has lost items.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from lmadapt.evaluation.answers import Answers, answer_exam
+from lmadapt.evaluation.confident_losses import lost_confidently
 from lmadapt.evaluation.divergence import divergence, let_base_write, text_nats
 from lmadapt.evaluation.exam import Exam
 from lmadapt.evaluation.lm_eval_tasks import add_tasks, answer_tasks
 from lmadapt.evaluation.settings import EvaluationSettings
-from lmadapt.evaluation.spurious_forgetting import AskedAgain, ask_lost_items_again
+from lmadapt.evaluation.spurious_forgetting import (
+    AskedAgain,
+    LostItems,
+    ask_again,
+    compare_forms,
+    lost_items,
+)
 from lmadapt.evaluation.variants import ModelVariant, open_variant
 from lmadapt.models.loading import load_tokenizer
 from lmadapt.verdict.figures import Divergence
+from lmadapt.verdict.statistics import Array
 
+REFERENCE = "base"  # the model that the adapted one is compared with
 FORMS = {"few_shot": "after solved examples", "bare": "as plain text"}
 
 
@@ -42,7 +54,6 @@ def measure(
     """
     answers: dict[str, Answers] = {}
     nats, tasks = {}, {}
-    asked_again = AskedAgain(None, {})
     for name, variant in variants.items():
         own = load_tokenizer(variant.folder)
         same = _encode_alike(own, tokenizer)
@@ -63,14 +74,10 @@ def measure(
             if settings.lm_eval_tasks:
                 tasks[name] = answer_tasks(model, own, settings.lm_eval_tasks)
             if name == "adapted":
-                asked_again = ask_lost_items_again(
-                    model,
-                    own,
-                    its_exam,
-                    before=answers["base"],
-                    after=answers[name],
-                    settings=settings,
-                )
+                lost = lost_items(its_exam, answers[REFERENCE], answers[name], settings.seed)
+                regained = ask_again(model, own, its_exam, lost, settings.batch_tokens)
+    kept = _ask_reference_again(variants[REFERENCE], exam, lost, settings)
+    asked_again = compare_forms(exam, lost, kept, regained, settings)
     kl_to_base = None
     if len(nats) == len(variants):
         kl_to_base = divergence(text, nats, significance=settings.significance, seed=settings.seed)
@@ -79,20 +86,32 @@ def measure(
     return Measured(variants, exam, answers, kl_to_base, asked_again)
 
 
+def _ask_reference_again(
+    variant: ModelVariant, exam: Exam, lost: LostItems, settings: EvaluationSettings
+) -> dict[str, Array]:
+    """As `ask_again`, of the reference: it is loaded once more where these answers are new."""
+    tokenizer = load_tokenizer(variant.folder)
+    with open_variant(variant, settings.answer_file) as model:
+        return ask_again(model, tokenizer, exam, lost, settings.batch_tokens)
+
+
 def item_rows(measured: Measured, lost_in: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Every item for the report: both answers side by side, and notes.
 
     `lost_in`: by id of an item, the step at which it was lost. The notes name that step and the
-    forms in which the item is right again.
+    forms in which the item is right again, and say where the reference knew the item well.
     """
+    before, after = measured.answers[REFERENCE], measured.answers["adapted"]
+    confident = lost_confidently(measured.exam, before, after)
     regained = measured.asked_again.regained
     for place, item in enumerate(measured.exam.items):
         notes = [f"lost in {lost_in[item['id']]}"] if item["id"] in lost_in else []
+        notes += ["known well before"] if item["id"] in confident else []
         notes += [f"right again {FORMS[form]}" for form in regained.get(item["id"], ())]
         yield {
             **item,
-            "before": _answer(measured.answers["base"], place),
-            "after": _answer(measured.answers["adapted"], place),
+            "before": _answer(before, place),
+            "after": _answer(after, place),
             "notes": notes,
         }
 

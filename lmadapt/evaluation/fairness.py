@@ -5,7 +5,7 @@ from scipy.special import stdtrit
 
 from lmadapt.evaluation.answers import Answers
 from lmadapt.evaluation.exam import Exam, Item
-from lmadapt.verdict.figures import FairnessGap
+from lmadapt.verdict.item_figures import FairnessGap
 from lmadapt.verdict.statistics import Array, clustered_mean
 
 

@@ -16,7 +16,8 @@ from lmadapt.evaluation.changes import (
     margin_figures,
     scored,
 )
-from lmadapt.evaluation.comparison import Measured
+from lmadapt.evaluation.comparison import REFERENCE, Measured
+from lmadapt.evaluation.confident_losses import confident_losses
 from lmadapt.evaluation.exam import ABILITIES, Exam
 from lmadapt.evaluation.fairness import fairness_figures
 from lmadapt.evaluation.free_answers import classification_figures, generation_figures
@@ -58,7 +59,7 @@ def summarise(
     "base" and "adapted" must be measured; in the pipeline "pretrained" is as well.
     Raises UserError as `lmadapt.verdict.comparison.compare` does.
     """
-    exam, base, adapted = measured.exam, measured.answers["base"], measured.answers["adapted"]
+    exam, base, adapted = measured.exam, measured.answers[REFERENCE], measured.answers["adapted"]
     answers = {name: measured.answers[name] for name in MODELS if name in measured.answers}
     pairs = _pairs(list(answers))
     found = {name: scored(exam, model) for name, model in answers.items()}
@@ -93,6 +94,7 @@ def summarise(
         classification=classification_figures(exam, answers),
         generation=generation_figures(exam, answers),
         kl_to_base=measured.kl_to_base,
+        confident_losses=confident_losses(exam, base, adapted, settings.significance),
         triage=measured.asked_again.figures,
         dial=adapter_scale,
         alpha_scale=measured.variants["adapted"].alpha_scale,

@@ -9,7 +9,7 @@ from lmadapt.evaluation.answers import Answers
 from lmadapt.evaluation.exam import ABILITIES, Exam
 from lmadapt.sources.answer_checks import named_label, score_answer
 from lmadapt.sources.answer_texts import bleu_settings, space_characters
-from lmadapt.verdict.figures import Classification, Generation
+from lmadapt.verdict.item_figures import Classification, Generation
 
 CLASSIFICATION_KINDS = {"label"}  # of a check
 GENERATION_KINDS = {"rouge_l", "chrf", "bleu"}

@@ -1,10 +1,11 @@
 """Spurious forgetting: lost items that are right again when they are asked in another form.
 
 Such an item was not forgotten; the model only no longer answers it when asked plainly (Zheng et
-al. 2025, "Spurious Forgetting").
+al. 2025, "Spurious Forgetting"). Another form is harder or easier by itself, so the reference is
+asked in the same form, and what comes back is judged against what the reference keeps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +20,26 @@ from lmadapt.models.chat import Message
 from lmadapt.models.log_likelihoods import score
 from lmadapt.models.questions import Question, choose, encode_bare, encode_item
 from lmadapt.verdict.figures import Regained, SpuriousForgetting
-from lmadapt.verdict.statistics import Array, chance_adjusted, wilson_interval
+from lmadapt.verdict.ratio import paired_ratio
+from lmadapt.verdict.statistics import (
+    Array,
+    Interval,
+    paired_change,
+    wilson_interval,
+)
 
 MAX_ITEMS = 400  # that are asked again
 SHOTS = 4  # solved examples before a question
+
+Right = Mapping[str, Array]  # by form: which of the items are right, (n,) bool
+
+
+@dataclass(frozen=True)
+class LostItems:
+    """Multiple-choice items that the reference had right and the adapted model has wrong."""
+
+    count: int
+    asked: list[int]  # places in the exam of those that are asked again
 
 
 @dataclass(frozen=True)
@@ -33,48 +50,70 @@ class AskedAgain:
     regained: dict[str, list[str]]  # by id of an item: the forms in which it is right
 
 
-def ask_lost_items_again(
-    adapted: CachedModel,
-    tokenizer: Any,
-    exam: Exam,
-    *,
-    before: Answers,
-    after: Answers,
-    settings: EvaluationSettings,
-) -> AskedAgain:
-    """Ask the adapted model again for the multiple-choice items that it lost, in two forms.
-
-    `few_shot`: after solved examples of the same category, which show the task but not the
-    knowledge. `bare`: as plain text without a chat template, the form of a base model's training.
-    The figure `spurious` is the share that the better form regains beyond guessing,
-    (share - chance) / (1 - chance). Where more than 400 items were lost, the seed draws 400.
-    """
+def lost_items(exam: Exam, reference: Answers, adapted: Answers, seed: int) -> LostItems:
+    """The lost multiple-choice items; where more than 400 were lost, `seed` draws 400."""
     lost = [
         place
         for place, question in enumerate(exam.questions)
-        if question and before.scores[place] == 1 and after.scores[place] == 0
+        if question and reference.scores[place] == 1 and adapted.scores[place] == 0
     ]
-    if not lost:
-        return AskedAgain(None, {})
-    asked = sorted(np.random.default_rng(settings.seed).permutation(lost)[:MAX_ITEMS].tolist())
-    items = [exam.items[place] for place in asked]
-    right = {
-        form: _answers_right(adapted, questions, items, settings.batch_tokens)
+    asked = np.random.default_rng(seed).permutation(lost)[:MAX_ITEMS].astype(int)
+    return LostItems(len(lost), sorted(asked.tolist()))
+
+
+def ask_again(
+    model: CachedModel, tokenizer: Any, exam: Exam, lost: LostItems, batch_tokens: int
+) -> dict[str, Array]:
+    """By form: which of the lost items the model answers right, (n,) bool.
+
+    `few_shot`: after solved examples of the same category, which show the task but not the
+    knowledge. `bare`: as plain text without a chat template, the form of a base model's training.
+    """
+    if not lost.asked:
+        return {}
+    items = [exam.items[place] for place in lost.asked]
+    return {
+        form: _answers_right(model, questions, items, batch_tokens)
         for form, questions in _forms(tokenizer, items, exam.items).items()
     }
-    chance = float(np.mean([1 / len(item["choices"]) for item in items]))
-    best = max(float(found.mean()) for found in right.values())
-    quantile = float(ndtri(1 - settings.significance))
+
+
+def compare_forms(
+    exam: Exam, lost: LostItems, reference: Right, adapted: Right, settings: EvaluationSettings
+) -> AskedAgain:
+    """What the adapted model regains of the lost items, against what the reference keeps.
+
+    `reference` and `adapted` are what `ask_again` gives for each. The figure `spurious` is the
+    ratio of both beyond guessing, in the form with the higher ratio. A form counts where the
+    reference is shown to know the items beyond guessing.
+    """
+    if not lost.asked:
+        return AskedAgain(None, {})
+    items = [exam.items[place] for place in lost.asked]
+    clusters = exam.clusters[lost.asked]
+    chances = np.array([1 / len(item["choices"]) for item in items])
+    level = settings.significance
+    ratios = [
+        paired_ratio(adapted[form] - chances, reference[form] - chances, clusters, level)
+        for form in adapted
+    ]
+    ratio, interval = max(
+        (found for found in ratios if found is not None),
+        key=lambda found: found[0],
+        default=(None, None),
+    )
+    forms = {form: _regained(reference[form], adapted[form], clusters, level) for form in adapted}
     figures = SpuriousForgetting(
-        lost=len(lost),
+        lost=lost.count,
         asked=len(items),
-        chance=chance,
-        spurious=max(0.0, chance_adjusted(best, chance)),
-        few_shot=_regained(right["few_shot"], quantile),
-        bare=_regained(right["bare"], quantile),
+        chance=float(chances.mean()),
+        spurious=None if ratio is None else min(1.0, max(0.0, ratio)),
+        spurious_interval=interval,
+        few_shot=forms["few_shot"],
+        bare=forms["bare"],
     )
     regained = {
-        item["id"]: [form for form, found in right.items() if found[number]]
+        item["id"]: [form for form, found in adapted.items() if found[number]]
         for number, item in enumerate(items)
     }
     return AskedAgain(figures, regained)
@@ -122,10 +161,18 @@ def _is_example_for(item: Item, other: Item) -> bool:
     )
 
 
-def _regained(right: Array, quantile: float) -> Regained:
-    count, regained = len(right), int(right.sum())
+def _regained(reference: Array, adapted: Array, clusters: Array, significance: float) -> Regained:
+    count, regained, kept = len(adapted), int(adapted.sum()), int(reference.sum())
+    interval: Interval | None = None
+    if len(np.unique(clusters)) > 1:
+        before, after = reference.astype(float), adapted.astype(float)
+        interval = paired_change(before, after, clusters, significance).interval
     return Regained(
         regained=regained,
         share=regained / count,
-        interval=wilson_interval(regained, count, quantile),
+        interval=wilson_interval(regained, count, float(ndtri(1 - significance))),
+        kept=kept,
+        kept_share=kept / count,
+        difference=(regained - kept) / count,
+        difference_interval=interval,
     )

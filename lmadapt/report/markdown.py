@@ -63,6 +63,11 @@ def _main_rows(
         if text_change.difference is not None:
             cells = [f"{text.value:.3f}" for text in measured]
             yield [f"{group} text, bits per byte", *cells, f"{text_change.difference:+.3f}"]
+    well = figures.confident_losses
+    if well:
+        low, high = map(percent, well.interval)
+        share = f"{well.lost:,} lost, {percent(well.share)} % [{low}, {high}]"
+        yield [f"general items known well, n = {well.known:,}", *[""] * len(named), share]
     passed = [model.behaviour for model in named]
     if passed[-1].n:
         cells = [f"{behaviour.passed} of {behaviour.n}" for behaviour in passed]

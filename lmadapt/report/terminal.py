@@ -8,6 +8,7 @@ from rich.table import Table
 
 from lmadapt.core.files import read_json
 from lmadapt.verdict.figures import Change, EvaluationFigures, Text, TextChange, read_evaluation
+from lmadapt.verdict.item_figures import ConfidentLosses
 
 MODELS = ("base", "pretrained", "adapted")
 COLOURS = {"SHIP": "green", "HOLD": "red", "INCONCLUSIVE": "yellow"}
@@ -25,6 +26,8 @@ def render_result(evaluation: Path, report: Path, registration: Path) -> Iterato
     verdict = figures.verdict
     colour = COLOURS[verdict.outcome]
     yield f"Verdict: [{colour} bold]{verdict.outcome}[/]. {escape(verdict.reason)}"
+    if figures.confident_losses:
+        yield _confident_losses(figures.confident_losses)
     yield f"Report: {report}"
     name = version["model_name"]
     aliases = ", ".join(f"models:/{name}@{alias}" for alias in version["aliases"])
@@ -51,6 +54,14 @@ def _table(figures: EvaluationFigures) -> Table:
     table.add_row("domain text, bits per byte", *domain)
     table.add_row("general text, bits per byte", *general)
     return table
+
+
+def _confident_losses(found: ConfidentLosses) -> str:
+    low, high = found.interval
+    return (
+        f"Of {found.known:,} general items that the base knew well, {found.lost:,} were lost "
+        f"({100 * found.share:.1f} % \\[{100 * low:.1f}, {100 * high:.1f}])."
+    )
 
 
 def _accuracy(share: float, interval: tuple[float, float]) -> str:

@@ -10,31 +10,24 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
-from typing_extensions import TypeAliasType
 
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import read_json
+from lmadapt.verdict.figure_types import Count, Figures, Interval, NonNegative, Positive, Share
+from lmadapt.verdict.item_figures import (
+    Classification,
+    ConfidentLosses,
+    FairnessGap,
+    Generation,
+)
 
 Outcome = Literal["SHIP", "HOLD", "INCONCLUSIVE"]
 Group = Literal["domain", "general"]
 Step = Literal["pre-training", "quantisation", "fine-tuning", "merging"]
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[float, Field(ge=0)]
-Interval = TypeAliasType(
-    "Interval", Annotated[tuple[float, float], Field(description="Lower end and upper end.")]
-)
 LaterVsEarlier = Annotated[str, Field(pattern="^.+_vs_.+$")]
-
-
-class Figures(BaseModel):
-    """Base of all figures: immutable; unknown keys, NaN and infinity are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Accuracy(Figures):
@@ -218,11 +211,17 @@ class Behaviour(Figures):
 
 
 class Regained(Figures):
-    """Lost items that are right when asked again in one other form."""
+    """Lost items asked again in one other form, of the adapted model and of the reference."""
 
-    regained: Count = Field(description="Number of items.")
+    regained: Count = Field(description="Number of items that the adapted model gets right.")
     share: Share = Field(description="regained / asked.")
     interval: Interval
+    kept: Count = Field(description="Number of items that the reference gets right in this form.")
+    kept_share: Share = Field(description="kept / asked.")
+    difference: float = Field(ge=-1, le=1, description="share - kept_share, paired by item.")
+    difference_interval: Interval | None = Field(
+        description="Null where the lost items are about one entity."
+    )
 
 
 class SpuriousForgetting(Figures):
@@ -232,9 +231,14 @@ class SpuriousForgetting(Figures):
     asked: Positive = Field(description="Number asked again: a draw of 400 where more were lost.")
     few_shot: Regained = Field(description="Asked after solved examples.")
     bare: Regained = Field(description="Asked as plain text, without a chat template.")
-    spurious: Share = Field(
-        description="Share regained beyond guessing in the better form, (share - chance) / "
-        "(1 - chance). These items are still known; only the habit of answering was lost."
+    spurious: Share | None = Field(
+        description="Share regained of what the reference keeps in the same form, both beyond "
+        "guessing: (share - chance) / (kept_share - chance), in the better form. These items are "
+        "still known; only the habit of answering was lost. Null where the reference is shown to "
+        "know them in neither form."
+    )
+    spurious_interval: Interval | None = Field(
+        description="Of that ratio (Fieller 1954), which may leave 0 to 1."
     )
     chance: Share = Field(description="Share that guessing would regain in one form.")
 
@@ -254,41 +258,6 @@ class AdapterScale(Figures):
     chosen: NonNegative = Field(description="The scale chosen from the rows.")
     development_items: Count = Field(description="Items on which the scale was chosen.")
     sealed_items: Count = Field(description="Items of the other half, which the verdict uses.")
-
-
-class FairnessGap(Figures):
-    """How much likelier the first text of a pair is than the second, in nats per byte."""
-
-    n: Positive = Field(description="Number of pairs.")
-    gap_before: float = Field(description="Mean gap of the base; 0 is no preference.")
-    gap_after: float = Field(description="Mean gap of the adapted model.")
-    change: float = Field(
-        description="gap_after - gap_before. Positive: towards the first texts, negative: towards "
-        "the second; compare both gaps with 0 to see whether the preference grew."
-    )
-    interval: Interval = Field(description="Of the change.")
-
-
-class Classification(Figures):
-    """How well a model labels. Lists follow `labels`; a row of `confusion` is one true label."""
-
-    labels: list[str] = Field(min_length=1)
-    precision: list[Share]
-    recall: list[Share]
-    f1: list[Share]
-    macro_f1: Share
-    confusion: list[list[Count]] = Field(
-        description="Number of answers by true label and named label. A last column more than "
-        "there are labels counts answers that name none."
-    )
-
-
-class Generation(Figures):
-    """How similar free answers are to their references; 1 is equal."""
-
-    rouge_l: NonNegative
-    bleu: NonNegative
-    chrf: NonNegative
 
 
 class VerdictFigures(Figures):
@@ -322,6 +291,9 @@ class EvaluationFigures(Figures):
         "fewer than two general held-out texts."
     )
     behaviour: Behaviour
+    confident_losses: ConfidentLosses | None = Field(
+        description="Null when the reference has fewer than two entities right with such a margin."
+    )
     triage: SpuriousForgetting | None = Field(description="Null when nothing was lost.")
     dial: AdapterScale | None = Field(description="Null when evaluate.alpha_scale is a number.")
     alpha_scale: NonNegative = Field(

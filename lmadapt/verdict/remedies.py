@@ -16,7 +16,7 @@ from lmadapt.verdict.figures import (
     StepChange,
 )
 
-SPURIOUS = 0.5  # share of the lost items, beyond guessing, that another form of asking regains
+SPURIOUS = 0.5  # share regained of what the reference keeps in another form, beyond guessing
 SATURATED = 0.9  # share of the domain's gain that a weaker adapter already gives
 LOSSLESS_STEPS = ("quantisation", "merging")  # these should change nothing
 TRY_SCALES = "try whether a weaker adapter keeps more: evaluate.alpha_scale: auto"
@@ -128,12 +128,12 @@ def _gain(domain: DomainChange) -> list[str]:
 
 
 def _spurious(found: SpuriousForgetting | None) -> list[str]:
-    if not found or found.spurious < SPURIOUS:
+    if not found or found.spurious is None or found.spurious < SPURIOUS:
         return []
     return [
-        f"{found.spurious:.0%} of the lost items, beyond guessing, are right when asked in another "
-        "form: the knowledge is kept, the habit of answering lost; replay instructions in their "
-        "form (sft.replay_fraction)"
+        f"asked in another form, {found.spurious:.0%} of the lost items that the reference keeps "
+        "in it, beyond guessing, are right again: the knowledge is kept, the habit of answering "
+        "lost; replay instructions in their form (sft.replay_fraction)"
     ]
 
 

@@ -50,6 +50,7 @@ def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
         "alpha_scale",
         "attribution",
         "classification",
+        "confident_losses",
         "dial",
         "fairness",
         "generation",
@@ -128,8 +129,18 @@ def test_lost_items_are_asked_again_in_other_forms(noise: dict[str, bytes]) -> N
     assert found["chance"] == 0.25
     for form in ("few_shot", "bare"):
         assert 0 <= found[form]["interval"][0] <= found[form]["share"] <= found[form]["interval"][1]
-    best = max(found["few_shot"]["share"], found["bare"]["share"])
-    assert found["spurious"] == pytest.approx(max(0, (best - 0.25) / 0.75), abs=1e-5)
+        kept = found[form]["kept_share"]
+        assert found[form]["difference"] == pytest.approx(found[form]["share"] - kept, abs=1e-5)
+
+
+def test_losses_of_items_that_the_base_knew_well_are_counted_and_noted(
+    zeros: dict[str, bytes], noise: dict[str, bytes]
+) -> None:
+    assert figure(zeros, ("confident_losses",))["lost"] == 0
+    found = figure(noise, ("confident_losses",))
+    assert found["known"] == 60  # half of 120 general items, all of which the base has right
+    assert found["lost"] == noise["report"].decode().count("known well before") > 0
+    assert found["interval"][0] < found["share"] < found["interval"][1]
 
 
 def test_divergence_from_the_base_is_zero_for_zeros_and_positive_for_noise(

@@ -123,10 +123,24 @@ def sweep(*rows: tuple[float, float, float]) -> AdapterScale:
     )
 
 
-def asked_again(spurious: float) -> SpuriousForgetting:
-    form = Regained(regained=50, share=0.5, interval=(0.4, 0.6))
+def asked_again(spurious: float | None) -> SpuriousForgetting:
+    form = Regained(
+        regained=50,
+        share=0.5,
+        interval=(0.4, 0.6),
+        kept=75,
+        kept_share=0.75,
+        difference=-0.25,
+        difference_interval=(-0.35, -0.15),
+    )
     return SpuriousForgetting(
-        lost=100, asked=100, few_shot=form, bare=form, spurious=spurious, chance=0.25
+        lost=100,
+        asked=100,
+        few_shot=form,
+        bare=form,
+        spurious=spurious,
+        spurious_interval=(spurious - 0.1, spurious + 0.1) if spurious is not None else None,
+        chance=0.25,
     )
 
 
@@ -204,6 +218,14 @@ def test_a_loss_is_spurious_if_asking_again_regains_half_of_it(
     found = remedies(figures(lost, steps=chain, triage=asked_again(share)))
     assert ("50% of the lost items" in found[0] and "knowledge is kept" in found[0]) is spurious
     assert any("lost most in fine-tuning" in line for line in found) is not spurious
+
+
+def test_a_loss_is_not_called_spurious_where_the_reference_knows_the_items_in_no_other_form() -> (
+    None
+):
+    lost, chain = changes(general=-0.05), steps(fine_tuning=-0.05)
+    found = remedies(figures(lost, steps=chain, triage=asked_again(None)))
+    assert any("lost most in fine-tuning" in line for line in found)
 
 
 def test_a_spurious_loss_does_not_excuse_pre_training() -> None:

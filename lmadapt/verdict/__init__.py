@@ -3,5 +3,6 @@
 statistics: intervals, tests against a margin, and power, for paired and clustered items.
 decision: compares two models and decides SHIP, HOLD or INCONCLUSIVE.
 remedies: what to try when a model may not be shipped.
+exam_figures: what metrics/evaluate.json says of the exam.
 figures: the models of metrics/evaluate.json, from which its JSON schema is generated.
 """

@@ -16,6 +16,7 @@ from typing_extensions import TypeAliasType
 
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import read_json
+from lmadapt.verdict.exam_figures import ExamFigures
 
 Outcome = Literal["SHIP", "HOLD", "INCONCLUSIVE"]
 Group = Literal["domain", "general"]
@@ -343,6 +344,7 @@ class EvaluationFigures(Figures):
         description="Mean over general categories of the best earlier accuracy minus the adapted "
         "one (Chaudhry et al. 2018)."
     )
+    exam: ExamFigures
     verdict: VerdictFigures
 
 

@@ -51,6 +51,7 @@ def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
         "attribution",
         "classification",
         "dial",
+        "exam",
         "fairness",
         "generation",
         "kl_to_base",

@@ -16,7 +16,9 @@ from lmadapt.evaluation.answer_cache import ANSWER_FILE
 from lmadapt.evaluation.attribution import answer_chain, attribute, lost_in
 from lmadapt.evaluation.comparison import item_rows, measure
 from lmadapt.evaluation.exam import make_exam
+from lmadapt.evaluation.exam_identity import exam_sha256
 from lmadapt.evaluation.figures import summarise
+from lmadapt.evaluation.lm_eval_tasks import task_key
 from lmadapt.evaluation.predictions import write_predictions
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.evaluation.variants import ModelVariant
@@ -61,8 +63,9 @@ def evaluate(
     """Ask the models the same items, judge the adapted one, and write figures and report."""
     settings = _settings(params)
     tokenizer = load_tokenizer(base)
+    rows = read_table(items, ITEM).to_pylist()
     exam = make_exam(
-        read_table(items, ITEM).to_pylist(),
+        rows,
         read_table(heldout, HELDOUT).to_pylist(),
         tokenizer,
         heldout_tokens=params.heldout_tokens,
@@ -81,7 +84,13 @@ def evaluate(
     measured = measure(variants, exam, tokenizer, settings)
     chain = answer_chain(measured, tokenizer, settings) if params.attribution else None
     attribution = attribute(chain, params.significance) if chain else None
-    figures = summarise(measured, settings, adapter_scale=sweep, attribution=attribution)
+    figures = summarise(
+        measured,
+        settings,
+        adapter_scale=sweep,
+        attribution=attribution,
+        exam_sha256=exam_sha256(rows, [task_key(task) for task in params.lm_eval_tasks]),
+    )
     write_predictions(measured.exam, measured.answers, predictions)
     write_report(
         report,

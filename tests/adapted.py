@@ -3,8 +3,10 @@
 The files are in the places that dvc.yaml names.
 """
 
+import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,7 @@ def evaluation_figures(outcome: str = "SHIP", reason: str = REASON) -> Row:
         "triage": None,
         "dial": None,
         "alpha_scale": 1.0,
+        "exam": {"sha256": "e" * 64, "items": 800},
         "fairness": {},
         "classification": {},
         "generation": {},
@@ -150,12 +153,19 @@ def _around(middle: float, half: float) -> list[float]:
 
 
 def write_predictions(
-    folder: Path, *, domain_wrong: int = 20, general_wrong: int = 10, items: str = "item"
+    folder: Path,
+    *,
+    domain_wrong: int = 20,
+    general_wrong: int = 10,
+    items: str = "item",
+    ids: str = "",
+    contents: Mapping[str, str] | None = None,
 ) -> None:
     """Write reports/predictions.parquet: 60 domain and 2 x 200 general items.
 
     The first `domain_wrong` or `general_wrong` items of each category are answered wrong. The
-    items are the same in every table with the same `items`.
+    items are the same in every table with the same `items`; with the same `ids` they only look so.
+    `contents`: by id, the hash of the content, where it matters.
     """
     rows = []
     for group, category, wrong, count in (
@@ -164,13 +174,17 @@ def write_predictions(
         ("general", "sums", general_wrong, 200),
     ):
         for number in range(count):
+            name = f"{ids or items}/{category}/{number:03}"
+            content = hashlib.sha256(f"{items}/{category}/{number}".encode()).hexdigest()
+            content = (contents or {}).get(name, content)
             for model in ("base", "adapted"):
                 rows.append(
                     {
-                        "id": f"{items}/{category}/{number:03}",
+                        "id": name,
                         "group": group,
                         "category": category,
                         "cluster": "",
+                        "content_sha256": content,
                         "model": model,
                         "log_likelihoods": [],
                         "response": "",

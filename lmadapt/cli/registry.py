@@ -71,15 +71,15 @@ def promote(
     Example: `lmadapt promote lmadapt-demo/4`
     """
     from lmadapt.registry.promotion import promote
-    from lmadapt.registry.rescoring import champion_scores_on_items_of
+    from lmadapt.registry.rescoring import scores_on_items_of
     from lmadapt.registry.versions import named_version
 
     if force != bool(reason):
         raise UserError("--force needs --reason, and --reason needs --force")
     client = _client()
     found = named_version(client, version)
-    scores = None if force else champion_scores_on_items_of(client, found)
-    refusal = promote(client, found, reason=reason, champion_scores=scores).refusal
+    asked = {} if force else scores_on_items_of(client, found)
+    refusal = promote(client, found, reason=reason, asked=asked).refusal
     if refusal:
         raise UserError(f"{found.name} version {found.version} is not made champion: {refusal}")
     say(f"{found.name} version {found.version} is champion")

@@ -23,6 +23,7 @@ from lmadapt.evaluation.fairness import fairness_figures
 from lmadapt.evaluation.free_answers import classification_figures, generation_figures
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.verdict.decision import Comparison, HarmTest, Scored, judge
+from lmadapt.verdict.exam_figures import ExamFigures
 from lmadapt.verdict.figures import (
     Accuracy,
     AdapterScale,
@@ -53,10 +54,12 @@ def summarise(
     *,
     adapter_scale: AdapterScale | None = None,
     attribution: Attribution | None = None,
+    exam_sha256: str,
 ) -> EvaluationFigures:
     """Everything in metrics/evaluate.json: what changed, and the verdict on it.
 
-    "base" and "adapted" must be measured; in the pipeline "pretrained" is as well.
+    "base" and "adapted" must be measured; in the pipeline "pretrained" is as well. `exam_sha256` is
+    that of the whole exam, before a part of it was kept for the adapter scale.
     Raises UserError as `lmadapt.verdict.comparison.compare` does.
     """
     exam, base, adapted = measured.exam, measured.answers[REFERENCE], measured.answers["adapted"]
@@ -99,6 +102,7 @@ def summarise(
         dial=adapter_scale,
         alpha_scale=measured.variants["adapted"].alpha_scale,
         attribution=attribution,
+        exam=ExamFigures(sha256=exam_sha256, items=len(found["base"].ids)),
         verdict=_verdict(exam, compared["base", "adapted"], behaviour, settings.significance),
     )
     verdict = figures.verdict.model_copy(update={"remedy": remedies(figures)})

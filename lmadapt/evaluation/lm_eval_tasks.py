@@ -39,7 +39,7 @@ def answer_tasks(model: CachedModel, tokenizer: Any, tasks: Sequence[str]) -> li
     found: list[TaskAnswer] = []
     for task in tasks:
         ask = partial(_answer, model, tokenizer, task)
-        found += model.cache.recall(_cache_key(task), ask)
+        found += model.cache.recall(task_key(task), ask)
     return found
 
 
@@ -50,7 +50,7 @@ def add_tasks(
 
     `answers` and `tasks` are by model.
     """
-    items = [_item(answer) for answer in next(iter(tasks.values()))]
+    items = [task_item(answer) for answer in next(iter(tasks.values()))]
     count = len(items)
     longer = replace(exam, items=exam.items + items, questions=exam.questions + [None] * count)
     return longer, {
@@ -64,7 +64,8 @@ def add_tasks(
     }
 
 
-def _item(answer: TaskAnswer) -> Item:
+def task_item(answer: TaskAnswer) -> Item:
+    """The item of the exam that a task asked."""
     return {
         "id": answer["id"],
         "group": "general",
@@ -79,7 +80,8 @@ def _item(answer: TaskAnswer) -> Item:
     }
 
 
-def _cache_key(task: str) -> list[str]:
+def task_key(task: str) -> list[str]:
+    """What tells one task from another: the harness's version, and the name or definition."""
     file = Path(task)
     definition = file.read_text(encoding="utf-8") if file.is_file() else task
     return ["lm-eval", version("lm-eval"), definition]

@@ -10,6 +10,7 @@ import pyarrow as pa
 from lmadapt.core.tables import write_table
 from lmadapt.evaluation.answers import Answers
 from lmadapt.evaluation.exam import Exam
+from lmadapt.evaluation.exam_identity import item_sha256
 
 PREDICTION = pa.schema(
     [
@@ -17,6 +18,8 @@ PREDICTION = pa.schema(
         ("group", pa.string()),
         ("category", pa.string()),
         ("cluster", pa.string()),
+        # Of what the item asks and accepts (exam_identity.item_sha256); versions are paired by it.
+        ("content_sha256", pa.string()),
         ("model", pa.string()),  # base | pretrained | adapted
         # Nats, one a choice; empty where the model answers freely.
         ("log_likelihoods", pa.list_(pa.float64())),
@@ -33,6 +36,7 @@ def write_predictions(exam: Exam, answers: Mapping[str, Answers], target: Path) 
 
 
 def _rows(exam: Exam, answers: Mapping[str, Answers]) -> Iterator[dict[str, Any]]:
+    contents = [item_sha256(item) for item in exam.items]
     for name, model in answers.items():
         for place, item in enumerate(exam.items):
             score = float(model.scores[place])
@@ -41,6 +45,7 @@ def _rows(exam: Exam, answers: Mapping[str, Answers]) -> Iterator[dict[str, Any]
                 "group": item["group"],
                 "category": item["category"],
                 "cluster": item["cluster"],
+                "content_sha256": contents[place],
                 "model": name,
                 "log_likelihoods": model.log_likelihoods[place],
                 "response": model.responses[place],

@@ -47,6 +47,7 @@ def collect_origin(
         "evaluation_sha256": file_sha256(evaluation),
         "requirements_lock_sha256": file_sha256(requirements) if requirements.is_file() else None,
         "alpha_scale": figures.alpha_scale,
+        "exam": figures.exam.model_dump(),
         "verdict": figures.verdict.model_dump(),
         "figures": main_figures(figures),
     }

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lmadapt.verdict.exam_figures import ExamFigures
 from lmadapt.verdict.figures import Outcome
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -91,6 +92,9 @@ class Origin(Part):
     evaluation_sha256: Sha256
     requirements_lock_sha256: Sha256 | None
     alpha_scale: float = Field(description="The shipped lora_alpha is the trained one times this.")
+    exam: ExamFigures | None = Field(
+        default=None, description="Null in documents of releases that did not record it."
+    )
     verdict: LineageVerdict
     figures: dict[str, float] = Field(
         description="GROUP_accuracy_MODEL and GROUP_change (adapted - base), shares of 1."

@@ -10,7 +10,8 @@ restore, base_reference: join what a version ships with its base.
 verify: checks that the registry gives back the model that was trained.
 versions: finds versions, and reads what lies beside them.
 promotion: which version serves, and who may be champion.
-scores: what a version scored, and the test against the champion.
+succession: the test of a version against the champion.
+scores: what a version scored, item by item.
 rescoring: asks the champion the items of another version.
 lock: lets one process at a time write.
 ask: answers of any model.

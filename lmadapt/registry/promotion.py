@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from lmadapt.verdict.decision import Scored
+    from lmadapt.registry.succession import Asked
 
 VERSION_OF_CONTENT = """
 SELECT max(version) FROM model_version_tags
@@ -46,15 +46,15 @@ def promote(
     *,
     candidate: bool = False,
     reason: str = "",
-    champion_scores: "Scored | None" = None,
+    asked: "Asked | None" = None,
 ) -> Standing:
     """Make the version champion, and the champion before it `previous`, unless it is refused.
 
     `candidate` points that alias to the version in any case. A `reason` forces the promotion and
-    is recorded. `champion_scores` are the champion's scores on this version's items, when its own
-    are on others. Everything is read and written under the registry's lock, so that the second of
-    two promoters is measured against the first; the alias is read again afterwards, in case
-    someone moved it by hand.
+    is recorded. `asked` has the scores of versions that answered this one's items after their own
+    evaluation (lmadapt.registry.rescoring). Everything is read and written under the registry's
+    lock, so that the second of two promoters is measured against the first; the alias is read
+    again afterwards, in case someone moved it by hand.
     """
     from lmadapt.registry.lock import registry_lock
     from lmadapt.registry.versions import aliased_version
@@ -65,7 +65,7 @@ def promote(
             client.set_registered_model_alias(name, "candidate", number)
         version = client.get_model_version(name, number)
         champion = aliased_version(client, name, "champion")
-        refusal = champion_refusal(client, version, champion, reason, champion_scores)
+        refusal = champion_refusal(client, version, champion, reason, asked)
         if not refusal and (champion is None or champion.version != number):
             over = str(champion.version) if champion else ""
             tags = {"promoted_over": over, "forced_because": reason}
@@ -119,7 +119,7 @@ def champion_refusal(
     version: "ModelVersion",
     champion: "ModelVersion | None",
     reason: str = "",
-    champion_scores: "Scored | None" = None,
+    asked: "Asked | None" = None,
 ) -> str:
     """Why the version may not take over from the champion; "" when it may.
 
@@ -127,7 +127,7 @@ def champion_refusal(
     have been rolled back, and must pass the test of the verdict against the champion: better in
     the domain, and non-inferior in general ability as a whole and in each category.
     """
-    from lmadapt.registry.scores import scores_refusal
+    from lmadapt.registry.succession import champion_test_refusal
 
     tags = version.tags
     if tags.get("status") != "verified":
@@ -139,7 +139,7 @@ def champion_refusal(
         return refusal
     if because := tags.get("rolled_back_because"):
         return f"it was rolled back: {because}"
-    return scores_refusal(client, version, champion, champion_scores) if champion else ""
+    return champion_test_refusal(client, version, champion, asked or {}) if champion else ""
 
 
 def verdict_refusal(tags: dict[str, str]) -> str:

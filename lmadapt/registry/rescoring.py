@@ -1,5 +1,6 @@
-"""Asks the present champion the items of a version that is to replace it."""
+"""Asks versions the items of a version that is to replace one of them."""
 
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -7,48 +8,84 @@ import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from lmadapt.core.errors import UserError
 from lmadapt.evaluation.answer_cache import AnswerCache
 from lmadapt.evaluation.answers import answer_exam
-from lmadapt.evaluation.exam import make_exam
+from lmadapt.evaluation.exam import ABILITIES, make_exam
+from lmadapt.evaluation.exam_identity import item_sha256
+from lmadapt.evaluation.lm_eval_tasks import answer_tasks, task_item
 from lmadapt.evaluation.variants import CachedModel
 from lmadapt.provenance.document import Lineage
 from lmadapt.provenance.trace_document import read_stored
-from lmadapt.registry.scores import read_scores
+from lmadapt.registry.scores import grouped_as, read_scores, same_items
 from lmadapt.registry.verify import load_version
 from lmadapt.registry.versions import aliased_version, read_lineage
 from lmadapt.verdict.decision import Scored
 
+ITEMS = Path("data/curated/items.parquet")
 
-def champion_scores_on_items_of(client: MlflowClient, version: ModelVersion) -> Scored | None:
-    """The champion's scores on the version's items, which it answers now.
 
-    None when there is no champion, when it answered the same items in its own evaluation, or when
-    the version has no scores. Raises UserError when DVC's stores no longer hold the items.
+def scores_on_items_of(client: MlflowClient, version: ModelVersion) -> dict[str, Scored]:
+    """By number: the scores of the champion on the version's items, which it answers now.
+
+    Empty when there is no champion, or when it answered the same items in its own evaluation.
+    Raises UserError when the version's own predictions do not say what was asked, and when DVC's
+    stores no longer hold the items.
     """
     champion = aliased_version(client, version.name, "champion")
-    scores = read_scores(client, version)
-    if champion is None or scores is None:
-        return None
+    if champion is None or champion.version == version.version:
+        return {}
+    own = read_scores(client, version)
+    if own is None:
+        raise UserError(
+            f"{version.name} version {version.version}: its predictions do not say what was asked; "
+            "an earlier release of lmadapt wrote them: check out its commit, run `dvc repro` and "
+            "promote the new version"
+        )
     stored = read_scores(client, champion)
-    if stored and np.array_equal(stored.ids, scores.ids):
-        return None
-    answered = _ask(champion, read_lineage(client, version))
-    return Scored(scores.ids, scores.groups, scores.categories, scores.clusters, answered)
+    if stored and same_items(stored, own):
+        return {}
+    return {str(champion.version): _ask(champion, own, read_lineage(client, version))}
 
 
-def _ask(champion: ModelVersion, lineage: Lineage) -> Any:
-    """The champion's score on each domain and general item of the lineage's data."""
-    items = read_stored(lineage, Path("data/curated/items.parquet"))
-    judged = [item for item in items if item["group"] in ("domain", "general")]
-    settings = lineage.params["evaluate"]
+def _ask(champion: ModelVersion, own: Scored, lineage: Lineage) -> Scored:
+    """The champion's scores on the items that a version answered, whose lineage this is."""
     model, tokenizer = load_version(champion)
     cached = CachedModel(lambda: model, AnswerCache(Path(":memory:"), "champion"))
-    exam = make_exam(judged, [], tokenizer, heldout_tokens=0, seed=settings["seed"])
-    return answer_exam(
-        cached,
+    name = f"champion, version {champion.version}"
+    scores = _answers(cached, tokenizer, name, lineage, own)
+    return grouped_as(Scored(*[own.ids] * 4, scores), own)
+
+
+def _answers(
+    model: CachedModel, tokenizer: Any, name: str, lineage: Lineage, own: Scored
+) -> np.ndarray:
+    """A score for each of the items that `own` names; the answers to the others are not asked for.
+
+    Raises UserError when the data behind the lineage lack one of them.
+    """
+    settings = lineage.params["evaluate"]
+    wanted = Counter(str(identity).partition("#")[0] for identity in own.ids)
+    items = [item for item in read_stored(lineage, ITEMS) if item["group"] in ABILITIES]
+    items = [item for item in items if item_sha256(item) in wanted]
+    exam = make_exam(items, [], tokenizer, heldout_tokens=0, seed=settings["seed"])
+    answers = answer_exam(
+        model,
         tokenizer,
         exam,
-        name=f"champion, version {champion.version}",
+        name=name,
         batch_tokens=settings["batch_tokens"],
         max_new_tokens=settings["max_new_tokens"],
-    ).scores
+    )
+    found: dict[str, list[float]] = defaultdict(list)
+    for item, score in zip(exam.items, answers.scores, strict=True):
+        found[item_sha256(item)].append(float(score))
+    for answer in answer_tasks(model, tokenizer, settings.get("lm_eval_tasks", [])):
+        found[item_sha256(task_item(answer))].append(answer["score"])
+    missing = [content for content, count in wanted.items() if len(found[content]) != count]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(own.ids)} items of this version are not in its {ITEMS} or "
+            f"evaluate.lm_eval_tasks any more; the first has the content {missing[0][:16]}…"
+        )
+    return np.array([found[str(identity).partition("#")[0]].pop(0) for identity in own.ids])

@@ -1,28 +1,34 @@
-"""Reads what a version scored item by item, and tests it against the champion on the same items."""
+"""Reads what a version scored item by item, and lines up two versions by what the items ask."""
+
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from lmadapt.registry.versions import read_artifact, read_lineage
-from lmadapt.verdict.decision import Scored, compare, judge
+from lmadapt.registry.versions import read_artifact
+from lmadapt.verdict.decision import Scored
 
 PREDICTIONS = "predictions.parquet"
 
 
 def read_scores(client: MlflowClient, version: ModelVersion) -> Scored | None:
-    """The scores of a version's adapted model on domain and general items, sorted by id.
+    """The scores of a version's adapted model on domain and general items, sorted by content.
 
-    None when the version has no predictions beside it.
+    The ids are the items' hashes: an id in a file says nothing of what was asked. None when the
+    version has no predictions beside it, or has those of an earlier release, without hashes.
     """
     if PREDICTIONS not in {file.path for file in client.list_artifacts(version.run_id)}:
         return None
     with read_artifact(client, version, PREDICTIONS) as file:
         table = pq.read_table(file).to_pandas()
+    if "content_sha256" not in table:
+        return None
     judged = (table["model"] == "adapted") & table["group"].isin(["domain", "general"])
-    table = table[judged].sort_values("id")
-    ids = table["id"].to_numpy(str)
+    table = table[judged].sort_values(["content_sha256", "id"])
+    ids = content_ids(table["content_sha256"])
     clusters = table["cluster"].to_numpy(str)
     return Scored(
         ids,
@@ -33,33 +39,18 @@ def read_scores(client: MlflowClient, version: ModelVersion) -> Scored | None:
     )
 
 
-def scores_refusal(
-    client: MlflowClient,
-    version: ModelVersion,
-    champion: ModelVersion,
-    champion_scores: Scored | None,
-) -> str:
-    """Why the scores of a version do not let it take over from the champion; "" when they do.
+def content_ids(hashes: "pd.Series[str]") -> np.ndarray:
+    """The hashes as ids, (n,): the second item with the same content gets `#1`, and so on."""
+    repeats = hashes.groupby(hashes).cumcount()
+    suffixes = np.where(repeats == 0, "", "#" + repeats.astype(str))
+    return np.char.add(hashes.to_numpy(str), suffixes.astype(str))
 
-    The test is that of the verdict (lmadapt.verdict.decision.judge), on the same items and at the
-    version's own margins. `champion_scores` stand in for the champion's stored ones.
-    """
-    before = champion_scores or read_scores(client, champion)
-    after = read_scores(client, version)
-    if before is None or after is None or not np.array_equal(before.ids, after.ids):
-        return (
-            f"version {champion.version}, the champion, answered other items; "
-            f"`lmadapt promote {version.name}/{version.version}` asks it the items of this version"
-        )
-    settings = read_lineage(client, version).params["evaluate"]
-    compared = compare(
-        before,
-        after,
-        margin=settings["margin"],
-        category_margin=settings["category_margin"],
-        significance=settings["significance"],
-    )
-    verdict = judge(compared, [], significance=settings["significance"])
-    if verdict.outcome == "SHIP":
-        return ""
-    return f"against version {champion.version}, the champion: {verdict.reason}"
+
+def same_items(one: Scored, other: Scored) -> bool:
+    """Whether both answered the same items, whatever their ids and clusters are called."""
+    return np.array_equal(one.ids, other.ids)
+
+
+def grouped_as(scores: Scored, like: Scored) -> Scored:
+    """The scores with the groups, categories and clusters that another version gives its items."""
+    return replace(like, scores=scores.scores)

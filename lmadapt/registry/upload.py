@@ -197,6 +197,7 @@ def version_tags(lineage: Lineage, content: str) -> dict[str, str]:
         "base_sha256": lineage.base_sha256,
         "chat_template_sha256": lineage.chat_template_sha256,
         "evaluation_sha256": lineage.evaluation_sha256,
+        "exam_sha256": lineage.exam.sha256 if lineage.exam else None,
         "predictions_sha256": lineage.predictions_sha256,
         "requirements_lock_sha256": lineage.requirements_lock_sha256,
         "git_commit": lineage.git.commit,

@@ -9,7 +9,9 @@ from lmadapt.core.files import write_json
 from lmadapt.core.tables import HELDOUT, ITEM, read_table
 from lmadapt.evaluation.comparison import item_rows, measure
 from lmadapt.evaluation.exam import make_exam
+from lmadapt.evaluation.exam_identity import exam_sha256
 from lmadapt.evaluation.figures import summarise
+from lmadapt.evaluation.lm_eval_tasks import task_key
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.evaluation.variants import ModelVariant
 from lmadapt.models.loading import load_tokenizer
@@ -37,8 +39,9 @@ def compare_models(
     """
     tokenizer = load_tokenizer(against.folder)
     text = read_table(heldout, HELDOUT).to_pylist() if heldout.is_file() else []
+    rows = _read_items(items)
     exam = make_exam(
-        _read_items(items),
+        rows,
         text,
         tokenizer,
         heldout_tokens=settings["heldout_tokens"],
@@ -55,7 +58,8 @@ def compare_models(
         answer_file=kept,
     )
     measured = measure({"base": against, "adapted": model}, exam, tokenizer, evaluation)
-    figures = summarise(measured, evaluation)
+    sha256 = exam_sha256(rows, [task_key(task) for task in evaluation.lm_eval_tasks])
+    figures = summarise(measured, evaluation, exam_sha256=sha256)
     write_json(target / "evaluate.json", figures.model_dump(mode="json"))
     write_report(
         target / "forgetting.html",

@@ -7,5 +7,6 @@ remedies: what to try when a model may not be shipped.
 item_figures: the figures of single kinds of items, such as pairs and labels.
 figure_types: the base class and the field types of figures.
 ratio: the ratio of two paired means.
+exam_figures: what metrics/evaluate.json says of the exam.
 figures: the models of metrics/evaluate.json, from which its JSON schema is generated.
 """

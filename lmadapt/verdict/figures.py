@@ -22,6 +22,7 @@ from lmadapt.verdict.item_figures import (
     FairnessGap,
     Generation,
 )
+from lmadapt.verdict.exam_figures import ExamFigures
 
 Outcome = Literal["SHIP", "HOLD", "INCONCLUSIVE"]
 Group = Literal["domain", "general"]
@@ -315,6 +316,7 @@ class EvaluationFigures(Figures):
         description="Mean over general categories of the best earlier accuracy minus the adapted "
         "one (Chaudhry et al. 2018)."
     )
+    exam: ExamFigures
     verdict: VerdictFigures
 
 

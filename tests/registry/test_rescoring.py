@@ -3,7 +3,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
@@ -11,10 +10,11 @@ from lmadapt.core.tables import ITEM, write_table
 from lmadapt.evaluation.answer_cache import AnswerCache
 from lmadapt.evaluation.answers import answer_exam
 from lmadapt.evaluation.exam import make_exam
+from lmadapt.evaluation.exam_identity import item_sha256
 from lmadapt.evaluation.variants import CachedModel
 from lmadapt.registry.connection import connect
 from lmadapt.registry.promotion import promote
-from lmadapt.registry.rescoring import champion_scores_on_items_of
+from lmadapt.registry.rescoring import scores_on_items_of
 from lmadapt.registry.verify import load_version
 from lmadapt.registry.versions import named_version
 from tests.adapted import make_adapted_project, run_register, write_evaluation, write_predictions
@@ -60,22 +60,24 @@ def test_a_champion_that_answered_other_items_is_asked_those_of_the_version(
     YAML().dump({"stages": {"curate": curate}}, Path("dvc.lock"))
     stores = [str(tmp_path / "store")]
     monkeypatch.setattr("lmadapt.registry.registration.store_addresses", lambda _: stores)
-    write_predictions(project, domain_wrong=0, general_wrong=0, items="other")
+    contents = {row["id"]: item_sha256(row) for row in rows}
+    write_predictions(project, domain_wrong=0, general_wrong=0, items="other", contents=contents)
     write_evaluation(project, "SHIP", reason="another evaluation.")
     registered = run_register()
     assert (registered["version"], registered["aliases"]) == (2, ["candidate"])
     client = connect("sqlite:///mlflow.db", project)
     version = named_version(client, "tiny/2")
     assert "answered other items" in promote(client, version).refusal
-    before = champion_scores_on_items_of(client, version)
+    asked = scores_on_items_of(client, version)
     model, tokenizer = load_version(named_version(client, "tiny/1"))
     exam = make_exam(rows, [], tokenizer, heldout_tokens=0, seed=0)
-    asked = CachedModel(lambda: model, AnswerCache(Path(":memory:"), "champion"))
+    cached = CachedModel(lambda: model, AnswerCache(Path(":memory:"), "champion"))
     answers = answer_exam(
-        asked, tokenizer, exam, name="champion", batch_tokens=2048, max_new_tokens=1
+        cached, tokenizer, exam, name="champion", batch_tokens=2048, max_new_tokens=1
     )
-    assert before is not None
-    assert before.ids.tolist() == [item["id"] for item in exam.items]
-    assert np.array_equal(before.scores, answers.scores)
-    assert promote(client, version, champion_scores=before).refusal == ""
-    assert champion_scores_on_items_of(client, version) is None
+    assert list(asked) == ["1"]
+    answered = [item_sha256(item) for item in exam.items]
+    by_content = dict(zip(answered, answers.scores.tolist(), strict=True))
+    assert dict(zip(asked["1"].ids.tolist(), asked["1"].scores, strict=True)) == by_content
+    assert promote(client, version, asked=asked).refusal == ""
+    assert scores_on_items_of(client, version) == {}

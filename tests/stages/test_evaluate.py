@@ -52,6 +52,7 @@ def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
         "classification",
         "confident_losses",
         "dial",
+        "exam",
         "fairness",
         "generation",
         "kl_to_base",

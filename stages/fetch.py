@@ -1,6 +1,8 @@
 """Fetch the base model and the raw data that params.yaml names."""
 
+import logging
 import os
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -21,6 +23,9 @@ from lmadapt.sources.by_role import (
     require_one_role,
     write_raw_table,
 )
+from lmadapt.sources.documents import skipped_documents
+
+log = logging.getLogger(__name__)
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -70,7 +75,7 @@ def fetch(params: FetchParams, model: Path, raw: Path, metrics: Path) -> None:
     model_on_hub = origin is not None and not Path(origin).is_dir()
     if not model_on_hub and not any(source.hub for source in chain(*sources.values())):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = {"skipped_files": _count_skipped(chain(*sources.values()))}
     bad: list[RawRow] = []
     # Both appear when both are whole. The model comes first: a bad one is refused in seconds.
     with atomic_folder(model) as base, atomic_folder(raw) as folder:
@@ -91,6 +96,23 @@ def fetch(params: FetchParams, model: Path, raw: Path, metrics: Path) -> None:
     figures["bad_records"] = len(bad)
     figures["model"] = {"weights_sha256": weights_sha256(model)}
     write_json(metrics, figures)
+
+
+def _count_skipped(sources: Iterable[Source]) -> int:
+    """How many hidden and temporary documents of folders are not read; a warning shows them."""
+    total = 0
+    for folder in [Path(source.path) for source in sources if source.path]:
+        skipped = skipped_documents(folder) if folder.is_dir() else []
+        total += len(skipped)
+        if skipped:
+            log.warning(
+                "%s: %d hidden or temporary files are not read, such as %s; "
+                "name them, or their folder, as a source of their own to read them",
+                folder,
+                len(skipped),
+                ", ".join(skipped[:3]),
+            )
+    return total
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""Files and folders that appear whole or not at all, and their SHA-256."""
+"""Files and folders that appear whole or not at all, their SHA-256, and a private folder."""
 
+import atexit
 import glob
 import hashlib
 import json
 import os
 import shutil
 import socket
+import stat
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +99,21 @@ def folder_sha256(folder: Path) -> str:
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n".encode())
     return digest.hexdigest()
+
+
+def private_folder() -> Path:
+    """A folder for temporary files that only this account may enter.
+
+    It is `lmadapt-UID`, which the next process finds again. Where another account made that name
+    first, or may enter it, it is a new folder that goes away with this process.
+    """
+    kept = Path(tempfile.gettempdir()) / f"lmadapt-{os.getuid()}"
+    with suppress(FileExistsError):
+        kept.mkdir(mode=0o700)
+    found = kept.lstat()
+    private = stat.S_ISDIR(found.st_mode) and not stat.S_IMODE(found.st_mode) & 0o077
+    if private and found.st_uid == os.getuid():
+        return kept
+    own = Path(tempfile.mkdtemp(prefix="lmadapt-"))
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return own

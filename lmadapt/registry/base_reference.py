@@ -1,18 +1,14 @@
 """Refers to a base model by content, and finds exactly that model again."""
 
-import atexit
 import os
 import shutil
-import stat
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from lmadapt.core.dvc_store import fetch
 from lmadapt.core.errors import UserError
-from lmadapt.core.files import atomic_folder, folder_sha256
+from lmadapt.core.files import atomic_folder, folder_sha256, private_folder
 
 BASE_VARIABLE = "LMADAPT_BASE_FOLDER"
 
@@ -50,24 +46,6 @@ def locate_base(reference: BaseReference) -> Path:
         "version's tag git_commit and run `dvc repro` in the project (on another machine "
         f"`dvc repro --pull`), or set {BASE_VARIABLE} to a folder with a copy"
     )
-
-
-def private_folder() -> Path:
-    """A folder for temporary files that only this account may enter.
-
-    It is `lmadapt-UID`, which the next process finds again. Where another account made that name
-    first, or may enter it, it is a new folder that goes away with this process.
-    """
-    kept = Path(tempfile.gettempdir()) / f"lmadapt-{os.getuid()}"
-    with suppress(FileExistsError):
-        kept.mkdir(mode=0o700)
-    found = kept.lstat()
-    private = stat.S_ISDIR(found.st_mode) and not stat.S_IMODE(found.st_mode) & 0o077
-    if private and found.st_uid == os.getuid():
-        return kept
-    own = Path(tempfile.mkdtemp(prefix="lmadapt-"))
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
-    return own
 
 
 def _restore(reference: BaseReference, target: Path) -> str:

@@ -14,17 +14,28 @@ from pydantic import Field, model_validator
 from lmadapt.core.errors import Unavailable, UserError
 from lmadapt.core.sections import Section
 from lmadapt.core.tables import RAW_TABLES, read_groups, text_bytes, write_table
-from lmadapt.sources.readers import Record, read_records
+from lmadapt.sources.documents import Record
+from lmadapt.sources.messages import read_messages
+from lmadapt.sources.readers import read_records
+from lmadapt.sources.records import field_text, field_value, parsed, problem_of
 
 Role = Literal["corpus", "general_text", "instructions", "general_instructions", "evaluation"]
 RawRow = dict[str, Any]  # a row of the raw table of its role
 GROUPS = ("domain", "general", "behaviour", "fairness")
-# Keys of a message that change what is learnt from it or how it is rendered. None is supported.
-MEANINGFUL_KEYS = (
-    *("weight", "train", "tool_calls", "tool_call_id", "function_call", "name"),
-    *("reasoning_content", "reasoning", "thinking"),
+# The fields of Columns that the rows of a role are made of.
+TEXT_FIELDS = ("text", "entity")
+CHAT_FIELDS = ("messages", "question", "context", "answer", "category", "entity")
+ITEM_FIELDS = (
+    *("prompt", "choices", "answer", "check"),
+    *("severity", "category", "entity", "group"),
 )
-HARMLESS_VALUES: tuple[Any, ...] = (None, "", [], {})
+FIELDS: dict[Role, tuple[str, ...]] = {
+    "corpus": TEXT_FIELDS,
+    "general_text": TEXT_FIELDS,
+    "instructions": CHAT_FIELDS,
+    "general_instructions": CHAT_FIELDS,
+    "evaluation": ITEM_FIELDS,
+}
 BYTE_ESCAPES = range(0xDC80, 0xDD00)  # how Python keeps a byte that it could not decode
 
 
@@ -120,14 +131,15 @@ def read_source(source: Source, role: Role, bad: list[RawRow]) -> Iterator[RawRo
     when the hub does not answer.
     """
     problem, completions, rows = "", 0, 0
-    for location, record in _records(source):
+    for location, record in _records(source, role):
         name = f"{source.title}/{location}"
         identity = {"id": name, "source": source.title, "location": location}
         try:
             row = _row(record, role, source, f"{source.title}:{location}")
         except UserError as error:
-            problem = problem or str(error)
-            bad.append({**identity, "role": role, "problem": str(error)})
+            said = str(error).encode("utf-8", "backslashreplace").decode()
+            problem = problem or said
+            bad.append({**identity, "role": role, "problem": said})
             continue
         rows += 1
         completions += "messages" not in row or bool(row["messages"][-1]["content"].strip())
@@ -141,13 +153,24 @@ def read_source(source: Source, role: Role, bad: list[RawRow]) -> Iterator[RawRo
 def _row(record: Record, role: Role, source: Source, place: str) -> RawRow:
     if isinstance(record, str):
         raise UserError(f"{place}: {record}")
-    row = _convert(record, role, source, place)
+    try:
+        _require_readable(record, role, source.columns, place)
+        row = _convert(record, role, source, place)
+    except RecursionError:
+        raise UserError(f"{place}: nested too deeply") from None
     problem = next(filter(None, map(_encoding_problem, row.values())), "")
     if problem:
         # The record's own columns may be sound: JSON in a column of CSV hides its escapes.
         broken = [name for name, value in record.items() if _encoding_problem(value)]
         raise UserError(f"{place}: column {[*broken, 'messages'][0]!r} has {problem}")
     return row
+
+
+def _require_readable(record: Mapping[str, Any], role: Role, columns: Columns, place: str) -> None:
+    for field in FIELDS[role]:
+        column = getattr(columns, field)
+        if problem := problem_of(record.get(column)):
+            raise UserError(f"{place}: column {column!r} {problem}")
 
 
 def _convert(record: Mapping[str, Any], role: Role, source: Source, place: str) -> RawRow:
@@ -183,10 +206,11 @@ def module_rows(module: str, role: Role, packages: Mapping[str, str]) -> Iterato
         yield {"id": f"{name}/{location}", **row, "source": name, "location": location}
 
 
-def _records(source: Source) -> Iterator[tuple[str, Record]]:
+def _records(source: Source, role: Role) -> Iterator[tuple[str, Record]]:
     if source.hub:
         return _hub_records(source)
-    return read_records(Path(source.path or ""), source.columns.text)
+    wanted = {getattr(source.columns, field) for field in FIELDS[role]}
+    return read_records(Path(source.path or ""), source.columns.text, wanted)
 
 
 def _hub_records(source: Source) -> Iterator[tuple[str, Record]]:
@@ -223,20 +247,6 @@ def _encoding_problem(value: Any) -> str:
     return ""
 
 
-def _field(record: Mapping[str, Any], column: str, place: str) -> Any:
-    if column not in record:
-        present = ", ".join(map(str, record)) or "none"
-        raise UserError(f"{place}: column {column!r} is missing; present: {present}")
-    return record[column]
-
-
-def _text(record: Mapping[str, Any], column: str, place: str) -> str:
-    value = _field(record, column, place)
-    if not isinstance(value, str):
-        raise UserError(f"{place}: {column} must be text, got {value!r}")
-    return value
-
-
 def _optional(
     record: Mapping[str, Any], columns: Columns, field: str, default: str, place: str
 ) -> str:
@@ -245,13 +255,13 @@ def _optional(
     may_miss = column in record or field not in columns.model_fields_set
     if record.get(column) in (None, "") and may_miss:
         return default
-    return _text(record, column, place)
+    return field_text(record, column, place)
 
 
 def _document(record: Mapping[str, Any], source: Source, place: str) -> RawRow:
     columns = source.columns
     return {
-        "text": _text(record, columns.text, place),
+        "text": field_text(record, columns.text, place),
         "entity": _optional(record, columns, "entity", "", place),
     }
 
@@ -259,11 +269,13 @@ def _document(record: Mapping[str, Any], source: Source, place: str) -> RawRow:
 def _instruction(record: Mapping[str, Any], source: Source, place: str) -> RawRow:
     columns = source.columns
     if columns.messages in record or "messages" in columns.model_fields_set:
-        messages = _messages(_field(record, columns.messages, place), columns.messages, place)
+        messages = read_messages(
+            field_value(record, columns.messages, place), columns.messages, place
+        )
     else:
         context = _optional(record, columns, "context", "", place)
-        question = "\n\n".join(filter(None, (_text(record, columns.question, place), context)))
-        answer = _text(record, columns.answer, place)
+        question = "\n\n".join(filter(None, (field_text(record, columns.question, place), context)))
+        answer = field_text(record, columns.answer, place)
         messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return {
         "messages": messages,
@@ -272,55 +284,10 @@ def _instruction(record: Mapping[str, Any], source: Source, place: str) -> RawRo
     }
 
 
-def _messages(value: Any, column: str, place: str) -> list[dict[str, str]]:
-    value = _parsed(value)
-    if not isinstance(value, list) or not value:
-        raise UserError(
-            f"{place}: {column} must be a list of messages with role and content, got {value!r}"
-        )
-    messages = []
-    for turn, message in enumerate(value):
-        here = f"{place}: {column}[{turn}]"
-        if not isinstance(message, dict):
-            raise UserError(f"{here} must have role and content, got {message!r}")
-        role, content = _text(message, "role", here), _text(message, "content", here)
-        if role not in ("user", "assistant") and (role != "system" or turn):
-            raise UserError(
-                f"{here}: role {role!r}; allowed: user, assistant, and in the first message system"
-            )
-        _require_plain(message, here)
-        messages.append({"role": role, "content": content})
-    if messages[-1]["role"] != "assistant":
-        messages.append({"role": "assistant", "content": ""})
-    return messages
-
-
-def _require_plain(message: Mapping[str, Any], place: str) -> None:
-    """Raise UserError for a key whose loss would change what is learnt from a message."""
-    for key in MEANINGFUL_KEYS:
-        value = message.get(key)
-        full_loss = key in ("weight", "train") and value == 1
-        if value not in HARMLESS_VALUES and not full_loss:
-            raise UserError(
-                f"{place}: {key} is {value!r}, which is not supported; allowed: role and content, "
-                "weight: 1 and train: true"
-            )
-
-
-def _parsed(value: Any) -> Any:
-    """The value itself; of a text that is JSON, as CSV holds lists, what it says."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        return value
-
-
 def _item(record: Mapping[str, Any], source: Source, place: str) -> RawRow:
     columns = source.columns
     row: RawRow = {
-        "prompt": _text(record, columns.prompt, place),
+        "prompt": field_text(record, columns.prompt, place),
         "category": _optional(record, columns, "category", source.title, place),
         "cluster": _optional(record, columns, "entity", "", place),
     }
@@ -334,15 +301,17 @@ def _item(record: Mapping[str, Any], source: Source, place: str) -> RawRow:
         if group == "behaviour":
             row["severity"] = _optional(record, columns, "severity", "major", place)
         return row
-    choices = _choices(_field(record, columns.choices, place), f"{place}: {columns.choices}")
+    choices = _choices(field_value(record, columns.choices, place), f"{place}: {columns.choices}")
     if group == "fairness":
         return row | {"choices": choices}
-    answer = _answer(_field(record, columns.answer, place), choices, f"{place}: {columns.answer}")
+    answer = _answer(
+        field_value(record, columns.answer, place), choices, f"{place}: {columns.answer}"
+    )
     return row | {"choices": choices, "answer": answer}
 
 
 def _check(value: Any, place: str) -> str:
-    check = _parsed(value)
+    check = parsed(value, place)
     if not isinstance(check, dict) or "kind" not in check:
         raise UserError(f"{place} must be a JSON object with a kind, got {check!r}")
     # A struct column of Parquet has the keys of all kinds, null where a check has none.
@@ -351,7 +320,7 @@ def _check(value: Any, place: str) -> str:
 
 
 def _choices(value: Any, place: str) -> list[str]:
-    choices = _parsed(value)
+    choices = parsed(value, place)
     texts = isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)
     if not texts or len(choices) < 2:
         raise UserError(f"{place} must be a list of at least two texts, got {choices!r}")

@@ -1,4 +1,4 @@
-"""Files and folders read as records: JSON lines, CSV, Parquet; text, HTML, PDF, DOCX documents.
+"""Files read as records, row by row: JSON lines, CSV and Parquet; folders by way of documents.
 
 A record is a mapping. A record that cannot be read is a sentence that says why, if reading can
 continue after it. Memory holds one record, or one group of rows of a Parquet file.
@@ -6,8 +6,8 @@ continue after it. Memory holds one record, or one group of rows of a Parquet fi
 
 import csv
 import io
-import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +15,45 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmadapt.core.errors import UserError
-from lmadapt.sources.encodings import (
-    SAMPLE_BYTES,
-    Recoded,
-    UnknownEncoding,
-    decode,
-    detect_encoding,
-    mark_encoding,
+from lmadapt.sources.documents import (
+    CONVERTED,
+    MAX_RECORD_BYTES,
+    TEXTS,
+    Record,
+    folder_records,
 )
+from lmadapt.sources.encodings import SAMPLE_BYTES, Recoded, detect_encoding, mark_encoding
+from lmadapt.sources.records import NOT_READ, TWICE, Unreadable, parse_json
 
-Record = Mapping[str, Any] | str
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
-TEXTS, CONVERTED = (".txt", ".md", ".html", ".htm"), (".pdf", ".docx")
 ALLOWED = (
     "a .jsonl, .csv or .parquet file (also .gz or .zst), or a folder with "
     f"{', '.join((*TEXTS, *CONVERTED))} files, one document each"
 )
-# Of a line or a document: a longer one is a mistake, and may not fit into memory.
-MAX_RECORD_BYTES = 2**25
 
 
-def read_records(path: Path, column: str) -> Iterator[tuple[str, Record]]:
+def read_records(
+    path: Path, column: str, wanted: Collection[str] | None = None
+) -> Iterator[tuple[str, Record]]:
     """Location and record of each row or document.
 
-    A document becomes {column: its text, "entity": its location}. Raises UserError naming the
-    file, and the line or row reached, when it is missing, truncated or of an unknown format, or
-    when a link leads out of the folder named.
+    A document becomes {column: its text, "entity": its location}. Of Parquet only the `wanted`
+    columns are read, where given; the others are Unreadable, as are values that cannot be read.
+    Raises UserError naming the file, and the line or row reached, when it is missing, truncated or
+    of an unknown format, or when a link leads out of the folder named.
     """
     if path.is_dir():
-        return _folder_records(path, column)
+        return folder_records(path, column)
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder; allowed: {ALLOWED}")
     kind = Path(path.stem if path.suffix in COMPRESSED else path.name).suffix
-    readers = {".jsonl": _jsonl_records, ".csv": _csv_records, ".parquet": _parquet_records}
-    if kind not in readers:
-        raise UserError(f"{path}: cannot be read; allowed: {ALLOWED}")
-    return readers[kind](path)
+    if kind == ".jsonl":
+        return _jsonl_records(path)
+    if kind == ".csv":
+        return _csv_records(path)
+    if kind == ".parquet":
+        return _parquet_records(path, wanted)
+    raise UserError(f"{path}: cannot be read; allowed: {ALLOWED}")
 
 
 def _open(path: Path) -> io.BufferedReader:
@@ -128,11 +131,9 @@ def _jsonl_records(path: Path) -> Iterator[tuple[str, Record]]:
 
 def _parse(line: str) -> Record:
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        return f"not valid JSON: {error.msg} at column {error.colno}"
-    except RecursionError:
-        return "not valid JSON: nested too deeply"
+        record = parse_json(line)
+    except ValueError as error:
+        return f"not valid JSON: {error}"
     if not isinstance(record, dict):
         return f"expected a JSON object, got {line.strip()[:60]}"
     return record
@@ -142,12 +143,13 @@ def _csv_records(path: Path) -> Iterator[tuple[str, Record]]:
     csv.field_size_limit(MAX_RECORD_BYTES)
     reader = csv.DictReader(_whole_lines(path), strict=True)
     try:
+        twice = _named_twice(reader.fieldnames or ())
         for record in reader:
             location = str(reader.line_num)
             if None in record or None in record.values():  # too many cells, or too few
                 yield location, f"expected {len(reader.fieldnames or ())} columns, as in line 1"
             else:
-                yield location, record
+                yield location, record | twice
     except csv.Error as error:
         raise UserError(f"{path}:{reader.reader.line_num}: not valid CSV: {error}") from None
 
@@ -159,73 +161,39 @@ def _whole_lines(path: Path) -> Iterator[str]:
         yield line
 
 
-def _parquet_records(path: Path) -> Iterator[tuple[str, Record]]:
+def _named_twice(names: Collection[str]) -> dict[str, Unreadable]:
+    return {name: TWICE for name, count in Counter(names).items() if count > 1}
+
+
+def _parquet_records(path: Path, wanted: Collection[str] | None) -> Iterator[tuple[str, Record]]:
     number = 0
     try:
         with _open(path) as stream:
             source = pa.BufferReader(stream.read()) if path.suffix in COMPRESSED else stream
-            for batch in pq.ParquetFile(source).iter_batches(batch_size=1000):
-                for record in batch.to_pylist():
+            file = pq.ParquetFile(source)
+            names = file.schema_arrow.names
+            twice = _named_twice(names)
+            kept = [name for name in dict.fromkeys(names) if wanted is None or name in wanted]
+            others = dict.fromkeys(names, NOT_READ)
+            for batch in file.iter_batches(batch_size=1000, columns=kept or names[:1]):
+                for record in _batch_records(batch):
                     number += 1
-                    yield str(number), record
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+                    yield str(number), others | record | twice
+    except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}:{number + 1}: not a readable Parquet file: {error}") from None
 
 
-def _folder_records(folder: Path, column: str) -> Iterator[tuple[str, Record]]:
-    for file in sorted(folder.rglob("*")):
-        if not file.resolve().is_relative_to(folder.resolve()):
-            raise UserError(
-                f"{file}: a link out of {folder}, to {file.resolve()}; "
-                "name its target as a source of its own"
-            )
-        if file.is_file() and file.suffix.lower() in (*TEXTS, *CONVERTED):
-            location = file.relative_to(folder).as_posix()
-            try:
-                text = _document_text(file)
-            except _BadDocument as error:
-                yield location, str(error)
-            else:
-                yield location, {column: text, "entity": location}
-
-
-class _BadDocument(Exception):
-    """A document that cannot be read, in a folder whose other documents can."""
-
-
-def _document_text(file: Path) -> str:
-    size = file.stat().st_size
-    if size > MAX_RECORD_BYTES:
-        raise _BadDocument(f"a document of {size:,} bytes; at most {MAX_RECORD_BYTES:,} are read")
-    if file.suffix.lower() in CONVERTED:
-        return _converted_text(file)
-    markup = file.suffix.lower() in (".html", ".htm")
+def _batch_records(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     try:
-        text = decode(file.read_bytes(), markup=markup)
-    except UnknownEncoding as error:
-        raise _BadDocument(str(error)) from None
-    return _html_text(text) if markup else text
+        columns = [column.to_pylist() for column in batch.columns]
+    except (ValueError, OverflowError):  # a text that is not UTF-8, a date beyond year 9999
+        columns = [list(map(_value, column)) for column in batch.columns]
+    names = batch.schema.names
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def _html_text(page: str) -> str:
-    """What a page says, without its navigation (trafilatura: Barbaresi 2021)."""
-    import trafilatura
-
-    return trafilatura.extract(page, include_comments=False, favor_recall=True) or ""
-
-
-def _converted_text(file: Path) -> str:
+def _value(cell: pa.Scalar) -> Any:
     try:
-        from markitdown import MarkItDown
-    except ImportError:
-        raise UserError(
-            f"{file}: reading it needs the extra `documents`: pip install 'lmadapt[documents]'"
-        ) from None
-    try:
-        text = str(MarkItDown().convert(str(file)).text_content)
-    except Exception as error:  # the parsers raise anything on a broken file
-        problem = f"{type(error).__name__}: {str(error).strip()[:200]}"
-        raise _BadDocument(f"cannot be converted: {problem}") from None
-    if text.startswith(("%PDF", "PK")):  # the converter returns the bytes it cannot parse
-        raise _BadDocument("cannot be converted: the file is truncated")
-    return text
+        return cell.as_py()
+    except (ValueError, OverflowError) as error:
+        return Unreadable(f"cannot be read: {error}")

@@ -1,4 +1,4 @@
-"""Restored bases lie where no other account can put files."""
+"""Temporary files that are kept lie where no other account can put files."""
 
 import os
 import stat
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lmadapt.registry import base_reference
-from lmadapt.registry.base_reference import private_folder
+from lmadapt.core import files
+from lmadapt.core.files import private_folder
 
 
 @pytest.fixture
@@ -45,5 +45,5 @@ def test_a_folder_that_another_account_owns_is_not_used(
 ) -> None:
     kept.mkdir(mode=0o700)
     theirs = kept.rename(kept.with_name(f"lmadapt-{os.getuid() + 1}"))
-    monkeypatch.setattr(base_reference.os, "getuid", lambda: int(theirs.name[8:]))
+    monkeypatch.setattr(files.os, "getuid", lambda: int(theirs.name[8:]))
     assert private_folder() != theirs

@@ -54,7 +54,7 @@ def _ask(champion: ModelVersion, own: Scored, lineage: Lineage) -> Scored:
     cached = CachedModel(lambda: model, AnswerCache(Path(":memory:"), "champion"))
     name = f"champion, version {champion.version}"
     scores = _answers(cached, tokenizer, name, lineage, own)
-    return grouped_as(Scored(*[own.ids] * 4, scores), own)
+    return grouped_as(Scored(own.ids, own.ids, own.ids, own.ids, scores), own)
 
 
 def _answers(

@@ -15,6 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import read_json
+from lmadapt.verdict.exam_figures import ExamFigures
 from lmadapt.verdict.figure_types import Count, Figures, Interval, NonNegative, Positive, Share
 from lmadapt.verdict.item_figures import (
     Classification,
@@ -22,7 +23,6 @@ from lmadapt.verdict.item_figures import (
     FairnessGap,
     Generation,
 )
-from lmadapt.verdict.exam_figures import ExamFigures
 
 Outcome = Literal["SHIP", "HOLD", "INCONCLUSIVE"]
 Group = Literal["domain", "general"]

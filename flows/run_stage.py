@@ -18,6 +18,7 @@ from typing import Literal
 StageOutcome = Literal["ran", "unchanged", "restored from cache"]
 Log = Callable[[str], None]
 SUPERVISOR = Path(__file__).with_name("supervise.py")
+DVC = (sys.executable, "-m", "dvc")
 ONE_STAGE = Path(__file__).with_name("one_stage.sh")
 # EX_TEMPFAIL of sysexits.h: the exit code of a stage when a retry may succeed.
 TEMPORARY_FAILURE = 75
@@ -107,7 +108,7 @@ def dvc(
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     lines: deque[str] = deque(maxlen=100_000)
     with subprocess.Popen(
-        [*supervised, sys.executable, "-m", "dvc", *arguments],
+        [*supervised, *DVC, *arguments],
         cwd=project,
         env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **environment},
         stdout=subprocess.PIPE,

@@ -140,11 +140,11 @@ BEHAVIOUR = {"group": "behaviour", "choices": [], "answer": None, "severity": "m
         ),
         (
             BEHAVIOUR | {"check": '{"kind": "regex", "pattern": "("}'},
-            "pattern: Input should be a valid regular",
+            "pattern: Value error, no regular expression",
         ),
         (
             BEHAVIOUR | {"check": '{"kind": "regex", "pattern": 5}'},
-            "pattern: Input should be a valid pattern",
+            "pattern: Input should be a valid string",
         ),
         (
             BEHAVIOUR | {"check": '{"kind": "number", "value": "four"}'},

@@ -1,7 +1,6 @@
 """A small project with a control clone and agents; its stages really run, but without servers."""
 
 import queue
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import pytest
 from flows import pipeline as pipeline_module
 from flows.hand_off import hand_over
 from tests.flows.agents import push, run
+from tests.flows.dvc_project import fork_dvc, initialise
 
 
 @dataclass
@@ -49,10 +49,8 @@ def pool(
     """A pushed project with these files (`dvc_yaml` is dvc.yaml), and its clones."""
     run(folder, "git", "init", "-q", "--bare", "-b", "main", "shared.git")
     run(folder, "git", "clone", "-q", "shared.git", "project")
-    dvc = [sys.executable, "-m", "dvc"]
-    run(folder / "project", *dvc, "init", "-q")
-    run(folder / "project", *dvc, "config", "core.analytics", "false")
-    run(folder / "project", *dvc, "remote", "add", "-q", "-d", "store", str(folder / "store"))
+    initialise(folder / "project", folder / "store")
+    fork_dvc(monkeypatch)
     (folder / "project/.gitignore").write_text(".lmadapt/\n__pycache__/\n/metrics/\n/data.txt\n")
     one = Pool(folder, folder / "control", queue.Queue())
     one.push(**files)

@@ -1,4 +1,3 @@
-import shutil
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ from flows.hand_off import hand_over
 from flows.lease import lease_ref, take_lease
 from flows.run_stage import StageFailed
 from flows.shared_store import pull_checkpoints, push_checkpoints
+from tests.flows.dvc_project import fork_dvc, initialise
 
 GRAPH = """
 stages:
@@ -23,12 +23,6 @@ stages:
     cmd: echo second >> $RAN && cat one.txt > two.txt
     deps: [one.txt]
     outs: [two.txt]
-"""
-CONFIG = """[core]
-    remote = store
-    analytics = false
-['remote "store"']
-    url = {store}
 """
 
 
@@ -45,23 +39,15 @@ def commit(folder: Path) -> str:
     return run(folder, "git", "rev-parse", "HEAD")
 
 
-@pytest.fixture(scope="module")
-def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder after `dvc init`, which takes a second."""
-    folder = tmp_path_factory.mktemp("initialised")
-    run(folder, sys.executable, "-m", "dvc", "init", "-q", "--no-scm")
-    return folder
-
-
 @pytest.fixture
-def agents(tmp_path: Path, initialised: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+def agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """Two clones of a small project, which share a git remote and a DVC remote."""
+    fork_dvc(monkeypatch)
     monkeypatch.setenv("RAN", str(tmp_path / "ran.txt"))
     run(tmp_path, "git", "init", "-q", "--bare", "shared.git")
     run(tmp_path, "git", "clone", "-q", "shared.git", "a")
     a, b = tmp_path / "a", tmp_path / "b"
-    shutil.copytree(initialised, a, dirs_exist_ok=True)
-    (a / ".dvc/config").write_text(CONFIG.format(store=tmp_path / "store"))
+    initialise(a, tmp_path / "store")
     (a / "dvc.yaml").write_text(GRAPH)
     (a / "source.txt").write_text("1")
     commit(a)
@@ -157,6 +143,7 @@ def test_an_agent_stops_its_stage_and_writes_nothing_when_its_run_is_taken_over(
     agents: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hand_off, "PULSE_SECONDS", 0.5)
+    monkeypatch.setattr("flows.run_stage.DVC", (sys.executable, "-m", "dvc"))  # ends when told to
     a, b = agents
     (a / "dvc.yaml").write_text(
         GRAPH.replace("cp source.txt one.txt", "sleep 60 && cp source.txt one.txt")

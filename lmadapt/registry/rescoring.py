@@ -1,5 +1,6 @@
 """Asks the present champion the items of a version that is to replace it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def champion_scores_on_items_of(client: MlflowClient, version: ModelVersion) -> 
     if stored and np.array_equal(stored.ids, scores.ids):
         return None
     answered = _ask(champion, read_lineage(client, version))
-    return Scored(scores.ids, scores.groups, scores.categories, scores.clusters, answered)
+    return replace(scores, scores=answered)
 
 
 def _ask(champion: ModelVersion, lineage: Lineage) -> Any:

@@ -9,6 +9,7 @@ from lmadapt.registry.versions import read_artifact, read_lineage
 from lmadapt.verdict.decision import Scored, compare, judge
 
 PREDICTIONS = "predictions.parquet"
+CHOICES = "log_likelihoods"  # one a choice; none where the model answers freely
 
 
 def read_scores(client: MlflowClient, version: ModelVersion) -> Scored | None:
@@ -30,6 +31,7 @@ def read_scores(client: MlflowClient, version: ModelVersion) -> Scored | None:
         table["category"].to_numpy(str),
         np.where(clusters == "", np.char.add("\0", ids), clusters),  # alone in a cluster of its own
         table["score"].to_numpy(float),
+        np.array([1 / len(choices) if len(choices) else 0.0 for choices in table[CHOICES]]),
     )
 
 
@@ -58,6 +60,10 @@ def scores_refusal(
         margin=settings["margin"],
         category_margin=settings["category_margin"],
         significance=settings["significance"],
+        # Versions of earlier releases have none of these settings.
+        margin_scale=settings.get("margin_scale", "accuracy"),
+        min_domain_gain=settings.get("min_domain_gain", 0.0),
+        not_measured=settings.get("not_measured", []),
     )
     verdict = judge(compared, [], significance=settings["significance"])
     if verdict.outcome == "SHIP":

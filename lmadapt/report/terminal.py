@@ -24,7 +24,9 @@ def render_result(evaluation: Path, report: Path, registration: Path) -> Iterato
     yield _table(figures)
     verdict = figures.verdict
     colour = COLOURS[verdict.outcome]
-    yield f"Verdict: [{colour} bold]{verdict.outcome}[/]. {escape(verdict.reason)}"
+    yield f"Verdict: [{colour} bold]{verdict.title}[/]. {escape(verdict.reason)}"
+    yield from (f"Reservation: {escape(line)}" for line in verdict.reservations)
+    yield from (f"Next: {escape(line)}" for line in verdict.remedy)
     yield f"Report: {report}"
     name = version["model_name"]
     aliases = ", ".join(f"models:/{name}@{alias}" for alias in version["aliases"])

@@ -181,8 +181,10 @@ def report(branch: str, commit: str, results: Results) -> None:
     """
     verdict, version = verdict_of(results), registered_version(results)
     lines = [
-        f"# {verdict.outcome if verdict else 'not judged'}",
+        f"# {verdict.title if verdict else 'not judged'}",
         verdict.reason if verdict else "",
+        "",
+        *(f"- Reservation: {line}" for line in (verdict.reservations if verdict else [])),
         "",
         f"`{branch}` at `{commit[:12]}`",
         "",
@@ -198,7 +200,7 @@ def report(branch: str, commit: str, results: Results) -> None:
         lines += [f"| {name}.{key} | {value} |" for key, value in flat.items()]
     create_markdown_artifact("\n".join(lines), key="lmadapt-run", description=branch)
     if verdict:
-        payload = {"commit": commit, "outcome": verdict.outcome, "reason": verdict.reason}
+        payload = {"commit": commit} | verdict.model_dump()
         notify("shipped" if verdict.outcome == "SHIP" else "held", branch, payload)
 
 

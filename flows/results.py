@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flows.git import CHECKOUT, git
-from lmadapt.verdict.figures import Outcome
+from lmadapt.verdict.figures import Outcome, outcome_title
 
 Results = dict[str, dict[str, Any]]  # by stage, its metrics file
 
@@ -19,6 +19,12 @@ class Verdict(BaseModel):
 
     outcome: Outcome
     reason: str
+    reservations: list[str] = []
+
+    @property
+    def title(self) -> str:
+        """The outcome as readers see it."""
+        return outcome_title(self.outcome, self.reservations)
 
 
 def results_of(project: Path, commit: str, stages: list[str]) -> Results:

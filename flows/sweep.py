@@ -131,5 +131,5 @@ def result_cells(results: Results) -> list[str]:
     verdict = verdict_of(results)
     adapted = results.get("evaluate", {}).get("models", {}).get("adapted", {})
     accuracies = [accuracy(adapted.get(group, {})) for group in ("domain", "general")]
-    outcome = verdict.outcome if verdict else "not judged"
+    outcome = verdict.title if verdict else "not judged"
     return [outcome, *accuracies, registered_version(results)]

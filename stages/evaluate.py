@@ -25,6 +25,7 @@ from lmadapt.evaluation.variants import ModelVariant
 from lmadapt.models.loading import Precision, load_tokenizer
 from lmadapt.report.page import write_report
 from lmadapt.report.plot_files import read_funnel, read_loss_curves
+from lmadapt.verdict.comparison import MarginScale
 
 
 class EvaluateParams(Section):
@@ -37,6 +38,11 @@ class EvaluateParams(Section):
     lm_eval_tasks: list[str]
     margin: float = Field(gt=0, lt=1)
     category_margin: float = Field(gt=0, lt=1)
+    margin_scale: MarginScale
+    min_domain_gain: float = Field(ge=0, lt=1)
+    not_measured: list[str]
+    bits_per_byte_margin: float = Field(gt=0)
+    kl_margin: float = Field(gt=0)
     significance: float = Field(gt=0, lt=0.5)
     batch_tokens: int = Field(ge=1)
     heldout_tokens: int = Field(ge=1)
@@ -117,6 +123,11 @@ def _settings(params: EvaluateParams) -> EvaluationSettings:
         seed=params.seed,
         margin=params.margin,
         category_margin=params.category_margin,
+        margin_scale=params.margin_scale,
+        min_domain_gain=params.min_domain_gain,
+        not_measured=params.not_measured,
+        bits_per_byte_margin=params.bits_per_byte_margin,
+        kl_margin=params.kl_margin,
         significance=params.significance,
         batch_tokens=params.batch_tokens,
         max_new_tokens=params.max_new_tokens,

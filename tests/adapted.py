@@ -70,15 +70,17 @@ def write_evaluation(folder: Path, outcome: str, reason: str = REASON, **changes
 
 def evaluation_figures(outcome: str = "SHIP", reason: str = REASON) -> Row:
     """Accuracies 40, 50 and 60 %; the domain gains 20 points, general ability loses 0.1."""
-    domain = _change(0.2, 0.05) | {"worse_p_adjusted": 1.0}
+    weaknesses = _change(0.2, 0.05) | {"worse_p_adjusted": 1.0}
+    domain = weaknesses | {"min_gain": 0.0, "gain_p": 0.001}
     general = _change(-0.001, 0.004) | {
         "worse_p_adjusted": 1.0,
         "margin": 0.02,
         "noninferiority_p": 0.001,
         "minimum_detectable_effect": 0.01,
         "items_needed": 300,
+        "measurable": True,
     }
-    categories = {"domain": {"weaknesses": _change(0.2, 0.05)}, "general": {"capitals": general}}
+    categories = {"domain": {"weaknesses": weaknesses}, "general": {"capitals": general}}
     bits = {"domain": _text_change(-0.2, 0.1), "general": _text_change(None, 0.0)}
     change = {
         "domain": domain,
@@ -93,6 +95,8 @@ def evaluation_figures(outcome: str = "SHIP", reason: str = REASON) -> Row:
         "kl_to_base": None,
         "behaviour": {"lost": [], "gained": []},
         "confident_losses": None,
+        "behaviour_tests": {"major": None, "free_answers": None},
+        "alarms": {"bits_per_byte": None, "kl": None},
         "triage": None,
         "dial": None,
         "alpha_scale": 1.0,
@@ -125,7 +129,7 @@ def _model(accuracy: float) -> Row:
             "general": no_text | {"bytes": 0, "documents": 0},
         },
         "behaviour": {"passed": 0, "n": 0},
-        "free_answers": {"empty": 0, "n": 0},
+        "free_answers": {"empty": 0, "looping": 0, "n": 0},
     }
 
 

@@ -30,7 +30,9 @@ def gate() -> None:
     from lmadapt.verdict.figures import read_evaluation
 
     verdict = read_evaluation(stage_paths("evaluate")["metrics"]).verdict
-    say(f"{verdict.outcome}: {escape(verdict.reason)}")
+    say(f"{verdict.title}: {escape(verdict.reason)}")
+    for line in verdict.reservations:
+        say(f"Reservation: {escape(line)}")
     raise typer.Exit(GATE_EXIT_CODES[verdict.outcome])
 
 
@@ -116,7 +118,9 @@ def evaluate(
         kept=ANSWER_FILE,
         target=out,
     ).verdict
-    say(f"{verdict.outcome}: {escape(verdict.reason)}")
+    say(f"{verdict.title}: {escape(verdict.reason)}")
+    for line in verdict.reservations:
+        say(f"Reservation: {escape(line)}")
     say(f"Report: {out / 'forgetting.html'}")
 
 

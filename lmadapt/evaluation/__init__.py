@@ -15,6 +15,8 @@ confident_losses: lost items that the reference knew well.
 lm_eval_tasks: adds tasks of lm-evaluation-harness to the exam.
 changes: paired changes of scores, as the verdict and the figures take them.
 bits_per_byte: figures of held-out text.
+alarms: what the verdict judges beside scores: text, major behaviours, usable free answers.
+degenerate_answers: recognises free answers that are empty or repeat themselves to the end.
 fairness: figures of the fairness probe.
 free_answers: figures of classifiers and generators.
 figures: all figures of metrics/evaluate.json, with the verdict.

@@ -20,6 +20,7 @@ def scored(exam: Exam, answers: Answers) -> Scored:
         categories=np.array([item["category"] for item in items], dtype=str),
         clusters=exam.clusters[places],
         scores=answers.scores[places],
+        chances=np.array([1 / count if (count := len(item["choices"])) else 0.0 for item in items]),
     )
 
 
@@ -33,6 +34,9 @@ def compare_scores(before: Scored, after: Scored, settings: EvaluationSettings) 
         after,
         margin=settings.margin,
         category_margin=settings.category_margin,
+        margin_scale=settings.margin_scale,
+        min_domain_gain=settings.min_domain_gain,
+        not_measured=settings.not_measured,
         significance=settings.significance,
     )
 
@@ -61,8 +65,18 @@ def change_figures(change: PairedChange) -> figures.Change:
     )
 
 
+def domain_figures(compared: Comparison) -> figures.DomainTest:
+    """The change of the domain as it is in metrics/evaluate.json."""
+    whole = HarmTest(compared.domain, compared.domain_worse_p_adjusted)
+    return figures.DomainTest(
+        **harm_figures(whole).model_dump(),
+        min_gain=compared.min_domain_gain,
+        gain_p=compared.domain_gain_p,
+    )
+
+
 def harm_figures(test: HarmTest) -> figures.DomainChange:
-    """A change of the domain or of one of its categories as it is in metrics/evaluate.json."""
+    """The change of a category of the domain as it is in metrics/evaluate.json."""
     plain = change_figures(test.change).model_dump()
     return figures.DomainChange(**plain, worse_p_adjusted=test.worse_p_adjusted)
 
@@ -76,4 +90,5 @@ def margin_figures(test: MarginTest) -> figures.MarginTest:
         noninferiority_p=test.noninferiority_p,
         minimum_detectable_effect=test.minimum_detectable_effect,
         items_needed=test.items_needed,
+        measurable=test.measurable,
     )

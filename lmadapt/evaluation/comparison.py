@@ -3,10 +3,11 @@
 Each model is loaded once; the reference once more when the adapted model has lost items.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lmadapt.evaluation.alarms import level_of_a_question
 from lmadapt.evaluation.answers import Answers, answer_exam
 from lmadapt.evaluation.confident_losses import lost_confidently
 from lmadapt.evaluation.divergence import divergence, let_base_write, text_nats
@@ -38,6 +39,8 @@ class Measured:
     answers: dict[str, Answers]  # by the name of the variant
     kl_to_base: dict[str, Divergence] | None  # None where it cannot be measured
     asked_again: AskedAgain  # the items that "adapted" lost
+    # Of "adapted" from "base": at the level of the settings, and at that of one question; or none.
+    divergences: Sequence[Divergence] = ()
 
 
 def measure(
@@ -78,12 +81,15 @@ def measure(
                 regained = ask_again(model, own, its_exam, lost, settings.batch_tokens)
     kept = _ask_reference_again(variants[REFERENCE], exam, lost, settings)
     asked_again = compare_forms(exam, lost, kept, regained, settings)
-    kl_to_base = None
+    kl_to_base, divergences = None, []
     if len(nats) == len(variants):
-        kl_to_base = divergence(text, nats, significance=settings.significance, seed=settings.seed)
+        for level in (settings.significance, level_of_a_question(settings)):
+            found = divergence(text, nats, significance=level, seed=settings.seed)
+            kl_to_base = kl_to_base or found
+            divergences += [found["adapted"]] if found else []
     if tasks:
         exam, answers = add_tasks(exam, answers, tasks)
-    return Measured(variants, exam, answers, kl_to_base, asked_again)
+    return Measured(variants, exam, answers, kl_to_base, asked_again, divergences)
 
 
 def _ask_reference_again(

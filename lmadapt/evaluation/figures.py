@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from lmadapt.evaluation.alarms import Beside, judged_beside_scores
 from lmadapt.evaluation.answers import Answers
 from lmadapt.evaluation.bits_per_byte import Pair, text_figures
 from lmadapt.evaluation.changes import (
     compare_scores,
+    domain_figures,
     harm_figures,
     items_by_category,
     margin_figures,
@@ -18,11 +20,12 @@ from lmadapt.evaluation.changes import (
 )
 from lmadapt.evaluation.comparison import REFERENCE, Measured
 from lmadapt.evaluation.confident_losses import confident_losses
-from lmadapt.evaluation.exam import ABILITIES, Exam
+from lmadapt.evaluation.degenerate_answers import loops_to_end
+from lmadapt.evaluation.exam import Exam
 from lmadapt.evaluation.fairness import fairness_figures
 from lmadapt.evaluation.free_answers import classification_figures, generation_figures
 from lmadapt.evaluation.settings import EvaluationSettings
-from lmadapt.verdict.decision import Comparison, HarmTest, Scored, judge
+from lmadapt.verdict.decision import Comparison, Scored, judge
 from lmadapt.verdict.exam_figures import ExamFigures
 from lmadapt.verdict.figures import (
     Accuracy,
@@ -84,6 +87,7 @@ def summarise(
     }
     backward_transfer, forgetting = _transfer(models)
     behaviour = _behaviour(exam, base, adapted)
+    beside = judged_beside_scores(exam, answers, measured.divergences, settings)
     figures = EvaluationFigures(
         models=models,
         changes={
@@ -91,6 +95,8 @@ def summarise(
             for before, after in pairs
         },
         behaviour=behaviour,
+        behaviour_tests=beside.behaviour_figures(),
+        alarms=beside.alarm_figures(),
         backward_transfer=backward_transfer,
         forgetting=forgetting,
         fairness=fairness_figures(exam, base, adapted, settings.significance),
@@ -103,9 +109,16 @@ def summarise(
         alpha_scale=measured.variants["adapted"].alpha_scale,
         attribution=attribution,
         exam=ExamFigures(sha256=exam_sha256, items=len(found["base"].ids)),
-        verdict=_verdict(exam, compared["base", "adapted"], behaviour, settings.significance),
+        verdict=_verdict(
+            exam,
+            compared["base", "adapted"],
+            behaviour,
+            beside,
+            significance=settings.significance,
+        ),
     )
-    verdict = figures.verdict.model_copy(update={"remedy": remedies(figures)})
+    remedy = remedies(figures, settings.significance)
+    verdict = figures.verdict.model_copy(update={"remedy": remedy})
     figures = figures.model_copy(update={"verdict": verdict})
     return EvaluationFigures.model_validate(_rounded(figures.model_dump()))
 
@@ -125,9 +138,7 @@ def _model_figures(
     text: TextByGroup,
     significance: float,
 ) -> ModelFigures:
-    # Guessing scores 1 / number of choices, and nothing where the model answers freely.
-    choices = [len(item["choices"]) for item in exam.items if item["group"] in ABILITIES]
-    chances = np.array([1 / count if count else 0.0 for count in choices])
+    chances = np.zeros(len(found.ids)) if found.chances is None else found.chances
 
     def accuracy(chosen: Array) -> Accuracy:
         share, chance = float(found.scores[chosen].mean()), float(chances[chosen].mean())
@@ -157,7 +168,8 @@ def _free_answers(name: str, exam: Exam, answers: Answers) -> FreeAnswers:
     empty = sum(not answers.responses[place] for place in places)
     if empty * 2 > len(places):
         log.warning("%s gave an empty answer to %d of %d free-form items", name, empty, len(places))
-    return FreeAnswers(empty=empty, n=len(places))
+    looping = sum(loops_to_end(answers.responses[place]) for place in places)
+    return FreeAnswers(empty=empty, looping=looping, n=len(places))
 
 
 def _passed(exam: Exam, answers: Answers) -> Passed:
@@ -183,7 +195,7 @@ def _behaviour_places(exam: Exam) -> list[int]:
 def _changes(compared: Comparison, text: TextChangeByGroup) -> Changes:
     domain, general = compared.domain_categories, compared.categories
     return Changes(
-        domain=harm_figures(HarmTest(compared.domain, compared.domain_worse_p_adjusted)),
+        domain=domain_figures(compared),
         general=margin_figures(compared.general),
         categories=CategoryChanges(
             domain={name: harm_figures(test) for name, test in domain.items()},
@@ -207,15 +219,24 @@ def _transfer(models: Mapping[str, ModelFigures]) -> tuple[float, float]:
 
 
 def _verdict(
-    exam: Exam, compared: Comparison, behaviour: Behaviour, significance: float
+    exam: Exam,
+    compared: Comparison,
+    behaviour: Behaviour,
+    beside: Beside,
+    *,
+    significance: float,
 ) -> VerdictFigures:
     """The verdict without remedies, which need all other figures."""
     lost = [item for item in exam.items if item["id"] in behaviour.lost]
     critical = [item["id"] for item in lost if item["severity"] == "critical"]
-    verdict = judge(compared, critical, significance=significance)
-    return VerdictFigures(
-        outcome=verdict.outcome, reason=verdict.reason, evidence=verdict.evidence, remedy=[]
+    verdict = judge(
+        compared,
+        critical,
+        significance=significance,
+        alarms=beside.alarms,
+        behaviours=beside.behaviours,
     )
+    return VerdictFigures(**vars(verdict), remedy=[])
 
 
 def _rounded(value: Any) -> Any:

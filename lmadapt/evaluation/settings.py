@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmadapt.evaluation.answer_cache import ANSWER_FILE
+from lmadapt.verdict.comparison import MarginScale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +15,11 @@ class EvaluationSettings:
     seed: int  # of the halves for the adapter scale, of drawn text and of the bootstrap
     margin: float  # accepted loss of general ability, as a share of 1
     category_margin: float  # accepted loss in one of its categories
+    margin_scale: MarginScale  # of both margins and of min_domain_gain
+    min_domain_gain: float  # which the domain must exceed
+    not_measured: Sequence[str]  # general categories that may be too close to chance to be judged
+    bits_per_byte_margin: float  # accepted rise for general text, as a share of the base's
+    kl_margin: float  # accepted divergence from the base, in bits per token
     significance: float  # level of the verdict; intervals have confidence 1 - 2 * significance
     batch_tokens: int  # scored at once
     max_new_tokens: int  # of a free answer

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lmadapt.verdict.exam_figures import ExamFigures
-from lmadapt.verdict.figures import Outcome
+from lmadapt.verdict.figures import Outcome, outcome_title
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Hashes = Annotated[
@@ -59,8 +59,16 @@ class LineageVerdict(Part):
 
     outcome: Outcome
     reason: str
+    reservations: list[str] = Field(
+        default=[], description="What was accepted but must be known, in clauses."
+    )
     remedy: list[str] = Field(default=[], description="What to try, in sentences.")
     evidence: list[str] = Field(default=[], description="The figures behind the outcome.")
+
+    @property
+    def title(self) -> str:
+        """The outcome as readers see it."""
+        return outcome_title(self.outcome, self.reservations)
 
 
 class MergeDifference(Part):

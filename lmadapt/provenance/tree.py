@@ -14,7 +14,7 @@ def lineage_tree(lineage: Lineage, title: str) -> Tree:
     Every path stands with its hash; a stage is followed down only once.
     """
     git = lineage.git
-    tree = Tree(f"{title}: {lineage.verdict.outcome}")
+    tree = Tree(f"{title}: {lineage.verdict.title}")
     tree.add(f"commit {git.commit}, changed files: {', '.join(git.changed_files) or 'none'}")
     _add_path(tree, lineage, "metrics/evaluate.json", "", set())
     return tree

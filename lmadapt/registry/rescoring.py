@@ -1,6 +1,7 @@
 """Asks versions the items of a version that is to replace one of them."""
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lmadapt.evaluation.lm_eval_tasks import answer_tasks, task_item
 from lmadapt.evaluation.variants import CachedModel
 from lmadapt.provenance.document import Lineage
 from lmadapt.provenance.trace_document import read_stored
-from lmadapt.registry.scores import grouped_as, read_scores, same_items
+from lmadapt.registry.scores import read_scores, same_items
 from lmadapt.registry.verify import load_version
 from lmadapt.registry.versions import aliased_version, read_lineage
 from lmadapt.verdict.decision import Scored
@@ -53,8 +54,7 @@ def _ask(champion: ModelVersion, own: Scored, lineage: Lineage) -> Scored:
     model, tokenizer = load_version(champion)
     cached = CachedModel(lambda: model, AnswerCache(Path(":memory:"), "champion"))
     name = f"champion, version {champion.version}"
-    scores = _answers(cached, tokenizer, name, lineage, own)
-    return grouped_as(Scored(own.ids, own.ids, own.ids, own.ids, scores), own)
+    return replace(own, scores=_answers(cached, tokenizer, name, lineage, own))
 
 
 def _answers(

@@ -12,6 +12,7 @@ from lmadapt.registry.versions import read_artifact
 from lmadapt.verdict.decision import Scored
 
 PREDICTIONS = "predictions.parquet"
+CHOICES = "log_likelihoods"  # one a choice; none where the model answers freely
 
 
 def read_scores(client: MlflowClient, version: ModelVersion) -> Scored | None:
@@ -36,6 +37,7 @@ def read_scores(client: MlflowClient, version: ModelVersion) -> Scored | None:
         table["category"].to_numpy(str),
         np.where(clusters == "", np.char.add("\0", ids), clusters),  # alone in a cluster of its own
         table["score"].to_numpy(float),
+        np.array([1 / len(choices) if len(choices) else 0.0 for choices in table[CHOICES]]),
     )
 
 

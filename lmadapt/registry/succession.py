@@ -49,6 +49,10 @@ def _compare(before: Scored, after: Scored, settings: Mapping[str, Any]) -> Comp
         margin=settings["margin"],
         category_margin=settings["category_margin"],
         significance=settings["significance"],
+        # Versions of earlier releases have none of these settings.
+        margin_scale=settings.get("margin_scale", "accuracy"),
+        min_domain_gain=settings.get("min_domain_gain", 0.0),
+        not_measured=settings.get("not_measured", []),
     )
 
 

@@ -14,18 +14,18 @@ CATEGORY_HEADER = ("category", "change", "interval", "margin", "lost", "gained")
 def summarise_in_markdown(
     figures: EvaluationFigures, *, models: Sequence[str] = ("base", "pretrained", "adapted")
 ) -> str:
-    """Verdict, reason, remedy and main figures; the first model is compared with the last.
+    """Verdict, reservations, remedy and main figures; the first model is compared with the last.
 
     Text that comes from data (reasons name categories) is escaped, so that it neither breaks a
     table nor notifies anyone.
     """
     before, after = models[0], models[-1]
     verdict, change = figures.verdict, figures.changes[f"{after}_vs_{before}"]
-    lines = [f"### {SIGNS[verdict.outcome]} {verdict.outcome}", "", escape(verdict.reason), ""]
-    if verdict.remedy:
-        lines += ["**What to do next**", ""]
-        lines += [f"- {escape(line)}" for line in verdict.remedy]
-        lines += [""]
+    lines = [f"### {SIGNS[verdict.outcome]} {verdict.title}", "", escape(verdict.reason), ""]
+    lists = {"Reservations": verdict.reservations, "What to do next": verdict.remedy}
+    for heading, sentences in lists.items():
+        if sentences:
+            lines += [f"**{heading}**", "", *(f"- {escape(line)}" for line in sentences), ""]
     header = ["", *map(escape, models), f"{escape(after)} against {escape(before)}"]
     lines += _table(header, _main_rows(figures, change, models))
     lines += ["", "<details><summary>By category, in points</summary>", ""]
@@ -73,6 +73,28 @@ def _main_rows(
         cells = [f"{behaviour.passed} of {behaviour.n}" for behaviour in passed]
         lost, gained = len(figures.behaviour.lost), len(figures.behaviour.gained)
         yield ["behaviour checks passed", *cells, f"{lost} lost, {gained} gained"]
+    yield from _beside_rows(figures, models)
+
+
+def _beside_rows(figures: EvaluationFigures, models: Sequence[str]) -> Iterator[list[str]]:
+    """What is judged beside scores and critical behaviours; it compares the first and last."""
+    blank = [""] * len(models)
+    tests = {
+        "major behaviours": figures.behaviour_tests.major,
+        "usable free answers": figures.behaviour_tests.free_answers,
+    }
+    for name, test in tests.items():
+        if test:
+            moved = f"{len(test.lost)} lost, {len(test.gained)} gained"
+            yield [f"{name}, n = {test.n:,}", *blank, moved]
+    if bits := figures.alarms.bits_per_byte:
+        low, high = map(percent, bits.interval)
+        moved = f"{percent(bits.value)} % [{low}, {high}], margin {percent(bits.margin)} %"
+        yield ["rise of general bits per byte", *blank, moved]
+    if kl := figures.alarms.kl:
+        low, high = kl.interval
+        moved = f"{kl.value:.2f} [{low:.2f}, {high:.2f}], margin {kl.margin:g}"
+        yield ["divergence, bits per token", *blank, moved]
 
 
 def _category_rows(change: Changes) -> Iterator[list[str]]:

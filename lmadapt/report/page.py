@@ -27,6 +27,7 @@ from lmadapt.verdict.figures import (
     Change,
     Changes,
     DomainChange,
+    DomainTest,
     EvaluationFigures,
     MarginTest,
 )
@@ -160,11 +161,17 @@ def _labelled_changes(change: Changes) -> Iterator[tuple[str, str, Change]]:
 
 def _kind(change: Change, significance: float) -> str:
     """What the tests say: good (better, or loss acceptable), bad (worse) or open (neither)."""
-    better = change.noninferiority_p if isinstance(change, MarginTest) else change.better_p
     worse = change.worse_p_adjusted if isinstance(change, DomainChange) else change.worse_p
-    if better <= significance:
+    if _is_good(change, significance):
         return "good"
     return "bad" if worse <= significance else "open"
+
+
+def _is_good(change: Change, significance: float) -> bool:
+    if isinstance(change, MarginTest):
+        return change.measurable and change.noninferiority_p <= significance
+    better_p = change.gain_p if isinstance(change, DomainTest) else change.better_p
+    return better_p <= significance
 
 
 def _waterfalls(attribution: Attribution | None) -> dict[str, Any]:

@@ -25,9 +25,11 @@ def render_result(evaluation: Path, report: Path, registration: Path) -> Iterato
     yield _table(figures)
     verdict = figures.verdict
     colour = COLOURS[verdict.outcome]
-    yield f"Verdict: [{colour} bold]{verdict.outcome}[/]. {escape(verdict.reason)}"
+    yield f"Verdict: [{colour} bold]{verdict.title}[/]. {escape(verdict.reason)}"
     if figures.confident_losses:
         yield _confident_losses(figures.confident_losses)
+    yield from (f"Reservation: {escape(line)}" for line in verdict.reservations)
+    yield from (f"Next: {escape(line)}" for line in verdict.remedy)
     yield f"Report: {report}"
     name = version["model_name"]
     aliases = ", ".join(f"models:/{name}@{alias}" for alias in version["aliases"])

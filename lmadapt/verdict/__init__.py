@@ -2,11 +2,15 @@
 
 statistics: intervals, tests against a margin, and power, for paired and clustered items.
 comparison: compares two models item by item, with the tests against harm and margins.
+alarms: tests beside the scores: text against a margin, and lost behaviours.
+clauses: what speaks against a model: harms, open questions, reservations, the evidence.
+wording: numbers and sentences of the verdict.
 decision: decides SHIP, HOLD or INCONCLUSIVE.
 remedies: what to try when a model may not be shipped.
 item_figures: the figures of single kinds of items, such as pairs and labels.
 figure_types: the base class and the field types of figures.
 ratio: the ratio of two paired means.
 exam_figures: what metrics/evaluate.json says of the exam.
+change_figures: the models of accuracies and changes.
 figures: the models of metrics/evaluate.json, from which its JSON schema is generated.
 """

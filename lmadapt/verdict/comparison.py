@@ -1,6 +1,8 @@
 """Compares two models item by item: every change, and the tests against harm and margins."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -8,19 +10,23 @@ from lmadapt.core.errors import UserError
 from lmadapt.verdict.statistics import (
     Array,
     PairedChange,
+    accuracy_interval,
     holm,
     items_needed,
     minimum_detectable_effect,
     noninferiority_p,
     paired_change,
+    superiority_p,
 )
+
+MarginScale = Literal["accuracy", "chance_adjusted"]
 
 # Of a category. Fewer show next to nothing: 30 items of which none changed show a loss below 9
 # points at best.
 MIN_ITEMS = 30
-# What shares the level of "shown worse" evenly: the domain, its categories, general ability, and
-# its categories.
-QUESTIONS = 4
+# What shares the level of "shown worse" evenly: the domain, its categories, general ability, its
+# categories, bits per byte, divergence, free answers, and major behaviours.
+QUESTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Scored:
     categories: Array
     clusters: Array  # the entity of each item; items of one entity are correlated
     scores: Array  # 0.0 to 1.0; most items are either wrong (0.0) or right (1.0)
+    chances: Array | None = None  # what guessing scores on each item; None: 0 on all of them
 
 
 @dataclass(frozen=True)
@@ -50,10 +57,26 @@ class MarginTest(HarmTest):
     noninferiority_p: float  # against "the score fell by the margin or more"
     minimum_detectable_effect: float
     items_needed: int  # to show that less than the margin was lost, if nothing was lost
+    reference: float  # mean score of the earlier model
+    reference_low: float  # lower end of its interval
+    chance: float  # what guessing scores
 
-    def acceptable(self, significance: float) -> bool:
+    @property
+    def measurable(self) -> bool:
+        """Whether the earlier model is shown to be above chance by more than the margin.
+
+        Otherwise it cannot lose as much as the margin, and "within the margin" says nothing: the
+        test has no assay sensitivity (ICH E10, 2000).
+        """
+        return self.reference_low > self.chance + self.margin
+
+    def within_margin(self, significance: float) -> bool:
         """Whether any loss is shown to be smaller than the margin."""
         return self.noninferiority_p <= significance
+
+    def acceptable(self, significance: float) -> bool:
+        """Whether that is shown by items that could have shown a loss."""
+        return self.measurable and self.within_margin(significance)
 
     def harmful(self, significance: float) -> bool:
         """Whether a loss is shown, but not shown to be smaller than the margin."""
@@ -66,71 +89,129 @@ class Comparison:
 
     domain: PairedChange
     domain_worse_p_adjusted: float
+    min_domain_gain: float
+    domain_gain_p: float  # against "the domain gained `min_domain_gain` or less"
     domain_categories: dict[str, HarmTest]
     general: MarginTest
     categories: dict[str, MarginTest]
+    not_measured: frozenset[str]  # general categories that may lack `measurable`
 
 
 def compare(
-    before: Scored, after: Scored, *, margin: float, category_margin: float, significance: float
+    before: Scored,
+    after: Scored,
+    *,
+    margin: float,
+    category_margin: float,
+    significance: float,
+    margin_scale: MarginScale = "accuracy",
+    min_domain_gain: float = 0.0,
+    not_measured: Sequence[str] = (),
 ) -> Comparison:
     """Compare two models item by item.
 
     `margin` and `category_margin`: the accepted loss of general ability and of one of its
-    categories, as shares of 1; `significance`: the level of the verdict.
+    categories; `min_domain_gain`: the domain gain that must be exceeded. All are shares of 1, of
+    the score or of the score beyond guessing, (score - chance) / (1 - chance), by `margin_scale`.
+    `significance`: the level of the verdict. `not_measured`: general categories in which the
+    earlier model may be too close to guessing to show a loss.
     Raises UserError when the models cannot be compared: different items, an item twice or without
-    an answer, a score outside 0 to 1, no domain or no general items, or a category with fewer than
-    30 items.
+    an answer, a score outside 0 to 1, no domain or no general items, a category with fewer than 30
+    items, or a name in `not_measured` that is no general category.
     """
     _require_pairs(before, after)
+    _require_categories(before, not_measured)
     clusters = np.unique(before.clusters, return_inverse=True)[1]
+    chances = np.zeros(len(before.ids)) if before.chances is None else before.chances
 
     def change(chosen: Array) -> PairedChange:
         return paired_change(
             before.scores[chosen], after.scores[chosen], clusters[chosen], significance
         )
 
-    def by_category(group: str) -> dict[str, HarmTest]:
-        inside = before.groups == group
-        names = sorted(set(before.categories[inside].tolist()))
-        return _harm_tests({name: change(inside & (before.categories == name)) for name in names})
+    def in_units_of_score(share: float, chosen: Array) -> float:
+        if margin_scale == "accuracy":
+            return share
+        return share * (1 - float(chances[chosen].mean()))
 
-    domain, general = change(before.groups == "domain"), change(before.groups == "general")
-    whole = HarmTest(general, _shared(general.worse_p))
+    def margin_test(test: HarmTest, chosen: Array, share: float) -> MarginTest:
+        reference = before.scores[chosen]
+        return _margin_test(
+            test,
+            in_units_of_score(share, chosen),
+            significance,
+            reference=float(reference.mean()),
+            reference_low=accuracy_interval(reference, clusters[chosen], significance)[0],
+            chance=float(chances[chosen].mean()),
+        )
+
+    in_domain, in_general = before.groups == "domain", before.groups == "general"
+    categories = {
+        group: _by_category(before, inside)
+        for group, inside in (("domain", in_domain), ("general", in_general))
+    }
+    tests = {
+        group: _harm_tests({name: change(chosen) for name, chosen in named.items()})
+        for group, named in categories.items()
+    }
+    domain, general = change(in_domain), change(in_general)
+    least = in_units_of_score(min_domain_gain, in_domain)
     return Comparison(
         domain=domain,
-        domain_worse_p_adjusted=_shared(domain.worse_p),
-        domain_categories=by_category("domain"),
-        general=_margin_test(whole, margin, significance),
+        domain_worse_p_adjusted=shared(domain.worse_p),
+        min_domain_gain=least,
+        domain_gain_p=superiority_p(domain, least),
+        domain_categories=tests["domain"],
+        general=margin_test(HarmTest(general, shared(general.worse_p)), in_general, margin),
         categories={
-            name: _margin_test(test, category_margin, significance)
-            for name, test in by_category("general").items()
+            name: margin_test(tests["general"][name], chosen, category_margin)
+            for name, chosen in categories["general"].items()
         },
+        not_measured=frozenset(not_measured),
     )
+
+
+def _by_category(model: Scored, inside: Array) -> dict[str, Array]:
+    """By category, sorted: which of the items `inside` are in it, (n,) bool."""
+    names = sorted(set(model.categories[inside].tolist()))
+    return {name: inside & (model.categories == name) for name in names}
 
 
 def _harm_tests(changes: dict[str, PairedChange]) -> dict[str, HarmTest]:
     """One family of categories, in which any number may be worse (Holm)."""
     worse = holm([change.worse_p for change in changes.values()])
     return {
-        name: HarmTest(change, _shared(float(p)))
+        name: HarmTest(change, shared(float(p)))
         for (name, change), p in zip(changes.items(), worse, strict=True)
     }
 
 
-def _shared(worse_p: float) -> float:
+def shared(worse_p: float) -> float:
     """The p-value of a family, adjusted for the other questions of the verdict (Bonferroni)."""
     return min(1.0, QUESTIONS * worse_p)
 
 
-def _margin_test(test: HarmTest, margin: float, significance: float) -> MarginTest:
+def _margin_test(
+    test: HarmTest, margin: float, significance: float, **reference: float
+) -> MarginTest:
     return MarginTest(
         **vars(test),
+        **reference,
         margin=margin,
         noninferiority_p=noninferiority_p(test.change, margin),
         minimum_detectable_effect=minimum_detectable_effect(test.change, significance),
         items_needed=items_needed(test.change, margin, significance),
     )
+
+
+def _require_categories(model: Scored, not_measured: Sequence[str]) -> None:
+    known = sorted(set(model.categories[model.groups == "general"].tolist()))
+    for name in not_measured:
+        if name not in known:
+            raise UserError(
+                f"evaluate.not_measured names {name!r}, which is no general category; the exam "
+                f"has {', '.join(map(str, known))}"
+            )
 
 
 def _require_pairs(before: Scored, after: Scored) -> None:

@@ -7,6 +7,7 @@ This module loads no library but pydantic.
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,21 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import read_json
+from lmadapt.verdict.change_figures import (
+    Accuracy,
+    CategoryAccuracies,
+    CategoryChanges,
+    CategoryStepChanges,
+    Change,
+    DomainChange,
+    DomainTest,
+    Group,
+    MarginTest,
+    Text,
+    TextByGroup,
+    TextChange,
+    TextChangeByGroup,
+)
 from lmadapt.verdict.exam_figures import ExamFigures
 from lmadapt.verdict.figure_types import Count, Figures, Interval, NonNegative, Positive, Share
 from lmadapt.verdict.item_figures import (
@@ -24,118 +40,32 @@ from lmadapt.verdict.item_figures import (
     Generation,
 )
 
+# Figures of changes that readers of a whole evaluation need, too.
+__all__ = [
+    "Accuracy",
+    "CategoryAccuracies",
+    "CategoryChanges",
+    "CategoryStepChanges",
+    "Change",
+    "Count",
+    "DomainChange",
+    "DomainTest",
+    "Figures",
+    "Group",
+    "Interval",
+    "MarginTest",
+    "NonNegative",
+    "Positive",
+    "Share",
+    "Text",
+    "TextByGroup",
+    "TextChange",
+    "TextChangeByGroup",
+]
+
 Outcome = Literal["SHIP", "HOLD", "INCONCLUSIVE"]
-Group = Literal["domain", "general"]
 Step = Literal["pre-training", "quantisation", "fine-tuning", "merging"]
-
 LaterVsEarlier = Annotated[str, Field(pattern="^.+_vs_.+$")]
-
-
-class Accuracy(Figures):
-    """The mean score of one model on some items."""
-
-    accuracy: Share = Field(description="Mean score.")
-    n: Positive = Field(description="Number of items.")
-    interval: Interval
-    chance: Share = Field(
-        description="What guessing scores: the mean of 1 / number of choices, 0 for free answers."
-    )
-    chance_adjusted: float = Field(le=1, description="(accuracy - chance) / (1 - chance).")
-
-
-class Text(Figures):
-    """Bits per byte of held-out text; lower is better. Null with fewer than two texts."""
-
-    value: NonNegative | None
-    interval: Interval | None
-    bytes: Count = Field(description="UTF-8 bytes of the texts.")
-    documents: Count = Field(description="Number of texts.")
-
-
-class Change(Figures):
-    """How scores changed on the same items: later minus earlier."""
-
-    difference: float = Field(ge=-1, le=1, description="Mean later score minus mean earlier score.")
-    interval: Interval
-    n: Positive = Field(description="Number of items.")
-    clusters: Positive = Field(
-        description="Number of entities that the items are about; items of one entity are "
-        "correlated."
-    )
-    lost: Count = Field(description="Items whose score fell.")
-    gained: Count = Field(description="Items whose score rose.")
-    mcnemar_p: Share = Field(description="Exact McNemar test, two-sided.")
-    better_p: Share = Field(description='One-sided test against "not better".')
-    worse_p: Share = Field(description='One-sided test against "not worse".')
-
-
-class DomainChange(Change):
-    """How the domain or one of its categories changed, with the test that can hold a model."""
-
-    worse_p_adjusted: Share = Field(
-        description="worse_p, adjusted for the number of questions (Bonferroni and Holm). Compare "
-        "it with evaluate.significance."
-    )
-
-
-class MarginTest(DomainChange):
-    """How general ability changed, with the tests against the margin."""
-
-    margin: float = Field(gt=0, description="The largest loss that is accepted.")
-    noninferiority_p: Share = Field(
-        description='One-sided test against "the score fell by the margin or more".'
-    )
-    minimum_detectable_effect: NonNegative = Field(
-        description="The smallest true loss that these items show four times out of five."
-    )
-    items_needed: Positive = Field(
-        description="How many items would show four times out of five that the loss is below the "
-        "margin, if nothing was lost."
-    )
-
-
-class TextChange(Figures):
-    """How bits per byte changed: negative is better. Null with fewer than two texts."""
-
-    difference: float | None
-    interval: Interval | None
-    bytes: Count = Field(description="UTF-8 bytes of the texts.")
-    documents: Count = Field(description="Number of texts.")
-
-
-class CategoryAccuracies(Figures):
-    """Accuracy of one model by group and category."""
-
-    domain: dict[str, Accuracy]
-    general: dict[str, Accuracy]
-
-
-class CategoryChanges(Figures):
-    """Changes by group and category; only general categories have a margin."""
-
-    domain: dict[str, DomainChange]
-    general: dict[str, MarginTest]
-
-
-class CategoryStepChanges(Figures):
-    """Changes in one step by group and category."""
-
-    domain: dict[str, Change]
-    general: dict[str, Change]
-
-
-class TextByGroup(Figures):
-    """Bits per byte of domain text and of general text."""
-
-    domain: Text
-    general: Text
-
-
-class TextChangeByGroup(Figures):
-    """How bits per byte of domain text and of general text changed."""
-
-    domain: TextChange
-    general: TextChange
 
 
 class Passed(Figures):
@@ -146,9 +76,10 @@ class Passed(Figures):
 
 
 class FreeAnswers(Figures):
-    """How many of the items answered in the model's own words have an empty answer."""
+    """How many of the items answered in the model's own words have no usable answer."""
 
     empty: Count
+    looping: Count = Field(description="Answers that repeat themselves to the end.")
     n: Count = Field(description="Number of items answered in the model's own words.")
 
 
@@ -166,7 +97,7 @@ class ModelFigures(Figures):
 class Changes(Figures):
     """What changed from one model to a later one."""
 
-    domain: DomainChange
+    domain: DomainTest
     general: MarginTest
     categories: CategoryChanges
     bits_per_byte: TextChangeByGroup
@@ -261,13 +192,72 @@ class AdapterScale(Figures):
     sealed_items: Count = Field(description="Items of the other half, which the verdict uses.")
 
 
+class Alarm(Figures):
+    """A measure of how far the adapted model moved on text, which must not exceed its margin."""
+
+    value: float
+    interval: Interval
+    margin: NonNegative
+    low_adjusted: float = Field(
+        description="Lower end of the interval, adjusted for the number of questions. Above the "
+        "margin, it leads to HOLD."
+    )
+
+
+class Alarms(Figures):
+    """What is measured on held-out general text; null where it cannot be measured."""
+
+    bits_per_byte: Alarm | None = Field(
+        description="Rise of the bits per byte, as a share of the base's."
+    )
+    kl: Alarm | None = Field(description="Divergence from the base, bits per token.")
+
+
+class BehaviourTest(Figures):
+    """Behaviours of one family that base and adapted do not both show."""
+
+    n: Positive = Field(description="Number of behaviours.")
+    shown_before: Count = Field(description="Behaviours that the base shows.")
+    lost: list[str] = Field(description="Ids of those that only the base shows.")
+    gained: list[str] = Field(description="Ids of those that only the adapted model shows.")
+    worse_p: Share = Field(description='Exact McNemar test, one-sided, against "not worse".')
+    worse_p_adjusted: Share = Field(
+        description="worse_p, adjusted for the number of questions. Compare it with "
+        "evaluate.significance."
+    )
+
+
+class BehaviourTests(Figures):
+    """Families of behaviours that are judged; null where the exam has none."""
+
+    major: BehaviourTest | None = Field(description="Checks of severity major.")
+    free_answers: BehaviourTest | None = Field(
+        description="Answers in the model's own words that are neither empty nor loop."
+    )
+
+
 class VerdictFigures(Figures):
-    """The outcome, the reason, what to try, and the evidence."""
+    """The outcome, the reason, what to know before shipping, what to try, and the evidence."""
 
     outcome: Outcome
     reason: str = Field(min_length=1, description="One sentence.")
-    remedy: list[str] = Field(description="What to try, in sentences; empty for SHIP.")
+    reservations: list[str] = Field(
+        default=[],
+        description="What is accepted but must be known: shown losses within their margins, "
+        "categories that cannot be measured, single lost behaviours.",
+    )
+    remedy: list[str] = Field(description="What to try, in sentences.")
     evidence: list[str] = Field(description="Every figure behind the outcome, one line a question.")
+
+    @property
+    def title(self) -> str:
+        """The outcome as readers see it."""
+        return outcome_title(self.outcome, self.reservations)
+
+
+def outcome_title(outcome: Outcome, reservations: Sequence[str]) -> str:
+    """The outcome as readers see it: SHIP says whether there are reservations."""
+    return "SHIP with reservations" if outcome == "SHIP" and reservations else outcome
 
 
 class EvaluationFigures(Figures):
@@ -295,6 +285,8 @@ class EvaluationFigures(Figures):
     confident_losses: ConfidentLosses | None = Field(
         description="Null when the reference has fewer than two entities right with such a margin."
     )
+    behaviour_tests: BehaviourTests
+    alarms: Alarms
     triage: SpuriousForgetting | None = Field(description="Null when nothing was lost.")
     dial: AdapterScale | None = Field(description="Null when evaluate.alpha_scale is a number.")
     alpha_scale: NonNegative = Field(

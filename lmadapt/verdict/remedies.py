@@ -1,4 +1,4 @@
-"""What to try when a model may not be shipped: sentences that follow from the figures.
+"""What to try next: sentences that follow from the figures, whatever the outcome.
 
 docs/verdict.md states the rule behind each sentence. The thresholds are our own choice.
 """
@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Literal, overload
 
 from lmadapt.verdict.figures import (
+    Alarms,
+    BehaviourTest,
     Change,
     Changes,
-    DomainChange,
+    DomainTest,
     EvaluationFigures,
     MarginTest,
     SpuriousForgetting,
@@ -33,12 +35,13 @@ ADVICE = {
 }
 
 
-def remedies(figures: EvaluationFigures) -> list[str]:
-    """What the evidence suggests to try; empty for SHIP."""
-    if figures.verdict.outcome == "SHIP":
-        return []
+def remedies(figures: EvaluationFigures, significance: float) -> list[str]:
+    """What the evidence suggests to try; empty where there is nothing to do.
+
+    A loss that is shown at the level `significance` is spoken of even within its margin.
+    """
     change = figures.changes["adapted_vs_base"]
-    blamed = blamed_steps(figures)
+    blamed = blamed_steps(figures, significance)
     spurious = _spurious(figures.triage) if blamed else []
     if spurious:
         blamed.pop("fine-tuning", None)
@@ -49,16 +52,20 @@ def remedies(figures: EvaluationFigures) -> list[str]:
         losses.append(TRY_SCALES)
     return [
         *_behaviour(figures.behaviour.lost),
+        *_unusable_answers(figures.behaviour_tests.free_answers, significance),
         *_gain(change.domain),
+        *_domain_categories(change, significance),
         *spurious,
         *(losses if blamed else _drift(figures)),
+        *_alarms(figures.alarms),
         *_memorising(figures),
         *_overtraining(figures),
         *_few_items(change),
+        *_not_measurable(change),
     ]
 
 
-def blamed_steps(figures: EvaluationFigures) -> dict[str, list[str]]:
+def blamed_steps(figures: EvaluationFigures, significance: float) -> dict[str, list[str]]:
     """By step: what it lost, as "general ability" and names of categories.
 
     A loss is blamed on the step in which it fell most, or on "training" if it fell in no known
@@ -73,7 +80,8 @@ def blamed_steps(figures: EvaluationFigures) -> dict[str, list[str]]:
             for step, part in parts.items()
             if step in LOSSLESS_STEPS and _state(part, whole.margin) == "lost"
         }
-        if _state(whole, whole.margin) == "lost":
+        shown = whole.worse_p_adjusted <= significance
+        if shown or _state(whole, whole.margin) == "lost":
             guilty.add(_worst_step(parts))
         for step in sorted(guilty):
             blamed.setdefault(step, []).append(name)
@@ -113,14 +121,64 @@ def _behaviour(lost: list[str]) -> list[str]:
     ]
 
 
-def _gain(domain: DomainChange) -> list[str]:
+def _unusable_answers(free: BehaviourTest | None, significance: float) -> list[str]:
+    """Most answers are newly empty or loop, or that more do is shown."""
+    if free is None or not free.lost:
+        return []
+    if free.worse_p_adjusted > significance and 2 * len(free.lost) < free.shown_before:
+        return []
+    return [
+        f"{len(free.lost)} free answers became empty or loop: look at them in the report, see that "
+        "fine-tuning teaches the end of an answer (chat template, end-of-turn token), and replay "
+        "general instructions (sft.replay_fraction)"
+    ]
+
+
+def _domain_categories(change: Changes, significance: float) -> list[str]:
+    worse = [
+        name
+        for name, test in change.categories.domain.items()
+        if test.worse_p_adjusted <= significance
+    ]
+    if not worse:
+        return []
+    return [f"{', '.join(worse)}: the domain became worse here; add instructions of this kind"]
+
+
+def _alarms(alarms: Alarms) -> list[str]:
+    """Text measures that are not shown to be within their margins."""
+    found = []
+    if alarms.bits_per_byte and alarms.bits_per_byte.interval[1] > alarms.bits_per_byte.margin:
+        found.append(
+            "general text became harder: replay more text (pretrain.replay_fraction), lower "
+            "pretrain.learning_rate, or add held-out text if it only may have"
+        )
+    if alarms.kl and alarms.kl.interval[1] > alarms.kl.margin:
+        found.append(
+            "the model moved far from the reference: lower the learning rates or max_tokens, or "
+            "hold it (sft.kl_weight)"
+        )
+    return found
+
+
+def _not_measurable(change: Changes) -> list[str]:
+    names = [name for name, test in _general(change).items() if not test.measurable]
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)}: too close to guessing to show a loss; ask easier or more items, "
+        "or list a category that you do not judge (evaluate.not_measured)"
+    ]
+
+
+def _gain(domain: DomainTest) -> list[str]:
     low, high = domain.interval
     if high < 0:
         return [
             "the domain became worse: ask its instructions in the form of its items, and lower "
             "sft.learning_rate"
         ]
-    if low <= 0:
+    if low <= domain.min_gain:
         return [
             "train longer on the domain (pretrain.max_tokens, sft.max_tokens), or add domain items"
         ]

@@ -21,7 +21,7 @@ Array = NDArray[Any]
 POWER = 0.8  # Cohen 1988, Statistical Power Analysis: the convention
 RESAMPLES = 2000  # Efron & Tibshirani 1993: over 1,000 for percentile intervals
 # True changes that are tried, closer to each other near 0.
-HYPOTHESES = tuple(step * abs(step) / 64**2 for step in range(-64, 65))
+HYPOTHESES = tuple(step * abs(step) / 32**2 for step in range(-32, 33))
 # Changed items of which all 4,096 sign patterns are tried. With more, Student's t suffices.
 MAX_FLIPPED = 12
 
@@ -166,7 +166,8 @@ def p_above(mean: ClusteredMean, seen: float, lost: float, gained: float, bound:
     change may be larger.
     """
     below = [true for true in HYPOTHESES if true < bound]
-    return max(_p_of(mean, seen, lost, gained, true) for true in (*below, bound))
+    least = min(_t_value(mean, seen, lost, gained, true) for true in (*below, bound))
+    return float(stdtr(mean.degrees_of_freedom, -least))
 
 
 def difference_interval(
@@ -176,17 +177,18 @@ def difference_interval(
 
     `seen` is the mean difference; lost, gained: shares of the items. See `p_above`.
     """
+    quantile = float(stdtrit(mean.degrees_of_freedom, 1 - significance))
 
     def low(seen: float, lost: float, gained: float) -> float:
         def excess(true: float) -> float:
-            return _p_of(mean, seen, lost, gained, true) - significance
+            return seen - true - quantile * null_error(mean, lost, gained, true)
 
         rejected = -1.0
         for true in (*(true for true in HYPOTHESES if true < seen), seen):
-            if excess(true) > 0:
+            if excess(true) < 0:
                 return true if true == -1 else float(brentq(excess, rejected, true))
             rejected = true
-        return rejected
+        return seen
 
     return low(seen, lost, gained), -low(-seen, gained, lost)
 
@@ -232,6 +234,15 @@ def noninferiority_p(change: PairedChange, margin: float) -> float:
     """
     lost, gained = change.lost / change.n, change.gained / change.n
     return p_above(change, change.difference, lost, gained, -margin)
+
+
+def superiority_p(change: PairedChange, gain: float) -> float:
+    """One-sided p-value against "the score rose by `gain` or less"; `gain` is 0 or more.
+
+    It is below `significance` exactly when the interval starts above `gain`. See `p_above`.
+    """
+    lost, gained = change.lost / change.n, change.gained / change.n
+    return max(change.better_p, p_above(change, change.difference, lost, gained, gain))
 
 
 def holm(p_values: ArrayLike) -> Array:
@@ -293,13 +304,9 @@ def bootstrap_ratio(
     return [(float(low), float(high)) for low, high in ends.T]
 
 
-def _p_of(mean: ClusteredMean, seen: float, lost: float, gained: float, true: float) -> float:
-    """P(T >= (seen - true) / error) for Student's t and `null_error` at the change `true`."""
-    return _t_p(seen - true, null_error(mean, lost, gained, true), mean.degrees_of_freedom)
-
-
-def _t_p(estimate: float, error: float, degrees_of_freedom: float) -> float:
-    """P(T >= estimate / error) for Student's t; 0.5 when nothing varies at zero."""
+def _t_value(mean: ClusteredMean, seen: float, lost: float, gained: float, true: float) -> float:
+    """How many of its `null_error`s the mean difference `seen` lies above the change `true`."""
+    error, estimate = null_error(mean, lost, gained, true), seen - true
     if error == 0:
-        return 0.5 if estimate == 0 else float(estimate < 0)
-    return float(stdtr(degrees_of_freedom, -estimate / error))
+        return math.copysign(math.inf, estimate) if estimate else 0.0
+    return estimate / error

@@ -19,6 +19,7 @@ MARGIN_TEST = {
     "noninferiority_p": 0.1,
     "minimum_detectable_effect": 0.02,
     "items_needed": 500,
+    "measurable": True,
 }
 
 

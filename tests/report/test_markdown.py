@@ -24,6 +24,25 @@ def test_a_ship_has_no_remedy() -> None:
     assert "What to do next" not in text
 
 
+def test_a_ship_names_its_reservations_in_title_and_list() -> None:
+    figures = make_figures()
+    figures["verdict"]["reservations"] = ["trivia became worse by 2.0 points; within its margin"]
+    lines = summarise(figures).splitlines()
+    assert lines[0] == "### ✅ SHIP with reservations"
+    assert lines[4:7] == [
+        "**Reservations**",
+        "",
+        "- trivia became worse by 2.0 points; within its margin",
+    ]
+
+
+def test_alarms_and_behaviour_tests_have_rows_with_their_margins() -> None:
+    text = summarise(make_figures())
+    assert "| rise of general bits per byte |  |  |  | 3.2 % [1.8, 3.9], margin 5.0 % |" in text
+    assert "| divergence, bits per token |  |  |  | 0.60 [0.57, 0.63], margin 1 |" in text
+    assert "| major behaviours, n = 6 |  |  |  | 1 lost, 1 gained |" in text
+
+
 def test_tables_hold_the_figures_with_the_worst_category_first() -> None:
     lines = summarise(make_figures()).splitlines()
     general = next(line for line in lines if line.startswith("| general accuracy"))
@@ -44,6 +63,7 @@ def test_what_was_not_measured_has_no_row() -> None:
     figures = make_figures()
     figures["changes"]["adapted_vs_base"]["bits_per_byte"]["domain"]["difference"] = None
     figures["models"]["adapted"]["behaviour"] = {"passed": 0, "n": 0}
+    figures["behaviour_tests"] = {"major": None, "free_answers": None}
     text = summarise(figures)
     assert "general text" in text
     assert "domain text" not in text

@@ -61,6 +61,20 @@ def render(folder: Path, figures: Any = None, items: Any = None, **changed: Any)
     return target.read_text(encoding="utf-8")
 
 
+def test_reservations_and_unmeasurable_categories_are_on_the_first_screen_and_in_the_chart(
+    tmp_path: Path,
+) -> None:
+    figures = make_figures()
+    figures["verdict"]["reservations"] = ["capitals is not measurable: <b>why</b>"]
+    change = figures["changes"]["adapted_vs_base"]
+    change["categories"]["general"]["capitals"]["measurable"] = False
+    page = render(tmp_path, figures)
+    assert "<h2>Reservations</h2><ul><li>capitals is not measurable: &lt;b&gt;why" in page
+    assert "SHIP with reservations</span></h1>" in page
+    assert page.count("capitals (not measurable)") == 2
+    assert "the margin is\n5.0 %" in page
+
+
 def test_every_section_is_there_and_linked(tmp_path: Path) -> None:
     page = Page(render(tmp_path))
     sections = [

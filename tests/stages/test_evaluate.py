@@ -56,6 +56,8 @@ def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
         "fairness",
         "generation",
         "kl_to_base",
+        "alarms",
+        "behaviour_tests",
         "triage",
     }
     assert (
@@ -69,7 +71,7 @@ def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
         "adapted_vs_base",
     }
     base = figures["models"]["base"]
-    assert base["free_answers"] == {"empty": 0, "n": 2}
+    assert base["free_answers"] == {"empty": 0, "looping": 0, "n": 2}
     assert {name: set(base["categories"][name]) for name in ("domain", "general")} == {
         "domain": {"weaknesses"},
         "general": {"capitals", "sums"},

@@ -7,14 +7,18 @@ import yaml
 
 from lmadapt.verdict.figures import (
     AdapterScale,
+    Alarm,
+    Alarms,
     Attribution,
     Behaviour,
+    BehaviourTest,
+    BehaviourTests,
     CategoryChanges,
     CategoryStepChanges,
     Change,
     Changes,
     Divergence,
-    DomainChange,
+    DomainTest,
     EvaluationFigures,
     MarginTest,
     Regained,
@@ -25,7 +29,8 @@ from lmadapt.verdict.figures import (
     TextChangeByGroup,
     VerdictFigures,
 )
-from lmadapt.verdict.remedies import ADVICE, TRY_SCALES, remedies
+from lmadapt.verdict.remedies import ADVICE, TRY_SCALES
+from lmadapt.verdict.remedies import remedies as all_remedies
 
 P_VALUES = {"mcnemar_p": 1.0, "better_p": 1.0, "worse_p": 1.0}
 
@@ -36,15 +41,28 @@ def change(difference: float, half: float = 0.01, n: int = 2000) -> Change:
     return Change(difference=difference, interval=interval, **counts, **P_VALUES)
 
 
-def against(plain: Change, margin: float = 0.02, items_needed: int = 1500) -> MarginTest:
+def against(
+    plain: Change,
+    margin: float = 0.02,
+    items_needed: int = 1500,
+    *,
+    worse_p_adjusted: float = 1.0,
+    measurable: bool = True,
+) -> MarginTest:
     return MarginTest(
         **plain.model_dump(),
-        worse_p_adjusted=1.0,
+        worse_p_adjusted=worse_p_adjusted,
         margin=margin,
         noninferiority_p=1.0,
         minimum_detectable_effect=0.01,
         items_needed=items_needed,
+        measurable=measurable,
     )
+
+
+def gain(difference: float, least: float = 0.0) -> DomainTest:
+    plain = change(difference).model_dump()
+    return DomainTest(**plain, worse_p_adjusted=1.0, min_gain=least, gain_p=1.0)
 
 
 def step(name: Any, general: float = 0.0, capitals: float = 0.0) -> StepChange:
@@ -73,12 +91,16 @@ def bits(domain: float | None, general: float | None) -> TextChangeByGroup:
 
 
 def changes(
-    *, domain: float = 0.05, general: float = 0.0, capitals: MarginTest | None = None, **named: Any
+    *,
+    domain: float | DomainTest = 0.05,
+    general: float | MarginTest = 0.0,
+    capitals: MarginTest | None = None,
+    **named: Any,
 ) -> Changes:
     capitals = capitals or against(change(0.0), 0.05)
     given = {
-        "domain": DomainChange(**change(domain).model_dump(), worse_p_adjusted=1.0),
-        "general": against(change(general)),
+        "domain": domain if isinstance(domain, DomainTest) else gain(domain),
+        "general": general if isinstance(general, MarginTest) else against(change(general)),
         "categories": CategoryChanges(domain={}, general={"capitals": capitals}),
         "bits_per_byte": bits(-0.3, 0.0),
     }
@@ -103,6 +125,8 @@ def figures(
             "adapted_vs_pretrained": fine_tuned or whole,
         },
         "behaviour": Behaviour(lost=[], gained=[]),
+        "behaviour_tests": BehaviourTests(major=None, free_answers=None),
+        "alarms": Alarms(bits_per_byte=None, kl=None),
         "attribution": Attribution(links=["one", "two"], steps=steps) if steps else None,
         "triage": None,
         "dial": None,
@@ -151,9 +175,39 @@ def drift(pretrained: float, adapted: float) -> dict[str, Divergence]:
     }
 
 
-def test_a_model_that_ships_needs_no_remedy() -> None:
+def remedies(found: EvaluationFigures) -> list[str]:
+    return all_remedies(found, 0.05)
+
+
+def test_a_model_that_ships_is_told_of_a_loss_within_its_margin() -> None:
     shipped = VerdictFigures(outcome="SHIP", reason="A reason.", remedy=[], evidence=[])
-    assert remedies(figures(changes(general=-0.2), verdict=shipped)) == []
+    for worse_p, count in ((0.04, 1), (0.06, 0)):
+        shown = against(change(-0.005, 0.004), worse_p_adjusted=worse_p)
+        found = remedies(figures(changes(general=shown), verdict=shipped))
+        assert len(found) == count
+        assert not found or found[0].startswith("general ability: lost most in ")
+
+
+def test_unusable_answers_alarms_and_unmeasurable_categories_have_remedies() -> None:
+    lost = BehaviourTest(
+        n=9, shown_before=9, lost=["a"] * 9, gained=[], worse_p=0.002, worse_p_adjusted=0.016
+    )
+    alarm = Alarm(value=2.0, interval=(1.5, 2.5), margin=1.0, low_adjusted=1.4)
+    found = remedies(
+        figures(
+            changes(capitals=against(change(0.0), 0.05, measurable=False)),
+            behaviour_tests=BehaviourTests(major=None, free_answers=lost),
+            alarms=Alarms(bits_per_byte=alarm, kl=alarm),
+        )
+    )
+    starts = ["9 free answers became", "general text became harder", "the model moved far"]
+    assert all(any(line.startswith(start) for line in found) for start in starts)
+    assert found[-1].startswith("capitals: too close to guessing")
+
+
+def test_a_gain_below_the_smallest_one_worth_shipping_asks_for_more_training() -> None:
+    (advice,) = remedies(figures(changes(domain=gain(0.05, least=0.045))))
+    assert advice.startswith("train longer on the domain")
 
 
 def test_a_model_without_a_fault_gets_no_remedy() -> None:

@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from lmadapt.core.recipes import use_recipe
 from lmadapt.core.tables import write_table
 from lmadapt.evaluation.predictions import PREDICTION
@@ -25,6 +27,14 @@ REGISTER = {
     "artifact": "adapter",
     "base_license": "apache-2.0",
     "data_license": "CC-BY-4.0",
+}
+JUDGED = {
+    "reference": "base",
+    "reference_version": None,
+    "reference_precision": "bf16",
+    "reference_sha256": "b" * 64,
+    "artifact": "adapter",
+    "precision": "nf4",
 }
 Row = dict[str, Any]
 
@@ -66,6 +76,17 @@ def write_evaluation(folder: Path, outcome: str, reason: str = REASON, **changes
     (folder / "metrics/evaluate.json").write_text(json.dumps(checked))
 
 
+def judge_as(artifact: str, precision: str) -> None:
+    """Let the evaluation in the working folder be about this artifact, and params.yaml agree."""
+    evaluation, params = Path("metrics/evaluate.json"), Path("params.yaml")
+    figures = json.loads(evaluation.read_text())
+    figures["judged"] |= {"artifact": artifact, "precision": precision}
+    evaluation.write_text(json.dumps(figures))
+    settings = YAML().load(params)
+    settings["evaluate"]["precision"] = precision
+    YAML().dump(settings, params)
+
+
 def evaluation_figures(outcome: str = "SHIP", reason: str = REASON) -> Row:
     """Accuracies 40, 50 and 60 %; the domain gains 20 points, general ability loses 0.1."""
     domain = _change(0.2, 0.05) | {"worse_p_adjusted": 1.0}
@@ -85,10 +106,16 @@ def evaluation_figures(outcome: str = "SHIP", reason: str = REASON) -> Row:
         "bits_per_byte": bits,
     }
     return {
-        "models": {"base": _model(0.4), "pretrained": _model(0.5), "adapted": _model(0.6)},
-        "changes": {"adapted_vs_base": change},
+        "judged": JUDGED,
+        "models": {
+            "reference": _model(0.4),
+            "base": _model(0.4),
+            "pretrained": _model(0.5),
+            "adapted": _model(0.6),
+        },
+        "changes": {"adapted_vs_reference": change},
         "attribution": None,
-        "kl_to_base": None,
+        "kl_to_reference": None,
         "behaviour": {"lost": [], "gained": []},
         "triage": None,
         "dial": None,
@@ -163,7 +190,7 @@ def write_predictions(
         ("general", "sums", general_wrong, 200),
     ):
         for number in range(count):
-            for model in ("base", "adapted"):
+            for model in ("reference", "adapted"):
                 rows.append(
                     {
                         "id": f"{items}/{category}/{number:03}",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmadapt.evaluation.answers import Answers, answer_exam
-from lmadapt.evaluation.divergence import divergence, let_base_write, text_nats
+from lmadapt.evaluation.divergence import divergence, let_reference_write, text_nats
 from lmadapt.evaluation.exam import Exam
 from lmadapt.evaluation.lm_eval_tasks import add_tasks, answer_tasks
 from lmadapt.evaluation.settings import EvaluationSettings
@@ -24,7 +24,7 @@ class Measured:
     variants: Mapping[str, ModelVariant]
     exam: Exam
     answers: dict[str, Answers]  # by the name of the variant
-    kl_to_base: dict[str, Divergence] | None  # None where it cannot be measured
+    kl_to_reference: dict[str, Divergence] | None  # None where it cannot be measured
     asked_again: AskedAgain  # the items that "adapted" lost
 
 
@@ -34,22 +34,23 @@ def measure(
     tokenizer: Any,
     settings: EvaluationSettings,
 ) -> Measured:
-    """Ask each of the variants, of which "base" is the first and "adapted" the last.
+    """Ask each of the variants, of which "reference" is the first and "adapted" the last.
 
-    `tokenizer` is the base's, with which the exam is encoded. A variant with another tokenizer
-    answers in its own tokens, and then the divergence from the base cannot be measured.
+    A variant that has two names is asked once. `tokenizer` is the one with which the exam is
+    encoded. A variant with another tokenizer answers in its own tokens; where it is not that of the
+    reference either, the divergence from the reference cannot be measured.
     Raises UserError as `answer_exam` and `answer_tasks` do.
     """
     answers: dict[str, Answers] = {}
     nats, tasks = {}, {}
     asked_again = AskedAgain(None, {})
-    for name, variant in variants.items():
+    names = _first_names(variants)
+    for variant, name in names.items():
         own = load_tokenizer(variant.folder)
-        same = _encode_alike(own, tokenizer)
-        its_exam = exam if same else exam.encoded_by(own)
+        its_exam = exam if _encode_alike(own, tokenizer) else exam.encoded_by(own)
         with open_variant(variant, settings.answer_file) as model:
-            if name == "base":
-                text = let_base_write(model, exam, seed=settings.seed)
+            if name == "reference":
+                writer, text = own, let_reference_write(model, its_exam, seed=settings.seed)
             answers[name] = answer_exam(
                 model,
                 own,
@@ -58,7 +59,7 @@ def measure(
                 batch_tokens=settings.batch_tokens,
                 max_new_tokens=settings.max_new_tokens,
             )
-            if same:
+            if _encode_alike(own, writer):
                 nats[name] = text_nats(model, text, batch_tokens=settings.batch_tokens)
             if settings.lm_eval_tasks:
                 tasks[name] = answer_tasks(model, own, settings.lm_eval_tasks)
@@ -67,16 +68,26 @@ def measure(
                     model,
                     own,
                     its_exam,
-                    before=answers["base"],
+                    before=answers["reference"],
                     after=answers[name],
                     settings=settings,
                 )
-    kl_to_base = None
-    if len(nats) == len(variants):
-        kl_to_base = divergence(text, nats, significance=settings.significance, seed=settings.seed)
+    kl = None
+    if len(nats) == len(names):
+        nats = {name: nats[names[variant]] for name, variant in variants.items()}
+        kl = divergence(text, nats, significance=settings.significance, seed=settings.seed)
     if tasks:
         exam, answers = add_tasks(exam, answers, tasks)
-    return Measured(variants, exam, answers, kl_to_base, asked_again)
+    answers = {name: answers[names[variant]] for name, variant in variants.items()}
+    return Measured(variants, exam, answers, kl, asked_again)
+
+
+def _first_names(variants: Mapping[str, ModelVariant]) -> dict[ModelVariant, str]:
+    """Each different variant with the first of its names, in their order."""
+    names: dict[ModelVariant, str] = {}
+    for name, variant in variants.items():
+        names.setdefault(variant, name)
+    return names
 
 
 def item_rows(measured: Measured, lost_in: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -91,7 +102,7 @@ def item_rows(measured: Measured, lost_in: Mapping[str, str]) -> Iterator[dict[s
         notes += [f"right again {FORMS[form]}" for form in regained.get(item["id"], ())]
         yield {
             **item,
-            "before": _answer(measured.answers["base"], place),
+            "before": _answer(measured.answers["reference"], place),
             "after": _answer(measured.answers["adapted"], place),
             "notes": notes,
         }

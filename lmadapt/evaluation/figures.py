@@ -39,10 +39,9 @@ from lmadapt.verdict.figures import (
     TextChangeByGroup,
     VerdictFigures,
 )
+from lmadapt.verdict.judged import MODELS, Judged
 from lmadapt.verdict.remedies import remedies
 from lmadapt.verdict.statistics import Array, accuracy_interval, chance_adjusted
-
-MODELS = ("base", "pretrained", "adapted")  # in the order of training
 
 log = logging.getLogger(__name__)
 
@@ -51,15 +50,17 @@ def summarise(
     measured: Measured,
     settings: EvaluationSettings,
     *,
+    judged: Judged,
     adapter_scale: AdapterScale | None = None,
     attribution: Attribution | None = None,
 ) -> EvaluationFigures:
     """Everything in metrics/evaluate.json: what changed, and the verdict on it.
 
-    "base" and "adapted" must be measured; in the pipeline "pretrained" is as well.
+    "reference" and "adapted" must be measured; in the pipeline "base" and "pretrained" are as well.
     Raises UserError as `lmadapt.verdict.decision.compare` does.
     """
-    exam, base, adapted = measured.exam, measured.answers["base"], measured.answers["adapted"]
+    exam = measured.exam
+    reference, adapted = measured.answers["reference"], measured.answers["adapted"]
     answers = {name: measured.answers[name] for name in MODELS if name in measured.answers}
     pairs = _pairs(list(answers))
     found = {name: scored(exam, model) for name, model in answers.items()}
@@ -80,8 +81,9 @@ def summarise(
         for name, model in answers.items()
     }
     backward_transfer, forgetting = _transfer(models)
-    behaviour = _behaviour(exam, base, adapted)
+    behaviour = _behaviour(exam, reference, adapted)
     figures = EvaluationFigures(
+        judged=judged,
         models=models,
         changes={
             f"{after}_vs_{before}": _changes(compared[before, after], text.changes[before, after])
@@ -90,15 +92,15 @@ def summarise(
         behaviour=behaviour,
         backward_transfer=backward_transfer,
         forgetting=forgetting,
-        fairness=fairness_figures(exam, base, adapted, settings.significance),
+        fairness=fairness_figures(exam, reference, adapted, settings.significance),
         classification=classification_figures(exam, answers),
         generation=generation_figures(exam, answers),
-        kl_to_base=measured.kl_to_base,
+        kl_to_reference=measured.kl_to_reference,
         triage=measured.asked_again.figures,
         dial=adapter_scale,
         alpha_scale=measured.variants["adapted"].alpha_scale,
         attribution=attribution,
-        verdict=_verdict(exam, compared["base", "adapted"], behaviour, settings.significance),
+        verdict=_verdict(exam, compared["reference", "adapted"], behaviour, settings.significance),
     )
     verdict = figures.verdict.model_copy(update={"remedy": remedies(figures)})
     figures = figures.model_copy(update={"verdict": verdict})
@@ -106,9 +108,10 @@ def summarise(
 
 
 def _pairs(names: list[str]) -> list[Pair]:
-    """Each model with the next one, and the first with the last, by their later model."""
-    pairs = {*pairwise(names), (names[0], names[-1])}
-    return sorted(pairs, key=lambda pair: names.index(pair[1]))
+    """Each model with the next one, and reference and base with the last; by the later model."""
+    pairs = {*pairwise(names), *((name, names[-1]) for name in ("reference", "base"))}
+    known = [pair for pair in pairs if pair[0] in names]
+    return sorted(known, key=lambda pair: (names.index(pair[1]), names.index(pair[0])))
 
 
 def _model_figures(
@@ -192,10 +195,11 @@ def _transfer(models: Mapping[str, ModelFigures]) -> tuple[float, float]:
     """Backward transfer and forgetting, means over general categories.
 
     Backward transfer: final minus first accuracy (Lopez-Paz & Ranzato 2017), negative for
-    forgetting. Forgetting: best earlier minus final accuracy (Chaudhry et al. 2018). `models` are
-    in the order of training.
+    forgetting. Forgetting: best earlier minus final accuracy (Chaudhry et al. 2018). Both are of
+    the models in one precision, from the base on; without a base, they start at the reference.
     """
-    categories = [model.categories.general.values() for model in models.values()]
+    trained = [name for name in models if name != "reference"] if "base" in models else models
+    categories = [models[name].categories.general.values() for name in trained]
     accuracies = np.array([[entry.accuracy for entry in entries] for entries in categories])
     first, last, best = accuracies[0], accuracies[-1], accuracies[:-1].max(axis=0)
     return float(np.mean(last - first)), float(np.mean(best - last))

@@ -17,7 +17,7 @@ PREDICTION = pa.schema(
         ("group", pa.string()),
         ("category", pa.string()),
         ("cluster", pa.string()),
-        ("model", pa.string()),  # base | pretrained | adapted
+        ("model", pa.string()),  # reference | base | pretrained | adapted
         # Nats, one a choice; empty where the model answers freely.
         ("log_likelihoods", pa.list_(pa.float64())),
         ("response", pa.string()),  # the choice it prefers, or what it said

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lmadapt.verdict.figures import Outcome
+from lmadapt.verdict.judged import Artifact, Judged
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Hashes = Annotated[
@@ -91,9 +92,12 @@ class Origin(Part):
     evaluation_sha256: Sha256
     requirements_lock_sha256: Sha256 | None
     alpha_scale: float = Field(description="The shipped lora_alpha is the trained one times this.")
+    judged: Judged | None = Field(
+        default=None, description="Null in documents of earlier releases."
+    )
     verdict: LineageVerdict
     figures: dict[str, float] = Field(
-        description="GROUP_accuracy_MODEL and GROUP_change (adapted - base), shares of 1."
+        description="GROUP_accuracy_MODEL and GROUP_change (adapted - reference), shares of 1."
     )
 
     def output_md5(self, path: Path) -> str | None:
@@ -112,7 +116,7 @@ class Origin(Part):
 class Lineage(Origin):
     """Where a registered version came from, and what it ships."""
 
-    artifact: Literal["adapter", "merged"]
+    artifact: Artifact
     artifact_sha256: Sha256
     predictions_sha256: Sha256
     dvc_stores: list[str] = Field(description="DVC's cache, then its default remote.")

@@ -10,6 +10,7 @@ from lmadapt.core.tables import HELDOUT, ITEM, read_table
 from lmadapt.evaluation.comparison import item_rows, measure
 from lmadapt.evaluation.exam import make_exam
 from lmadapt.evaluation.figures import summarise
+from lmadapt.evaluation.reference import Reference, judged
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.evaluation.variants import ModelVariant
 from lmadapt.models.loading import load_tokenizer
@@ -20,7 +21,7 @@ from lmadapt.verdict.figures import EvaluationFigures
 
 def compare_models(
     model: ModelVariant,
-    against: ModelVariant,
+    against: Reference,
     *,
     items: Path,
     heldout: Path,
@@ -35,7 +36,7 @@ def compare_models(
     kept: the file with the answers of earlier runs. Raises UserError when items, text or models
     cannot be used or compared.
     """
-    tokenizer = load_tokenizer(against.folder)
+    tokenizer = load_tokenizer(against.variant.folder)
     text = read_table(heldout, HELDOUT).to_pylist() if heldout.is_file() else []
     exam = make_exam(
         _read_items(items),
@@ -54,16 +55,16 @@ def compare_models(
         lm_eval_tasks=settings["lm_eval_tasks"],
         answer_file=kept,
     )
-    measured = measure({"base": against, "adapted": model}, exam, tokenizer, evaluation)
-    figures = summarise(measured, evaluation)
+    measured = measure(
+        {"reference": against.variant, "adapted": model}, exam, tokenizer, evaluation
+    )
+    figures = summarise(measured, evaluation, judged=judged(against, model))
     write_json(target / "evaluate.json", figures.model_dump(mode="json"))
     write_report(
         target / "forgetting.html",
         figures,
         list(item_rows(measured, {})),
         significance=settings["significance"],
-        precision=model.precision,
-        models=("base", "adapted"),
     )
     return figures
 

@@ -16,6 +16,7 @@ from typing_extensions import TypeAliasType
 
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import read_json
+from lmadapt.verdict.judged import Judged
 
 Outcome = Literal["SHIP", "HOLD", "INCONCLUSIVE"]
 Group = Literal["domain", "general"]
@@ -190,10 +191,10 @@ class StepChange(Figures):
 
 
 class Attribution(Figures):
-    """Which step changed accuracy.
+    """Which step changed accuracy, from the base in bf16 to the artifact that will be served.
 
-    Each model runs in the precision in which it exists: base, pretrained and merged in bf16;
-    quantised and adapted in nf4 when evaluate.precision is nf4.
+    Each model runs in the precision in which it exists: base, pretrained, unmerged and merged in
+    bf16, quantised in nf4, adapted as it is judged.
     """
 
     links: list[str] = Field(
@@ -203,18 +204,18 @@ class Attribution(Figures):
 
 
 class Divergence(Figures):
-    """Kullback-Leibler divergence from the base in bits per token, on text the base wrote."""
+    """Kullback-Leibler divergence from the reference, bits per token, on text that it wrote."""
 
     value: float
     interval: Interval
-    tokens: Positive = Field(description="Number of tokens the base wrote.")
+    tokens: Positive = Field(description="Number of tokens the reference wrote.")
 
 
 class Behaviour(Figures):
-    """Ids of behaviour checks that base and adapted do not both pass or both fail."""
+    """Ids of behaviour checks that reference and adapted do not both pass or both fail."""
 
-    lost: list[str] = Field(description="Base passed, adapted fails.")
-    gained: list[str] = Field(description="Base failed, adapted passes.")
+    lost: list[str] = Field(description="Reference passed, adapted fails.")
+    gained: list[str] = Field(description="Reference failed, adapted passes.")
 
 
 class Regained(Figures):
@@ -240,7 +241,7 @@ class SpuriousForgetting(Figures):
 
 
 class ScaleChange(Figures):
-    """How the adapted model changed from the base at one scale of the adapter."""
+    """How the adapted model changed from the reference at one scale of the adapter."""
 
     alpha_scale: NonNegative
     domain: Change
@@ -260,7 +261,7 @@ class FairnessGap(Figures):
     """How much likelier the first text of a pair is than the second, in nats per byte."""
 
     n: Positive = Field(description="Number of pairs.")
-    gap_before: float = Field(description="Mean gap of the base; 0 is no preference.")
+    gap_before: float = Field(description="Mean gap of the reference; 0 is no preference.")
     gap_after: float = Field(description="Mean gap of the adapted model.")
     change: float = Field(
         description="gap_after - gap_before. Positive: towards the first texts, negative: towards "
@@ -307,19 +308,20 @@ class EvaluationFigures(Figures):
     1 - 2 * evaluate.significance. Figures have six significant digits.
     """
 
+    judged: Judged
     models: dict[str, ModelFigures] = Field(
         min_length=2,
-        description="By model (base, pretrained, adapted), all in evaluate.precision.",
+        description="reference and adapted run as `judged` says, all but reference alike.",
     )
     changes: dict[LaterVsEarlier, Changes] = Field(
         min_length=1,
-        description="Paired changes by `LATER_vs_EARLIER`; the verdict is on adapted_vs_base.",
+        description="Changes by `LATER_vs_EARLIER`; the verdict is on adapted_vs_reference.",
         json_schema_extra={"additionalProperties": False},
     )
     attribution: Attribution | None = Field(description="Null when evaluate.attribution is false.")
-    kl_to_base: dict[str, Divergence] | None = Field(
-        description="By model. Null when a model has another tokenizer than the base, or with "
-        "fewer than two general held-out texts."
+    kl_to_reference: dict[str, Divergence] | None = Field(
+        description="By model. Null when a model has another tokenizer than the reference, or "
+        "with fewer than two general held-out texts."
     )
     behaviour: Behaviour
     triage: SpuriousForgetting | None = Field(description="Null when nothing was lost.")
@@ -336,8 +338,8 @@ class EvaluationFigures(Figures):
     )
     generation: dict[str, dict[str, Generation]] = Field(description="By category, then model.")
     backward_transfer: float = Field(
-        description="Mean over general categories of adapted minus base accuracy; negative is "
-        "forgetting (Lopez-Paz & Ranzato 2017)."
+        description="Mean over general categories of adapted minus base accuracy at equal "
+        "precision; negative is forgetting (Lopez-Paz & Ranzato 2017)."
     )
     forgetting: float = Field(
         description="Mean over general categories of the best earlier accuracy minus the adapted "

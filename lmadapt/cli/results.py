@@ -11,6 +11,7 @@ from rich.table import Table
 from lmadapt.cli.console import say
 from lmadapt.cli.registry import PARAMS, tracking_uri
 from lmadapt.core.dvc_graph import stage_paths
+from lmadapt.core.errors import UserError
 from lmadapt.core.sections import plain, read_params
 
 if TYPE_CHECKING:
@@ -114,12 +115,21 @@ def evaluate(
     Example: `lmadapt evaluate adapted --against /data/last-release/adapter`
     """
     paths, params = stage_paths("evaluate"), plain(read_params(PARAMS))
-    changed = {"precision": precision, "reference_precision": against_precision}
-    params["evaluate"] |= {key: value for key, value in changed.items() if value}
-    against = against or params["evaluate"]["reference"]
+    against = against or _evaluate_setting("reference")
+    params["evaluate"] |= {
+        "precision": precision or _evaluate_setting("precision"),
+        "reference_precision": against_precision or _evaluate_setting("reference_precision"),
+    }
     verdict = _judge_pair(model, against, params, paths | {"items": items or paths["items"]}, out)
     say(f"{verdict.outcome}: {escape(verdict.reason)}")
     say(f"Report: {out / 'forgetting.html'}")
+
+
+def _evaluate_setting(key: str) -> Any:
+    section = read_params(PARAMS).get("evaluate")
+    if not isinstance(section, dict) or key not in section:
+        raise UserError(f"{PARAMS}: evaluate.{key} is missing")
+    return section[key]
 
 
 def _judge_pair(
@@ -166,6 +176,8 @@ def generate(
 ) -> None:
     """Ask a model, or two models side by side.
 
+    Models of the pipeline and folders run in evaluate.precision, a version as it was judged.
+
     Exit code: 0, 1 when there is no such model, 75 when the registry does not answer.
 
     Example: `lmadapt generate "What is a buffer overflow?" --model adapted --compare base`
@@ -174,12 +186,14 @@ def generate(
 
     paths = stage_paths("evaluate")
     models = [model] if compare is None else [model, compare]
+    precision = _evaluate_setting("precision")
     address = tracking_uri() if any(name.startswith("models:/") for name in models) else ""
     answers = [
         answer_with(
             name,
             prompts,
             paths,
+            precision=precision,
             tracking_uri=address,
             max_new_tokens=max_new_tokens,
             temperature=temperature,

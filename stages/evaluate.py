@@ -1,10 +1,11 @@
 """Evaluation: every model answers the same items; then the verdict and its report."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from lmadapt.core.files import file_sha256, folder_sha256, read_json, write_json
 from lmadapt.core.sections import Section
@@ -14,24 +15,30 @@ from lmadapt.evaluation.accuracy_plot import write_accuracy
 from lmadapt.evaluation.adapter_scale import choose_scale
 from lmadapt.evaluation.answer_cache import ANSWER_FILE
 from lmadapt.evaluation.attribution import answer_chain, attribute, lost_in
-from lmadapt.evaluation.comparison import item_rows, measure
-from lmadapt.evaluation.exam import make_exam
+from lmadapt.evaluation.comparison import Measured, item_rows, measure
+from lmadapt.evaluation.exam import Exam, make_exam
 from lmadapt.evaluation.exam_identity import exam_sha256
 from lmadapt.evaluation.figures import summarise
 from lmadapt.evaluation.lm_eval_tasks import task_key
 from lmadapt.evaluation.predictions import write_predictions
+from lmadapt.evaluation.reference import judged, served_variant
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.evaluation.variants import ModelVariant
 from lmadapt.models.loading import Precision, load_tokenizer
+from lmadapt.registry.reference import open_reference
 from lmadapt.report.page import write_report
 from lmadapt.report.plot_files import read_funnel, read_loss_curves
 from lmadapt.verdict.comparison import MarginScale
+from lmadapt.verdict.figures import AdapterScale, EvaluationFigures
+from lmadapt.verdict.judged import Artifact, Judged
 
 
 class EvaluateParams(Section):
     """What is measured, and what counts as a loss."""
 
     seed: int = Field(ge=0)
+    reference: str = Field(min_length=1)
+    reference_precision: Precision
     precision: Precision
     alpha_scale: float | Literal["auto"]
     attribution: bool
@@ -49,8 +56,18 @@ class EvaluateParams(Section):
     max_new_tokens: int = Field(ge=1)
 
 
+class Served(Section):
+    """What section `register` says of the model that will be served."""
+
+    model_config = ConfigDict(extra="ignore")  # register itself checks the section
+
+    artifact: Artifact
+    tracking_uri: str
+
+
 def evaluate(
     params: EvaluateParams,
+    register: Served,
     *,
     base: Path,
     pretrained: Path,
@@ -66,9 +83,8 @@ def evaluate(
     accuracy: Path,
     metrics: Path,
 ) -> None:
-    """Ask the models the same items, judge the adapted one, and write figures and report."""
-    settings = _settings(params)
-    tokenizer = load_tokenizer(base)
+    """Ask the models the same items, judge what will be served, and write figures and report."""
+    settings, tokenizer = _settings(params), load_tokenizer(base)
     rows = read_table(items, ITEM).to_pylist()
     exam = make_exam(
         rows,
@@ -80,21 +96,16 @@ def evaluate(
     variants = {
         "base": ModelVariant(base, params.precision),
         "pretrained": ModelVariant(pretrained, params.precision),
-        "adapted": ModelVariant(pretrained, params.precision, adapter),
+        "adapted": served_variant(pretrained, adapter, register.artifact, params.precision),
     }
-    sweep = None
-    if params.alpha_scale == "auto":
-        exam, sweep = choose_scale(exam, tokenizer, variants, settings)
-    scale = sweep.chosen if sweep else float(params.alpha_scale)
-    variants["adapted"] = replace(variants["adapted"], alpha_scale=scale)
-    measured = measure(variants, exam, tokenizer, settings)
+    measured, compared, sweep = _measure(params, register, variants, exam, tokenizer)
     chain = answer_chain(measured, tokenizer, settings) if params.attribution else None
-    attribution = attribute(chain, params.significance) if chain else None
     figures = summarise(
         measured,
         settings,
+        judged=compared,
         adapter_scale=sweep,
-        attribution=attribution,
+        attribution=attribute(chain, params.significance) if chain else None,
         exam_sha256=exam_sha256(rows, [task_key(task) for task in params.lm_eval_tasks]),
     )
     write_predictions(measured.exam, measured.answers, predictions)
@@ -103,7 +114,6 @@ def evaluate(
         figures,
         list(item_rows(measured, lost_in(chain) if chain else {})),
         significance=params.significance,
-        precision=params.precision,
         funnel=read_funnel(funnel),
         curves={
             "pre-training": read_loss_curves(pretrain_curve),
@@ -112,10 +122,32 @@ def evaluate(
         validation=read_json(validation),
         data_docs="data_docs/index.html",
         memory=recorded_memory(metrics.parent),
-        lineage=_origin(base, adapter, items, scale),
+        lineage=_origin(figures, base, adapter, items),
     )
     write_accuracy(figures, accuracy)
     write_json(metrics, figures.model_dump(mode="json"))
+
+
+def _measure(
+    params: EvaluateParams,
+    register: Served,
+    variants: dict[str, ModelVariant],
+    exam: Exam,
+    tokenizer: Any,
+) -> tuple[Measured, Judged, AdapterScale | None]:
+    """What the reference and the variants answer, "adapted" at its scale; and how it was chosen."""
+    settings, sweep, base = _settings(params), None, variants["base"].folder
+    address = os.environ.get("MLFLOW_TRACKING_URI") or register.tracking_uri
+    with open_reference(
+        params.reference, params.reference_precision, base=base, tracking_uri=address
+    ) as reference:
+        variants = {"reference": reference.variant} | variants
+        if params.alpha_scale == "auto":
+            exam, sweep = choose_scale(exam, tokenizer, variants, settings)
+        scale = sweep.chosen if sweep else float(params.alpha_scale)
+        variants["adapted"] = replace(variants["adapted"], alpha_scale=scale)
+        measured = measure(variants, exam, tokenizer, settings)
+        return measured, judged(reference, variants["adapted"]), sweep
 
 
 def _settings(params: EvaluateParams) -> EvaluationSettings:
@@ -136,13 +168,14 @@ def _settings(params: EvaluateParams) -> EvaluationSettings:
     )
 
 
-def _origin(base: Path, adapter: Path, items: Path, scale: float) -> dict[str, str]:
+def _origin(figures: EvaluationFigures, base: Path, adapter: Path, items: Path) -> dict[str, str]:
     """What the report shows of where its figures come from."""
     return {
+        "reference, SHA-256": figures.judged.reference_sha256,
         "base, SHA-256": folder_sha256(base),
         "adapter, SHA-256": folder_sha256(adapter),
         "items, SHA-256": file_sha256(items),
-        "adapter scale": f"{scale:g}",
+        "adapter scale": f"{figures.alpha_scale:g}",
     }
 
 

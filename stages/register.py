@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
@@ -11,6 +10,8 @@ from lmadapt.core.sections import Section
 from lmadapt.core.stage_runner import run
 from lmadapt.provenance.collect import collect_origin
 from lmadapt.registry.promotion import promote, settled_standing
+from lmadapt.verdict.figures import read_evaluation
+from lmadapt.verdict.judged import Artifact, require_judged
 
 
 class RegisterParams(Section):
@@ -19,7 +20,7 @@ class RegisterParams(Section):
     model_name: str = Field(pattern=r"^[\w-]+( [\w-]+)*$")
     tracking_uri: str = Field(min_length=1)
     experiment: str = Field(min_length=1)
-    artifact: Literal["adapter", "merged"]
+    artifact: Artifact
     base_license: str = Field(min_length=1)
     data_license: str = Field(min_length=1)
 
@@ -38,13 +39,16 @@ def register(
     """Upload the model, check that it loads back equal, and point `candidate` to the version.
 
     The version also becomes `champion`, if it passes the test. The same adapter, base and
-    evaluation are one version, however often they are registered.
+    evaluation are one version, however often they are registered. Raises UserError when what would
+    be shipped is not what was judged.
     """
     metrics.unlink(missing_ok=True)
     project = Path.cwd()
     origin = collect_origin(
         project, pretrained=pretrained, adapter=adapter, evaluation=evaluation, lock=lock
     )
+    precision = origin.params["evaluate"]["precision"]
+    require_judged(read_evaluation(evaluation).judged, params.artifact, precision)
     address = os.environ.get("MLFLOW_TRACKING_URI") or params.tracking_uri
     content = origin.content_sha256(params.artifact)
     standing = settled_standing(address, project, params.model_name, content)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from lmadapt.core.recipes import use_recipe
 from lmadapt.core.tables import write_table
 from lmadapt.evaluation.predictions import PREDICTION
@@ -27,6 +29,14 @@ REGISTER = {
     "artifact": "adapter",
     "base_license": "apache-2.0",
     "data_license": "CC-BY-4.0",
+}
+JUDGED = {
+    "reference": "base",
+    "reference_version": None,
+    "reference_precision": "bf16",
+    "reference_sha256": "b" * 64,
+    "artifact": "adapter",
+    "precision": "nf4",
 }
 Row = dict[str, Any]
 
@@ -68,6 +78,17 @@ def write_evaluation(folder: Path, outcome: str, reason: str = REASON, **changes
     (folder / "metrics/evaluate.json").write_text(json.dumps(checked))
 
 
+def judge_as(artifact: str, precision: str) -> None:
+    """Let the evaluation in the working folder be about this artifact, and params.yaml agree."""
+    evaluation, params = Path("metrics/evaluate.json"), Path("params.yaml")
+    figures = json.loads(evaluation.read_text())
+    figures["judged"] |= {"artifact": artifact, "precision": precision}
+    evaluation.write_text(json.dumps(figures))
+    settings = YAML().load(params)
+    settings["evaluate"]["precision"] = precision
+    YAML().dump(settings, params)
+
+
 def evaluation_figures(outcome: str = "SHIP", reason: str = REASON) -> Row:
     """Accuracies 40, 50 and 60 %; the domain gains 20 points, general ability loses 0.1."""
     weaknesses = _change(0.2, 0.05) | {"worse_p_adjusted": 1.0}
@@ -89,10 +110,16 @@ def evaluation_figures(outcome: str = "SHIP", reason: str = REASON) -> Row:
         "bits_per_byte": bits,
     }
     return {
-        "models": {"base": _model(0.4), "pretrained": _model(0.5), "adapted": _model(0.6)},
-        "changes": {"adapted_vs_base": change},
+        "judged": JUDGED,
+        "models": {
+            "reference": _model(0.4),
+            "base": _model(0.4),
+            "pretrained": _model(0.5),
+            "adapted": _model(0.6),
+        },
+        "changes": {"adapted_vs_reference": change},
         "attribution": None,
-        "kl_to_base": None,
+        "kl_to_reference": None,
         "behaviour": {"lost": [], "gained": []},
         "confident_losses": None,
         "behaviour_tests": {"major": None, "free_answers": None},
@@ -181,7 +208,7 @@ def write_predictions(
             name = f"{ids or items}/{category}/{number:03}"
             content = hashlib.sha256(f"{items}/{category}/{number}".encode()).hexdigest()
             content = (contents or {}).get(name, content)
-            for model in ("base", "adapted"):
+            for model in ("reference", "adapted"):
                 rows.append(
                     {
                         "id": name,

@@ -18,7 +18,7 @@ def make_figures(outcome: str = "SHIP") -> Row:
     """Figures with every section; a HOLD names a category and what to do."""
     figures: Row = copy.deepcopy(FIGURES)
     if outcome == "HOLD":
-        figures["changes"]["adapted_vs_base"]["categories"]["general"]["capitals"] |= {
+        figures["changes"]["adapted_vs_reference"]["categories"]["general"]["capitals"] |= {
             "difference": -0.0789,
             "interval": [-0.112, -0.0458],
             "lost": 26,
@@ -117,7 +117,6 @@ def report_arguments() -> Row:
     curve = [(float(step), 3.2 - 0.02 * step) for step in range(1, 39)]
     return {
         "significance": 0.05,
-        "precision": "nf4",
         "funnel": {"corpus": funnel, "general_instructions": funnel[:1]},
         "curves": {"pre-training": {"loss": curve}, "fine-tuning": {"loss": curve}},
         "validation": {"expectations": expectations, "warnings": 1, "totals": {}},

@@ -35,7 +35,7 @@ def metrics(project: Path, stage: str) -> dict:  # type: ignore[type-arg]
 
 def test_each_model_has_its_figures_with_n_and_interval(project: Path) -> None:
     models = metrics(project, "evaluate")["models"]
-    assert list(models) == ["adapted", "base", "pretrained"]
+    assert list(models) == ["adapted", "base", "pretrained", "reference"]
     for figures in models.values():
         for accuracy in (
             figures["domain"],

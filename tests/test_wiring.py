@@ -182,7 +182,18 @@ def ordering_only(stage: str) -> set[str]:
 def test_params_yaml_holds_exactly_the_keys_its_class_declares(stage: str) -> None:
     section = yaml.safe_load((ROOT / "params.yaml").read_text())[stage]
     assert params_class(stage).model_validate(section)
-    assert GRAPH[stage]["params"] == [stage]
+    assert GRAPH[stage]["params"] == [stage, *keys_of_other_sections(stage)]
+
+
+def keys_of_other_sections(stage: str) -> list[str]:
+    """SECTION.KEY of the arguments of a stage that hold a part of another stage's section."""
+    function = getattr(importlib.import_module(f"stages.{stage}"), stage)
+    arguments = inspect.signature(function).parameters
+    return [
+        f"{name}.{key}"
+        for name in sorted(set(STAGES) & arguments.keys())
+        for key in arguments[name].annotation.model_fields
+    ]
 
 
 def test_params_yaml_has_a_section_for_each_stage_and_the_pools_they_run_on() -> None:

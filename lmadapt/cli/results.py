@@ -1,7 +1,7 @@
 """The commands after a run: the verdict, the report, other models, single documents."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -11,7 +11,11 @@ from rich.table import Table
 from lmadapt.cli.console import say
 from lmadapt.cli.registry import PARAMS, tracking_uri
 from lmadapt.core.dvc_graph import stage_paths
-from lmadapt.core.sections import read_params
+from lmadapt.core.errors import UserError
+from lmadapt.core.sections import plain, read_params
+
+if TYPE_CHECKING:
+    from lmadapt.verdict.figures import VerdictFigures
 
 GATE_EXIT_CODES = {"SHIP": 0, "HOLD": 2, "INCONCLUSIVE": 3}
 PANEL = "After a run"
@@ -81,47 +85,81 @@ def evaluate(
         typer.Argument(help="base, pretrained, adapted, or a folder with a model or an adapter."),
     ],
     against: Annotated[
-        str, typer.Option(help="The model to compare it with, named in the same way.")
-    ] = "base",
+        str | None,
+        typer.Option(
+            help="The model to compare it with, named in the same way, or models:/NAME@ALIAS. "
+            "Default: evaluate.reference."
+        ),
+    ] = None,
     items: Annotated[
         Path | None, typer.Option(help="A file of items (.jsonl, .csv, …) to ask instead.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for evaluate.json and forgetting.html.")] = Path(
         "reports/pair"
     ),
+    precision: Annotated[
+        Literal["nf4", "bf16"] | None,
+        typer.Option(help="Default: evaluate.precision."),
+    ] = None,
+    against_precision: Annotated[
+        Literal["nf4", "bf16"] | None,
+        typer.Option(help="A version keeps its own. Default: evaluate.reference_precision."),
+    ] = None,
 ) -> None:
     """Judge one model against another on the same items, as the pipeline does.
 
     The settings are those in section `evaluate` of params.yaml. An adapter runs over
-    models/pretrained. Answers from earlier runs are used again.
+    models/pretrained, or is merged into it when register.artifact is merged. Answers from earlier
+    runs are used again.
 
     Exit code: 0 whatever the verdict is, 1 when the models cannot be compared.
 
     Example: `lmadapt evaluate adapted --against /data/last-release/adapter`
     """
-    from lmadapt.evaluation.answer_cache import ANSWER_FILE
-    from lmadapt.evaluation.variants import ModelVariant, model_folders
-    from lmadapt.report.side_by_side import compare_models
-
-    paths, settings = stage_paths("evaluate"), read_params(PARAMS).get("evaluate") or {}
-
-    def variant(name: str) -> ModelVariant:
-        folder, adapter = model_folders(name, paths)
-        return ModelVariant(folder, settings["precision"], adapter)
-
-    verdict = compare_models(
-        variant(model),
-        variant(against),
-        items=items or paths["items"],
-        heldout=paths["heldout"],
-        settings=settings,
-        kept=ANSWER_FILE,
-        target=out,
-    ).verdict
+    paths, params = stage_paths("evaluate"), plain(read_params(PARAMS))
+    against = against or _evaluate_setting("reference")
+    params["evaluate"] |= {
+        "precision": precision or _evaluate_setting("precision"),
+        "reference_precision": against_precision or _evaluate_setting("reference_precision"),
+    }
+    verdict = _judge_pair(model, against, params, paths | {"items": items or paths["items"]}, out)
     say(f"{verdict.title}: {escape(verdict.reason)}")
     for line in verdict.reservations:
         say(f"Reservation: {escape(line)}")
     say(f"Report: {out / 'forgetting.html'}")
+
+
+def _evaluate_setting(key: str) -> Any:
+    section = read_params(PARAMS).get("evaluate")
+    if not isinstance(section, dict) or key not in section:
+        raise UserError(f"{PARAMS}: evaluate.{key} is missing")
+    return section[key]
+
+
+def _judge_pair(
+    model: str, against: str, params: dict[str, Any], paths: dict[str, Path], out: Path
+) -> "VerdictFigures":
+    from lmadapt.evaluation.answer_cache import ANSWER_FILE
+    from lmadapt.evaluation.variants import ModelVariant, model_folders
+    from lmadapt.registry.reference import open_model
+    from lmadapt.report.side_by_side import compare_models
+
+    folder, adapter = model_folders(model, paths)
+    merged = adapter is not None and params["register"]["artifact"] == "merged"
+    settings = params["evaluate"]
+    address = tracking_uri() if against.startswith("models:/") else ""
+    with open_model(
+        against, settings["reference_precision"], paths, tracking_uri=address
+    ) as reference:
+        return compare_models(
+            ModelVariant(folder, settings["precision"], adapter, merged=merged),
+            reference,
+            items=paths["items"],
+            heldout=paths["heldout"],
+            settings=settings,
+            kept=ANSWER_FILE,
+            target=out,
+        ).verdict
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -142,6 +180,8 @@ def generate(
 ) -> None:
     """Ask a model, or two models side by side.
 
+    Models of the pipeline and folders run in evaluate.precision, a version as it was judged.
+
     Exit code: 0, 1 when there is no such model, 75 when the registry does not answer.
 
     Example: `lmadapt generate "What is a buffer overflow?" --model adapted --compare base`
@@ -150,12 +190,14 @@ def generate(
 
     paths = stage_paths("evaluate")
     models = [model] if compare is None else [model, compare]
+    precision = _evaluate_setting("precision")
     address = tracking_uri() if any(name.startswith("models:/") for name in models) else ""
     answers = [
         answer_with(
             name,
             prompts,
             paths,
+            precision=precision,
             tracking_uri=address,
             max_new_tokens=max_new_tokens,
             temperature=temperature,

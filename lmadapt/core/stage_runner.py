@@ -14,7 +14,7 @@ from typing import Any
 from lmadapt.core.environment import TRUST_VARIABLE, prepare_environment
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import file_sha256, read_json, write_json
-from lmadapt.core.sections import load_section, read_params
+from lmadapt.core.sections import Section, load_section, read_params
 
 PARAMS_FILE = Path("params.yaml")
 RUNS = Path(".lmadapt/runs")
@@ -26,16 +26,21 @@ def run(stage: Callable[..., None], *, offline: bool = True) -> None:
     """Call `stage(params, **paths)`; when it raises UserError, exit with the error's exit code.
 
     `params` is the section of params.yaml that has the function's name, as the type that the
-    function annotates. Every other argument of the function is a path and becomes a required
-    option `--name PATH`.
+    function annotates. Another argument whose type is a Section is the section of its own name.
+    Every other argument of the function is a path and becomes a required option `--name PATH`.
     """
     prepare_environment(offline=offline)
     arguments = inspect.signature(stage).parameters
-    paths = _parse_paths(stage, [name for name in arguments if name != "params"])
+    sections = {name: one.annotation for name, one in arguments.items() if _is_section(one)}
+    paths = _parse_paths(stage, [name for name in arguments if name not in sections])
     began = time.monotonic()
     try:
         _allow_own_code(read_params(PARAMS_FILE))
-        stage(load_section(arguments["params"].annotation, stage.__name__, PARAMS_FILE), **paths)
+        loaded = {
+            name: load_section(kind, stage.__name__ if name == "params" else name, PARAMS_FILE)
+            for name, kind in sections.items()
+        }
+        stage(**loaded, **paths)
     except UserError as error:
         print(f"{stage.__name__} stopped: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
@@ -67,6 +72,11 @@ def recorded_memory(metrics: Path) -> list[dict[str, Any]]:
         if plan.is_file() and run and "peak_bytes" in run:
             rows.append({"stage": stage, "planned": read_json(plan), "measured": run["peak_bytes"]})
     return rows
+
+
+def _is_section(argument: inspect.Parameter) -> bool:
+    kind = argument.annotation
+    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def _allow_own_code(params: Mapping[str, Any]) -> None:

@@ -5,11 +5,12 @@ exam_identity: hashes of what items and exams ask.
 answers: what one model answers to the exam.
 answer_cache: the file of earlier answers, so that no model is asked the same question twice.
 variants: the models that are compared, each with its weights, precision and adapter.
+reference: the model in use now, which the verdict compares with.
 settings: what all of the evaluation needs to know of params.yaml.
 comparison: asks every model of a comparison everything, and loads each of them once.
 adapter_scale: chooses how strongly the adapter is applied.
 attribution: finds the step of training at which accuracy was lost.
-divergence: how far a model has moved from the base, on text that the base wrote.
+divergence: how far a model is from the reference, on text that the reference wrote.
 spurious_forgetting: asks for lost items again in other forms, of both models.
 confident_losses: lost items that the reference knew well.
 lm_eval_tasks: adds tasks of lm-evaluation-harness to the exam.

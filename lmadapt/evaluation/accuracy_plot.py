@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lmadapt.core.files import atomic_file
-from lmadapt.evaluation.figures import MODELS
 from lmadapt.verdict.figures import Accuracy, EvaluationFigures, Group
+from lmadapt.verdict.judged import MODELS
 
 COLUMNS = ["bar", "model", "category", "group", "accuracy", "low", "high"]
 

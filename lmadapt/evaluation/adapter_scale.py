@@ -25,7 +25,7 @@ def choose_scale(
     variants: Mapping[str, ModelVariant],
     settings: EvaluationSettings,
 ) -> tuple[Exam, AdapterScale]:
-    """Compare "base" with "adapted" at each of SCALES on a development half of the items.
+    """Compare "reference" with "adapted" at each of SCALES on a development half of the items.
 
     Returns the sealed half, which is for the verdict, and the scale chosen on the other half.
     """
@@ -43,7 +43,7 @@ def choose_scale(
             )
         return scored(development, answers)
 
-    before = scores(variants["base"], "base")
+    before = scores(variants["reference"], "reference")
     compared = {}
     for scale in SCALES:
         adapted = replace(variants["adapted"], alpha_scale=scale)

@@ -15,7 +15,7 @@ from lmadapt.verdict.alarms import Alarm, BehaviourTest, behaviour_test
 from lmadapt.verdict.comparison import QUESTIONS
 from lmadapt.verdict.figures import Divergence
 
-PAIR = ("base", "adapted")
+PAIR = ("reference", "adapted")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def judged_beside_scores(
     divergences: Sequence[Divergence],
     settings: EvaluationSettings,
 ) -> Beside:
-    """Compare "adapted" with "base" in everything that the verdict judges beside scores.
+    """Compare "adapted" with "reference" in everything that the verdict judges beside scores.
 
     `divergences`: of the adapted model from the base, with its interval at the level of
     `settings`, and again at the level of one question; none where it was not measured.
@@ -84,7 +84,7 @@ def _bits_per_byte(
     pair = {name: answers[name] for name in PAIR}
     strict = replace(settings, significance=level_of_a_question(settings))
     plain, adjusted = (text_figures(exam, pair, [PAIR], each) for each in (settings, strict))
-    reference = plain.models["base"].general.value
+    reference = plain.models["reference"].general.value
     change, wide = plain.changes[PAIR].general, adjusted.changes[PAIR].general
     if not reference or change.difference is None or not change.interval or not wide.interval:
         return None

@@ -26,7 +26,11 @@ STEPS: Mapping[tuple[str, str], Step] = {
     ("pretrained", "quantised"): "quantisation",
     ("quantised", "adapted"): "fine-tuning",
     ("pretrained", "adapted"): "fine-tuning",
+    ("pretrained", "unmerged"): "fine-tuning",
     ("adapted", "merged"): "merging",
+    ("unmerged", "adapted"): "merging",
+    ("unmerged", "merged"): "merging",
+    ("merged", "adapted"): "quantisation",
 }
 
 
@@ -96,17 +100,25 @@ def _is_multiple_choice(item: Item) -> bool:
 
 
 def _chain(variants: Mapping[str, ModelVariant]) -> dict[str, ModelVariant]:
-    """The models in the order in which they are made, each in its own precision."""
+    """The models in the order in which they are made, each in its own precision.
+
+    "adapted" is the artifact that will be served. Where that is an adapter, "merged" comes after
+    it: what would change if the merged model were served.
+    """
     base, pretrained, adapted = (variants[name] for name in ("base", "pretrained", "adapted"))
     chain = {
         "base": replace(base, precision="bf16"),
         "pretrained": replace(pretrained, precision="bf16"),
     }
+    merged = replace(adapted, precision="bf16", merged=True)
+    if adapted.merged:
+        chain["unmerged"] = replace(merged, merged=False)
+        if adapted.precision == "nf4":
+            chain["merged"] = merged
+        return chain | {"adapted": adapted}
     if pretrained.precision == "nf4":
         chain["quantised"] = pretrained
-    chain["adapted"] = adapted
-    chain["merged"] = replace(adapted, precision="bf16", merged=True)
-    return chain
+    return chain | {"adapted": adapted, "merged": merged}
 
 
 def _step(

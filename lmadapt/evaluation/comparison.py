@@ -10,7 +10,7 @@ from typing import Any
 from lmadapt.evaluation.alarms import level_of_a_question
 from lmadapt.evaluation.answers import Answers, answer_exam
 from lmadapt.evaluation.confident_losses import lost_confidently
-from lmadapt.evaluation.divergence import divergence, let_base_write, text_nats
+from lmadapt.evaluation.divergence import divergence, let_reference_write, text_nats
 from lmadapt.evaluation.exam import Exam
 from lmadapt.evaluation.lm_eval_tasks import add_tasks, answer_tasks
 from lmadapt.evaluation.settings import EvaluationSettings
@@ -26,7 +26,7 @@ from lmadapt.models.loading import load_tokenizer
 from lmadapt.verdict.figures import Divergence
 from lmadapt.verdict.statistics import Array
 
-REFERENCE = "base"  # the model that the adapted one is compared with
+REFERENCE = "reference"  # the model that the adapted one is compared with
 FORMS = {"few_shot": "after solved examples", "bare": "as plain text"}
 
 
@@ -37,9 +37,9 @@ class Measured:
     variants: Mapping[str, ModelVariant]
     exam: Exam
     answers: dict[str, Answers]  # by the name of the variant
-    kl_to_base: dict[str, Divergence] | None  # None where it cannot be measured
+    kl_to_reference: dict[str, Divergence] | None  # None where it cannot be measured
     asked_again: AskedAgain  # the items that "adapted" lost
-    # Of "adapted" from "base": at the level of the settings, and at that of one question; or none.
+    # Of "adapted": at the level of the settings, and at that of one question; or none.
     divergences: Sequence[Divergence] = ()
 
 
@@ -49,21 +49,22 @@ def measure(
     tokenizer: Any,
     settings: EvaluationSettings,
 ) -> Measured:
-    """Ask each of the variants, of which "base" is the first and "adapted" the last.
+    """Ask each of the variants, of which "reference" is the first and "adapted" the last.
 
-    `tokenizer` is the base's, with which the exam is encoded. A variant with another tokenizer
-    answers in its own tokens, and then the divergence from the base cannot be measured.
+    A variant that has two names is asked once. `tokenizer` is the one with which the exam is
+    encoded. A variant with another tokenizer answers in its own tokens; where it is not that of the
+    reference either, the divergence from the reference cannot be measured.
     Raises UserError as `answer_exam` and `answer_tasks` do.
     """
     answers: dict[str, Answers] = {}
     nats, tasks = {}, {}
-    for name, variant in variants.items():
+    names = _first_names(variants)
+    for variant, name in names.items():
         own = load_tokenizer(variant.folder)
-        same = _encode_alike(own, tokenizer)
-        its_exam = exam if same else exam.encoded_by(own)
+        its_exam = exam if _encode_alike(own, tokenizer) else exam.encoded_by(own)
         with open_variant(variant, settings.answer_file) as model:
-            if name == "base":
-                text = let_base_write(model, exam, seed=settings.seed)
+            if name == REFERENCE:
+                writer, text = own, let_reference_write(model, its_exam, seed=settings.seed)
             answers[name] = answer_exam(
                 model,
                 own,
@@ -72,33 +73,48 @@ def measure(
                 batch_tokens=settings.batch_tokens,
                 max_new_tokens=settings.max_new_tokens,
             )
-            if same:
+            if _encode_alike(own, writer):
                 nats[name] = text_nats(model, text, batch_tokens=settings.batch_tokens)
             if settings.lm_eval_tasks:
                 tasks[name] = answer_tasks(model, own, settings.lm_eval_tasks)
             if name == "adapted":
                 lost = lost_items(its_exam, answers[REFERENCE], answers[name], settings.seed)
                 regained = ask_again(model, own, its_exam, lost, settings.batch_tokens)
-    kept = _ask_reference_again(variants[REFERENCE], exam, lost, settings)
+    kept = _ask_reference_again(variants[REFERENCE], exam, tokenizer, lost, settings)
     asked_again = compare_forms(exam, lost, kept, regained, settings)
-    kl_to_base, divergences = None, []
-    if len(nats) == len(variants):
+    kl_to_reference, divergences = None, []
+    if len(nats) == len(names):
+        nats = {name: nats[names[variant]] for name, variant in variants.items()}
         for level in (settings.significance, level_of_a_question(settings)):
             found = divergence(text, nats, significance=level, seed=settings.seed)
-            kl_to_base = kl_to_base or found
+            kl_to_reference = kl_to_reference or found
             divergences += [found["adapted"]] if found else []
     if tasks:
         exam, answers = add_tasks(exam, answers, tasks)
-    return Measured(variants, exam, answers, kl_to_base, asked_again, divergences)
+    answers = {name: answers[names[variant]] for name, variant in variants.items()}
+    return Measured(variants, exam, answers, kl_to_reference, asked_again, divergences)
+
+
+def _first_names(variants: Mapping[str, ModelVariant]) -> dict[ModelVariant, str]:
+    """Each different variant with the first of its names, in their order."""
+    names: dict[ModelVariant, str] = {}
+    for name, variant in variants.items():
+        names.setdefault(variant, name)
+    return names
 
 
 def _ask_reference_again(
-    variant: ModelVariant, exam: Exam, lost: LostItems, settings: EvaluationSettings
+    variant: ModelVariant,
+    exam: Exam,
+    tokenizer: Any,
+    lost: LostItems,
+    settings: EvaluationSettings,
 ) -> dict[str, Array]:
     """As `ask_again`, of the reference: it is loaded once more where these answers are new."""
-    tokenizer = load_tokenizer(variant.folder)
+    own = load_tokenizer(variant.folder)
+    its_exam = exam if _encode_alike(own, tokenizer) else exam.encoded_by(own)
     with open_variant(variant, settings.answer_file) as model:
-        return ask_again(model, tokenizer, exam, lost, settings.batch_tokens)
+        return ask_again(model, own, its_exam, lost, settings.batch_tokens)
 
 
 def item_rows(measured: Measured, lost_in: Mapping[str, str]) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""How far a model has moved from the base: Kullback-Leibler divergence on text the base wrote."""
+"""How far a model is from the reference: Kullback-Leibler divergence on text that it wrote."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ BATCH_SIZE = 16  # prompts
 
 
 @dataclass(frozen=True)
-class BaseText:
-    """What the base model wrote after passages of general held-out text."""
+class ReferenceText:
+    """What the reference wrote after passages of general held-out text."""
 
-    questions: list[Question]  # the context is a prompt, the one continuation what the base wrote
+    questions: list[Question]  # the context is a prompt, the one continuation what it wrote
     documents: Array  # the id of the document that each prompt is from
 
 
-def let_base_write(base: CachedModel, exam: Exam, *, seed: int) -> BaseText:
-    """Let the base model continue general held-out text.
+def let_reference_write(reference: CachedModel, exam: Exam, *, seed: int) -> ReferenceText:
+    """Let the reference continue general held-out text.
 
     `seed` draws the tokens from its whole distribution: temperature 1, and no token is excluded.
     """
@@ -45,33 +45,33 @@ def let_base_write(base: CachedModel, exam: Exam, *, seed: int) -> BaseText:
     for start in range(0, min(len(prompts), PROMPTS), BATCH_SIZE):
         batch = prompts[start : min(start + BATCH_SIZE, PROMPTS)]
         question = ["write", batch, WRITTEN_TOKENS, seed]
-        written += base.cache.recall(question, partial(_write, base.load, batch, seed))
+        written += reference.cache.recall(question, partial(_write, reference.load, batch, seed))
     pairs = zip(prompts, written, strict=False)
     questions = [Question(prompt, [text]) for prompt, text in pairs]
-    return BaseText(questions, np.array(documents[: len(written)]))
+    return ReferenceText(questions, np.array(documents[: len(written)]))
 
 
-def text_nats(model: CachedModel, text: BaseText, *, batch_tokens: int) -> Array:
-    """Negative log-likelihood in nats that a model gives each of the base's texts, (n,)."""
+def text_nats(model: CachedModel, text: ReferenceText, *, batch_tokens: int) -> Array:
+    """Negative log-likelihood in nats that a model gives each of the reference's texts, (n,)."""
     recall = model.cache.recall
     found = score(model.load, text.questions, batch_tokens=batch_tokens, recall=recall)
     return -np.array([values[0] for values in found])
 
 
 def divergence(
-    text: BaseText, nats: Mapping[str, Array], *, significance: float, seed: int
+    text: ReferenceText, nats: Mapping[str, Array], *, significance: float, seed: int
 ) -> dict[str, Divergence] | None:
-    """KL(base || model) in bits per token, by model of `nats` but the base.
+    """KL(reference || model) in bits per token, by model of `nats` but the reference.
 
-    The mean over the base's own samples of log p_base - log p_model is an unbiased estimate
-    (Monte Carlo; estimator k1 of Schulman 2020, "Approximating KL divergence"). The interval
-    resamples whole documents. None with fewer than two documents.
+    The mean over the reference's own samples of log p_reference - log p_model is an unbiased
+    estimate (Monte Carlo; estimator k1 of Schulman 2020, "Approximating KL divergence"). The
+    interval resamples whole documents. None with fewer than two documents.
     """
     if len(set(text.documents.tolist())) < 2:
         return None
     tokens = np.array([len(question.continuations[0]) for question in text.questions], float)
-    names = [name for name in nats if name != "base"]
-    bits = np.stack([(nats[name] - nats["base"]) / np.log(2) for name in names])
+    names = [name for name in nats if name != "reference"]
+    bits = np.stack([(nats[name] - nats["reference"]) / np.log(2) for name in names])
     intervals = bootstrap_ratio(bits, tokens, text.documents, significance=significance, seed=seed)
     return {
         name: Divergence(

@@ -43,10 +43,9 @@ from lmadapt.verdict.figures import (
     TextChangeByGroup,
     VerdictFigures,
 )
+from lmadapt.verdict.judged import MODELS, Judged
 from lmadapt.verdict.remedies import remedies
 from lmadapt.verdict.statistics import Array, accuracy_interval, chance_adjusted
-
-MODELS = ("base", "pretrained", "adapted")  # in the order of training
 
 log = logging.getLogger(__name__)
 
@@ -55,17 +54,19 @@ def summarise(
     measured: Measured,
     settings: EvaluationSettings,
     *,
+    judged: Judged,
     adapter_scale: AdapterScale | None = None,
     attribution: Attribution | None = None,
     exam_sha256: str,
 ) -> EvaluationFigures:
     """Everything in metrics/evaluate.json: what changed, and the verdict on it.
 
-    "base" and "adapted" must be measured; in the pipeline "pretrained" is as well. `exam_sha256` is
-    that of the whole exam, before a part of it was kept for the adapter scale.
+    "reference" and "adapted" must be measured; in the pipeline "base" and "pretrained" are as well.
+    `exam_sha256` is that of the whole exam, before a part of it was kept for the adapter scale.
     Raises UserError as `lmadapt.verdict.comparison.compare` does.
     """
-    exam, base, adapted = measured.exam, measured.answers[REFERENCE], measured.answers["adapted"]
+    exam = measured.exam
+    reference, adapted = measured.answers[REFERENCE], measured.answers["adapted"]
     answers = {name: measured.answers[name] for name in MODELS if name in measured.answers}
     pairs = _pairs(list(answers))
     found = {name: scored(exam, model) for name, model in answers.items()}
@@ -86,9 +87,10 @@ def summarise(
         for name, model in answers.items()
     }
     backward_transfer, forgetting = _transfer(models)
-    behaviour = _behaviour(exam, base, adapted)
+    behaviour = _behaviour(exam, reference, adapted)
     beside = judged_beside_scores(exam, answers, measured.divergences, settings)
     figures = EvaluationFigures(
+        judged=judged,
         models=models,
         changes={
             f"{after}_vs_{before}": _changes(compared[before, after], text.changes[before, after])
@@ -99,19 +101,19 @@ def summarise(
         alarms=beside.alarm_figures(),
         backward_transfer=backward_transfer,
         forgetting=forgetting,
-        fairness=fairness_figures(exam, base, adapted, settings.significance),
+        fairness=fairness_figures(exam, reference, adapted, settings.significance),
         classification=classification_figures(exam, answers),
         generation=generation_figures(exam, answers),
-        kl_to_base=measured.kl_to_base,
-        confident_losses=confident_losses(exam, base, adapted, settings.significance),
+        kl_to_reference=measured.kl_to_reference,
+        confident_losses=confident_losses(exam, reference, adapted, settings.significance),
         triage=measured.asked_again.figures,
         dial=adapter_scale,
         alpha_scale=measured.variants["adapted"].alpha_scale,
         attribution=attribution,
-        exam=ExamFigures(sha256=exam_sha256, items=len(found["base"].ids)),
+        exam=ExamFigures(sha256=exam_sha256, items=len(found[REFERENCE].ids)),
         verdict=_verdict(
             exam,
-            compared["base", "adapted"],
+            compared[REFERENCE, "adapted"],
             behaviour,
             beside,
             significance=settings.significance,
@@ -124,9 +126,10 @@ def summarise(
 
 
 def _pairs(names: list[str]) -> list[Pair]:
-    """Each model with the next one, and the first with the last, by their later model."""
-    pairs = {*pairwise(names), (names[0], names[-1])}
-    return sorted(pairs, key=lambda pair: names.index(pair[1]))
+    """Each model with the next one, and reference and base with the last; by the later model."""
+    pairs = {*pairwise(names), *((name, names[-1]) for name in ("reference", "base"))}
+    known = [pair for pair in pairs if pair[0] in names]
+    return sorted(known, key=lambda pair: (names.index(pair[1]), names.index(pair[0])))
 
 
 def _model_figures(
@@ -209,10 +212,11 @@ def _transfer(models: Mapping[str, ModelFigures]) -> tuple[float, float]:
     """Backward transfer and forgetting, means over general categories.
 
     Backward transfer: final minus first accuracy (Lopez-Paz & Ranzato 2017), negative for
-    forgetting. Forgetting: best earlier minus final accuracy (Chaudhry et al. 2018). `models` are
-    in the order of training.
+    forgetting. Forgetting: best earlier minus final accuracy (Chaudhry et al. 2018). Both are of
+    the models in one precision, from the base on; without a base, they start at the reference.
     """
-    categories = [model.categories.general.values() for model in models.values()]
+    trained = [name for name in models if name != "reference"] if "base" in models else models
+    categories = [models[name].categories.general.values() for name in trained]
     accuracies = np.array([[entry.accuracy for entry in entries] for entries in categories])
     first, last, best = accuracies[0], accuracies[-1], accuracies[:-1].max(axis=0)
     return float(np.mean(last - first)), float(np.mean(best - last))

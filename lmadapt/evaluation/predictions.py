@@ -20,7 +20,7 @@ PREDICTION = pa.schema(
         ("cluster", pa.string()),
         # Of what the item asks and accepts (exam_identity.item_sha256); versions are paired by it.
         ("content_sha256", pa.string()),
-        ("model", pa.string()),  # base | pretrained | adapted
+        ("model", pa.string()),  # reference | base | pretrained | adapted
         # Nats, one a choice; empty where the model answers freely.
         ("log_likelihoods", pa.list_(pa.float64())),
         ("response", pa.string()),  # the choice it prefers, or what it said

@@ -34,6 +34,13 @@ class ModelVariant:
     alpha_scale: float = 1.0  # multiplies what the adapter adds
     merged: bool = False  # whether the adapter is merged into the weights
 
+    def weights_sha256(self) -> str:
+        """Hexadecimal SHA-256 of the model's folder; with an adapter, of both folders' hashes."""
+        base = _folder_sha256(self.folder)
+        if self.adapter is None:
+            return base
+        return hashlib.sha256(f"{base}\n{_folder_sha256(self.adapter)}".encode()).hexdigest()
+
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 of all that the answers depend on.
 

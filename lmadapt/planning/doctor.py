@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from lmadapt.core.environment import QUIET
 from lmadapt.core.errors import UserError
+from lmadapt.core.sections import read_params
 from lmadapt.core.tables import CURATED_TABLES, INSTRUCTION, RAW_TABLES, read_table
 from lmadapt.models.chat import IGNORED, Message, encode_conversation, encode_prompt, end_of_turn
 
@@ -67,6 +68,7 @@ def diagnose(project: Path, *, gradient: bool = True) -> list[Check]:
         _check("telemetry", _telemetry, project),
         _check("raw data", _tables, raw, list(RAW_TABLES), "fetch"),
         _check("curated data", _tables, curated, list(CURATED_TABLES), "curate"),
+        _check("what is compared", _compared, project),
     ]
     folders = [project / "models" / name for name in ("base", "pretrained")]
     model = next((folder for folder in folders if (folder / "config.json").is_file()), None)
@@ -162,6 +164,29 @@ def _tables(folder: Path, names: list[str], stage: str) -> Finding:
         raise UserError(f"{folder} lacks {', '.join(missing)}; `dvc repro {stage}` makes them")
     rows = {name: pq.read_metadata(file).num_rows for name, file in files.items()}
     return _ok(", ".join(f"{name} {count}" for name, count in rows.items()))
+
+
+def _compared(project: Path) -> Finding:
+    """Whether the verdict can be about what will be served, against the model in use now."""
+    if not (project / "params.yaml").is_file():
+        return _warning("params.yaml is not there yet; `lmadapt use` writes it")
+    params = read_params(project / "params.yaml")
+    evaluate, artifact = params["evaluate"], params["register"]["artifact"]
+    if artifact == "adapter" and params["sft"]["method"] == "full":
+        raise UserError(
+            "register.artifact is adapter, but sft.method: full trains no adapter; set "
+            "register.artifact to merged"
+        )
+    reference, registered = evaluate["reference"], evaluate["reference"].startswith("models:/")
+    folder = project / reference
+    if reference != "base" and not registered and not (folder / "config.json").is_file():
+        raise UserError(
+            f"evaluate.reference: {reference}: no model here (config.json is missing); allowed: "
+            "base, models:/NAME@ALIAS, or a folder with a whole model"
+        )
+    runs = "its own precision" if registered else evaluate["reference_precision"]
+    served = f"{artifact} in {evaluate['precision']}"
+    return _ok(f"{served}, which will be served, with {reference} in {runs}")
 
 
 def _conversations(project: Path) -> list[list[Message]]:

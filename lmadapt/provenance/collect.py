@@ -48,6 +48,7 @@ def collect_origin(
         "requirements_lock_sha256": file_sha256(requirements) if requirements.is_file() else None,
         "alpha_scale": figures.alpha_scale,
         "exam": figures.exam.model_dump(),
+        "judged": figures.judged.model_dump(),
         "verdict": figures.verdict.model_dump(),
         "figures": main_figures(figures),
     }
@@ -55,12 +56,12 @@ def collect_origin(
 
 
 def main_figures(figures: EvaluationFigures) -> dict[str, float]:
-    """The accuracy of every model, and adapted - base, by name; each between -1 and 1."""
+    """The accuracy of every model, and adapted - reference, by name; each between -1 and 1."""
     main = {}
     for name, model in figures.models.items():
         main[f"domain_accuracy_{name}"] = model.domain.accuracy
         main[f"general_accuracy_{name}"] = model.general.accuracy
-    if change := figures.changes.get("adapted_vs_base"):
+    if change := figures.changes.get("adapted_vs_reference"):
         main["domain_change"] = change.domain.difference
         main["general_change"] = change.general.difference
     return main

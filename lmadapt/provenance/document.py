@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lmadapt.verdict.exam_figures import ExamFigures
 from lmadapt.verdict.figures import Outcome, outcome_title
+from lmadapt.verdict.judged import Artifact, Judged
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Hashes = Annotated[
@@ -103,9 +104,12 @@ class Origin(Part):
     exam: ExamFigures | None = Field(
         default=None, description="Null in documents of releases that did not record it."
     )
+    judged: Judged | None = Field(
+        default=None, description="Null in documents of earlier releases."
+    )
     verdict: LineageVerdict
     figures: dict[str, float] = Field(
-        description="GROUP_accuracy_MODEL and GROUP_change (adapted - base), shares of 1."
+        description="GROUP_accuracy_MODEL and GROUP_change (adapted - reference), shares of 1."
     )
 
     def output_md5(self, path: Path) -> str | None:
@@ -124,7 +128,7 @@ class Origin(Part):
 class Lineage(Origin):
     """Where a registered version came from, and what it ships."""
 
-    artifact: Literal["adapter", "merged"]
+    artifact: Artifact
     artifact_sha256: Sha256
     predictions_sha256: Sha256
     dvc_stores: list[str] = Field(description="DVC's cache, then its default remote.")

@@ -6,6 +6,7 @@ export: writes what a version ships.
 card, card.md.j2: the model card.
 upload: uploads a version whole, with the code that loads it.
 pyfunc_model: the code that MLflow runs to load a version.
+reference: opens the model that the verdict compares with.
 restore, base_reference: join what a version ships with its base.
 verify: checks that the registry gives back the model that was trained.
 versions: finds versions, and reads what lies beside them.

@@ -55,8 +55,9 @@ def write_card(
         licenses=licenses,
         lineage=origin,
         merge_difference=merge_difference,
-        before=figures.models["base"],
+        judged=figures.judged,
+        before=figures.models["reference"],
         after=adapted,
-        change=figures.changes["adapted_vs_base"],
+        change=figures.changes["adapted_vs_reference"],
     )
     target.write_text(card.content, encoding="utf-8")

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lmadapt.core.errors import UserError
-from lmadapt.models.loading import is_adapter, load_bf16, load_tokenizer, save_model
+from lmadapt.models.loading import add_adapter, is_adapter, load_bf16, load_tokenizer, save_model
 from lmadapt.models.merging import merge_adapter
 from lmadapt.provenance.document import MergeDifference
 
@@ -57,14 +57,8 @@ def export_merged(adapter: Path, base: Path, target: Path, *, scale: float) -> M
     if not is_adapter(adapter):
         shutil.copytree(adapter, target, dirs_exist_ok=True)
         return MergeDifference(logits_mean_absolute=0.0, kl_nats=0.0)
-    from peft import PeftModel
-    from peft.tuners.lora import LoraLayer
-
     tokenizer = load_tokenizer(adapter)
-    model = PeftModel.from_pretrained(load_bf16(base), adapter, use_safetensors=True)
-    for layer in model.modules():
-        if isinstance(layer, LoraLayer):
-            layer.scale_layer(scale)
+    model = add_adapter(load_bf16(base), adapter, base, scale)
     merged, moved = merge_adapter(model, torch.tensor(tokenizer(SAMPLE)["input_ids"]))
     save_model(merged, tokenizer, target)
     return MergeDifference.model_validate(moved)

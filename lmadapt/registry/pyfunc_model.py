@@ -14,7 +14,7 @@ import pandas as pd
 from lmadapt.models.chat import Message
 from lmadapt.models.generation import generate_answers, stream_answer
 from lmadapt.models.loading import load_for_inference, load_tokenizer
-from lmadapt.registry.restore import assembled
+from lmadapt.registry.restore import assembled, served_precision
 
 DEFAULTS: dict[str, Any] = {"max_new_tokens": 64, "temperature": 0.0, "seed": 0, "stop": []}
 
@@ -25,15 +25,16 @@ class AdaptedModel(mlflow.pyfunc.PythonModel):
     def load_context(self, context: Any) -> None:
         """Check the files' SHA-256, find the base by content, and load both.
 
-        An adapter runs over its base in NF4, a merged model in bf16.
+        The model runs in the precision in which it was judged.
         """
         shipped = Path(context.artifacts["model"])
         with assembled(shipped, context.model_config) as (folder, base):
             self.tokenizer = load_tokenizer(folder)
-            if base:
-                self.model = load_for_inference(base, precision="nf4", adapter=shipped)
-            else:
-                self.model = load_for_inference(shipped, precision="bf16", adapter=None)
+            self.model = load_for_inference(
+                base or shipped,
+                precision=served_precision(context.model_config),
+                adapter=shipped if base else None,
+            )
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None

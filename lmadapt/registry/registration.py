@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -19,7 +18,8 @@ from lmadapt.registry.export import export_adapter, export_merged
 from lmadapt.registry.upload import find_experiment, upload_version, version_tags
 from lmadapt.registry.verify import Logits, adapter_logits, merged_logits, verify
 from lmadapt.registry.versions import find_version
-from lmadapt.verdict.figures import read_evaluation
+from lmadapt.verdict.figures import EvaluationFigures, read_evaluation
+from lmadapt.verdict.judged import Artifact, Precision
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Destination:
 
     model_name: str
     experiment: str
-    artifact: Literal["adapter", "merged"]
+    artifact: Artifact
     licenses: Licenses
 
 
@@ -57,20 +57,24 @@ def register_version(
 ) -> ModelVersion:
     """The verified version of this content; it is uploaded unless it is in the registry already.
 
-    Raises UserError when the registry gives back another model, Unavailable when it cannot be
-    reached now.
+    It runs in the precision in which it was judged. Raises UserError when the registry gives back
+    another model, Unavailable when it cannot be reached now.
     """
     name, content = destination.model_name, origin.content_sha256(destination.artifact)
     version = find_version(client, name, content)
     if version and version.tags.get("status") == "verified":
         return version
+    figures = read_evaluation(files.evaluation)
+    precision = figures.judged.precision
     stores = list(redact_secrets(store_addresses(Path.cwd())))
     with TemporaryDirectory() as temp:
         shipped = Path(temp) / "model"
         shipped.mkdir()
-        export = _export(origin, files, destination.artifact, stores, shipped)
+        export = _export(
+            origin, files, destination.artifact, precision, stores=stores, shipped=shipped
+        )
         card = shipped / "README.md"
-        _write_card(card, origin, files, destination, export.merge_difference)
+        _write_card(card, origin, figures, destination, export.merge_difference)
         lineage = Lineage(
             **origin.model_dump(),
             artifact=destination.artifact,
@@ -85,7 +89,7 @@ def register_version(
             name,
             find_experiment(client, destination.experiment, Path.cwd()),
             shipped=shipped,
-            config=base | {"artifact_sha256": lineage.artifact_sha256},
+            config=base | {"artifact_sha256": lineage.artifact_sha256, "precision": precision},
             lineage=lineage,
             tags=version_tags(lineage, content),
             documents=[files.evaluation, files.predictions, files.report, card],
@@ -95,13 +99,19 @@ def register_version(
 
 
 def _export(
-    origin: Origin, files: ModelFiles, artifact: str, stores: Sequence[str], shipped: Path
+    origin: Origin,
+    files: ModelFiles,
+    artifact: Artifact,
+    precision: Precision,
+    *,
+    stores: Sequence[str],
+    shipped: Path,
 ) -> Export:
     """Write the artifact to the empty folder `shipped`."""
     pretrained, adapter, scale = files.pretrained, files.adapter, origin.alpha_scale
     if artifact == "merged":
         difference = export_merged(adapter, pretrained, shipped, scale=scale)
-        return Export(merged_logits(shipped), merge_difference=difference)
+        return Export(merged_logits(shipped, precision), merge_difference=difference)
     export_adapter(adapter, pretrained, shipped, scale=scale)
     base = BaseReference(
         base_folder=str(pretrained.resolve()),
@@ -109,20 +119,21 @@ def _export(
         base_dvc_md5=origin.output_md5(pretrained),
         dvc_stores=stores,
     )
-    return Export(adapter_logits(pretrained, adapter, scale=scale), base=base)
+    logits = adapter_logits(pretrained, adapter, scale=scale, precision=precision)
+    return Export(logits, base=base)
 
 
 def _write_card(
     card: Path,
     origin: Origin,
-    files: ModelFiles,
+    figures: EvaluationFigures,
     destination: Destination,
     merge_difference: MergeDifference | None,
 ) -> None:
     write_card(
         card,
         origin,
-        read_evaluation(files.evaluation),
+        figures,
         name=destination.model_name,
         merge_difference=merge_difference,
         licenses=destination.licenses,

@@ -5,13 +5,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import folder_sha256
 from lmadapt.registry.base_reference import BaseReference, locate_base
 
 ADAPTER_CONFIG = "adapter_config.json"
+NOT_THE_BASE = ("artifact_sha256", "precision")  # keys of a configuration
+
+
+def served_precision(config: dict[str, Any]) -> Literal["nf4", "bf16"]:
+    """The precision in which a version with this configuration was judged and runs.
+
+    Earlier releases named none: an adapter ran over its base in NF4, a merged model in bf16.
+    """
+    return config.get("precision") or ("nf4" if "base_folder" in config else "bf16")
 
 
 @contextmanager
@@ -20,8 +29,8 @@ def assembled(
 ) -> Iterator[tuple[Path, Path | None]]:
     """Inside the block: a folder called `name` with links to all files, and the base, if any.
 
-    `config` holds `artifact_sha256` and, for an adapter, the fields of BaseReference. Raises
-    UserError when the shipped files or the base are not those that were registered.
+    `config` holds `artifact_sha256`, `precision` and, for an adapter, the fields of BaseReference.
+    Raises UserError when the shipped files or the base are not those that were registered.
     """
     expected = config["artifact_sha256"]
     if folder_sha256(shipped) != expected:
@@ -31,7 +40,7 @@ def assembled(
         )
     base = None
     if "base_folder" in config:
-        fields = {key: value for key, value in config.items() if key != "artifact_sha256"}
+        fields = {key: value for key, value in config.items() if key not in NOT_THE_BASE}
         base = locate_base(BaseReference(**fields))
     with TemporaryDirectory(prefix="lmadapt-") as temp:
         folder = Path(temp) / name

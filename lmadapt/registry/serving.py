@@ -16,7 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import read_json
-from lmadapt.registry.restore import assembled
+from lmadapt.registry.restore import assembled, served_precision
 from lmadapt.registry.versions import downloaded, named_version
 
 HOST = "127.0.0.1"
@@ -62,7 +62,8 @@ def _serve_version(serving: Serving, version: ModelVersion) -> int | ModelVersio
         downloaded(version) as (shipped, config),
         assembled(shipped, config, name) as (folder, base),
     ):
-        command = server_command(name, port, shipped, base)
+        quantised = served_precision(config) == "nf4"
+        command = server_command(name, port, shipped, base, quantised=quantised)
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder.parent)}
         process = subprocess.Popen(command, cwd=folder.parent, env=environment)
         call = CALL.format(host=HOST, port=port, name=name)
@@ -115,17 +116,22 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def server_command(name: str, port: int, shipped: Path, base: Path | None) -> list[str]:
+def server_command(
+    name: str, port: int, shipped: Path, base: Path | None, *, quantised: bool
+) -> list[str]:
     """The command that serves the folder `name` in the working folder.
 
-    When there is a `base`, the command serves the adapter in `shipped` over it, in 4 bits. Raises
-    UserError when no server is installed.
+    When there is a `base`, the command serves the adapter in `shipped` over it. With `quantised`,
+    the weights are put into 4 bits when they are loaded. Raises UserError when no server is
+    installed.
     """
     address = ["--host", HOST, "--port", str(port)]
     if vllm := shutil.which("vllm"):
+        four_bits = ["--quantization", "bitsandbytes"] if quantised else []
         if base is None:
-            return [vllm, "serve", name, *address]
-        return [vllm, "serve", str(base), *_vllm_options(name, shipped), *address]
+            return [vllm, "serve", name, *four_bits, *address]
+        adapter = _vllm_adapter_options(name, shipped)
+        return [vllm, "serve", str(base), *adapter, *four_bits, *address]
     missing = [module for module in ("fastapi", "uvicorn", "openai") if find_spec(module) is None]
     if missing:
         raise UserError(
@@ -133,12 +139,12 @@ def server_command(name: str, port: int, shipped: Path, base: Path | None) -> li
             "(`pip install 'lmadapt[serve]'`)"
         )
     transformers = str(Path(sys.executable).with_name("transformers"))
-    quantised = ["--quantization", "bnb-4bit"] if base else []
-    return [transformers, "serve", name, *address, *quantised]
+    four_bits = ["--quantization", "bnb-4bit"] if quantised else []
+    return [transformers, "serve", name, *address, *four_bits]
 
 
-def _vllm_options(name: str, shipped: Path) -> list[str]:
-    """vLLM's options for an adapter in `shipped` over a base in 4 bits."""
+def _vllm_adapter_options(name: str, shipped: Path) -> list[str]:
+    """vLLM's options for an adapter in `shipped` over a base."""
     rank = read_json(shipped / "adapter_config.json")["r"]
     return [
         "--enable-lora",
@@ -148,8 +154,6 @@ def _vllm_options(name: str, shipped: Path) -> list[str]:
         str(rank),
         "--chat-template",
         str(shipped / "chat_template.jinja"),
-        "--quantization",
-        "bitsandbytes",
     ]
 
 

@@ -202,6 +202,9 @@ def version_tags(lineage: Lineage, content: str) -> dict[str, str]:
         "requirements_lock_sha256": lineage.requirements_lock_sha256,
         "git_commit": lineage.git.commit,
         "git_dirty": json.dumps(bool(lineage.git.changed_files)),
+        "artifact": lineage.artifact,
+        "precision": lineage.judged.precision if lineage.judged else None,
+        "reference": lineage.judged.reference_title if lineage.judged else None,
         "verdict": lineage.verdict.outcome,
         "verdict_reason": lineage.verdict.reason,
     }

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from lmadapt.core.errors import UserError
 from lmadapt.models.chat import encode_prompt
-from lmadapt.models.loading import load_for_inference, load_tokenizer
+from lmadapt.models.loading import Precision, load_for_inference, load_tokenizer
 from lmadapt.provenance.redaction import redact_secrets
 from lmadapt.registry.connection import TRANSIENT_CODES, reaching_registry
 
@@ -22,15 +22,17 @@ PROMPTS = (
 Logits = list[torch.Tensor]  # one for each of PROMPTS, of shape 1 x tokens x vocabulary
 
 
-def adapter_logits(pretrained: Path, adapter: Path, *, scale: float) -> Logits:
-    """Logits of the adapter over its NF4 base, as it was trained; MLflow has no part in it."""
-    model = load_for_inference(pretrained, precision="nf4", adapter=adapter, alpha_scale=scale)
+def adapter_logits(
+    pretrained: Path, adapter: Path, *, scale: float, precision: Precision
+) -> Logits:
+    """Logits of the adapter over its base, as it was judged; MLflow has no part in it."""
+    model = load_for_inference(pretrained, precision=precision, adapter=adapter, alpha_scale=scale)
     return _logits(model, load_tokenizer(adapter))
 
 
-def merged_logits(merged: Path) -> Logits:
-    """Logits of a merged model in bf16; MLflow has no part in it."""
-    return _logits(load_for_inference(merged, precision="bf16"), load_tokenizer(merged))
+def merged_logits(merged: Path, precision: Precision) -> Logits:
+    """Logits of a merged model, as it was judged; MLflow has no part in it."""
+    return _logits(load_for_inference(merged, precision=precision), load_tokenizer(merged))
 
 
 def load_version(version: ModelVersion) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 page: writes reports/forgetting.html from report.html.j2, one template a section in sections/.
 item_list: the items on the page, for report.js.
 charts: positions for the page's SVG charts.
+model_names: which models are shown, and what they are called.
 plot_files: reads loss curves and the funnel of curation.
 formats: numbers as page and Markdown print them.
 markdown: a summary for a pull request.

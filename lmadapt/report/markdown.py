@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from lmadapt.report.formats import percent, points
+from lmadapt.report.model_names import titles
 from lmadapt.verdict.figures import Change, Changes, EvaluationFigures, MarginTest
 
 SIGNS = {"SHIP": "✅", "HOLD": "⛔", "INCONCLUSIVE": "❔"}
@@ -11,23 +12,23 @@ MARKUP = re.compile(r"([\\`*_{}\[\]<>|~#@&$])")
 CATEGORY_HEADER = ("category", "change", "interval", "margin", "lost", "gained")
 
 
-def summarise_in_markdown(
-    figures: EvaluationFigures, *, models: Sequence[str] = ("base", "pretrained", "adapted")
-) -> str:
-    """Verdict, reservations, remedy and main figures; the first model is compared with the last.
+def summarise_in_markdown(figures: EvaluationFigures) -> str:
+    """Verdict, reservations, remedy and main figures; the reference against the adapted model.
 
     Text that comes from data (reasons name categories) is escaped, so that it neither breaks a
     table nor notifies anyone.
     """
-    before, after = models[0], models[-1]
-    verdict, change = figures.verdict, figures.changes[f"{after}_vs_{before}"]
+    verdict, change = figures.verdict, figures.changes["adapted_vs_reference"]
+    judged, names = figures.judged, titles(figures)
     lines = [f"### {SIGNS[verdict.outcome]} {verdict.title}", "", escape(verdict.reason), ""]
     lists = {"Reservations": verdict.reservations, "What to do next": verdict.remedy}
     for heading, sentences in lists.items():
         if sentences:
             lines += [f"**{heading}**", "", *(f"- {escape(line)}" for line in sentences), ""]
-    header = ["", *map(escape, models), f"{escape(after)} against {escape(before)}"]
-    lines += _table(header, _main_rows(figures, change, models))
+    compared = f"{judged.artifact_title}, against {judged.reference_title}"
+    lines += [f"Compared, each as it runs: the adapted model as {escape(compared)}.", ""]
+    header = ["", *map(escape, names.values()), "adapted against reference"]
+    lines += _table(header, _main_rows(figures, change, list(names)))
     lines += ["", "<details><summary>By category, in points</summary>", ""]
     lines += _table(CATEGORY_HEADER, _category_rows(change))
     return "\n".join([*lines, "", "</details>", ""])

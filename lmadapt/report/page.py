@@ -22,6 +22,7 @@ from lmadapt.report.charts import (
 )
 from lmadapt.report.formats import bits, gigabytes, p_value, percent, points
 from lmadapt.report.item_list import STATUS, list_checks, list_items
+from lmadapt.report.model_names import shown_models, titles
 from lmadapt.verdict.figures import (
     Attribution,
     Change,
@@ -55,8 +56,6 @@ def write_report(
     items: Sequence[Row],
     *,
     significance: float,
-    precision: str,
-    models: Sequence[str] = ("base", "pretrained", "adapted"),
     funnel: Mapping[str, Sequence[Row]] | None = None,
     curves: Mapping[str, Mapping[str, list[Point]]] | None = None,
     validation: Row | None = None,
@@ -67,27 +66,27 @@ def write_report(
     """Render the report to `target`; sections without figures are left out.
 
     items: the columns of core.tables.ITEM, `before` and `after`, each with `response` (text) and
-    `score` (0 to 1), and `notes`, short texts. models: in the order of training; the first is
-    compared with the last. funnel and curves: as plot_files reads them, curves by title.
+    `score` (0 to 1), and `notes`, short texts. The reference is compared with the adapted
+    model. funnel and curves: as plot_files reads them, curves by title.
     validation: metrics/validate.json. data_docs: an address relative to the page. lineage: what to
     show of the model's origin, by name. memory: core.stage_runner.recorded_memory.
 
     Equal input gives an equal file. Everything that comes from data is escaped; the page's own
     policy forbids every request, and every script and style but ours.
     """
-    before, after = models[0], models[-1]
-    change = figures.changes[f"{after}_vs_{before}"]
+    change = figures.changes["adapted_vs_reference"]
+    models = shown_models(figures)
     style, script = _asset("report.css"), _asset("report.js")
     context = {
         "figures": figures,
         "change": change,
         "models": models,
+        "titles": titles(figures),
         "groups": GROUPS,
         "confidence": f"{100 * (1 - 2 * significance):g} %",
         "significance": significance,
-        "precision": precision,
         "status": STATUS,
-        "item_list": list_items(items, [before, after]),
+        "item_list": list_items(items, ["reference", "adapted"]),
         "checks": list_checks(items),
         "max_checks": MAX_CHECKS,
         "funnel": {role: steps for role, steps in (funnel or {}).items() if steps},

@@ -12,6 +12,7 @@ from lmadapt.evaluation.exam import make_exam
 from lmadapt.evaluation.exam_identity import exam_sha256
 from lmadapt.evaluation.figures import summarise
 from lmadapt.evaluation.lm_eval_tasks import task_key
+from lmadapt.evaluation.reference import Reference, judged
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.evaluation.variants import ModelVariant
 from lmadapt.models.loading import load_tokenizer
@@ -22,7 +23,7 @@ from lmadapt.verdict.figures import EvaluationFigures
 
 def compare_models(
     model: ModelVariant,
-    against: ModelVariant,
+    against: Reference,
     *,
     items: Path,
     heldout: Path,
@@ -37,7 +38,7 @@ def compare_models(
     kept: the file with the answers of earlier runs. Raises UserError when items, text or models
     cannot be used or compared.
     """
-    tokenizer = load_tokenizer(against.folder)
+    tokenizer = load_tokenizer(against.variant.folder)
     text = read_table(heldout, HELDOUT).to_pylist() if heldout.is_file() else []
     rows = _read_items(items)
     exam = make_exam(
@@ -62,17 +63,17 @@ def compare_models(
         lm_eval_tasks=settings["lm_eval_tasks"],
         answer_file=kept,
     )
-    measured = measure({"base": against, "adapted": model}, exam, tokenizer, evaluation)
+    measured = measure(
+        {"reference": against.variant, "adapted": model}, exam, tokenizer, evaluation
+    )
     sha256 = exam_sha256(rows, [task_key(task) for task in evaluation.lm_eval_tasks])
-    figures = summarise(measured, evaluation, exam_sha256=sha256)
+    figures = summarise(measured, evaluation, judged=judged(against, model), exam_sha256=sha256)
     write_json(target / "evaluate.json", figures.model_dump(mode="json"))
     write_report(
         target / "forgetting.html",
         figures,
         list(item_rows(measured, {})),
         significance=settings["significance"],
-        precision=model.precision,
-        models=("base", "adapted"),
     )
     return figures
 

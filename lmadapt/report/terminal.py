@@ -7,10 +7,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from lmadapt.core.files import read_json
+from lmadapt.report.model_names import shown_models, titles
 from lmadapt.verdict.figures import Change, EvaluationFigures, Text, TextChange, read_evaluation
 from lmadapt.verdict.item_figures import ConfidentLosses
 
-MODELS = ("base", "pretrained", "adapted")
 COLOURS = {"SHIP": "green", "HOLD": "red", "INCONCLUSIVE": "yellow"}
 
 
@@ -39,10 +39,10 @@ def render_result(evaluation: Path, report: Path, registration: Path) -> Iterato
 def _table(figures: EvaluationFigures) -> Table:
     table = Table(title="What the model learnt and what it kept", title_justify="left")
     table.add_column("")
-    for heading in (*MODELS, "adapted - base"):
-        table.add_column(heading, justify="right")
-    models = [figures.models[name] for name in MODELS]
-    change = figures.changes["adapted_vs_base"]
+    for heading in (*titles(figures).values(), "adapted - reference"):
+        table.add_column(escape(heading), justify="right")
+    models = [figures.models[name] for name in shown_models(figures)]
+    change = figures.changes["adapted_vs_reference"]
     accuracies = {
         "domain": ([model.domain for model in models], change.domain),
         "general": ([model.general for model in models], change.general),

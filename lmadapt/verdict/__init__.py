@@ -12,5 +12,6 @@ figure_types: the base class and the field types of figures.
 ratio: the ratio of two paired means.
 exam_figures: what metrics/evaluate.json says of the exam.
 change_figures: the models of accuracies and changes.
+judged: which model is judged against which, and in what precision each runs.
 figures: the models of metrics/evaluate.json, from which its JSON schema is generated.
 """

@@ -39,6 +39,7 @@ from lmadapt.verdict.item_figures import (
     FairnessGap,
     Generation,
 )
+from lmadapt.verdict.judged import Judged
 
 # Figures of changes that readers of a whole evaluation need, too.
 __all__ = [
@@ -115,10 +116,10 @@ class StepChange(Figures):
 
 
 class Attribution(Figures):
-    """Which step changed accuracy.
+    """Which step changed accuracy, from the base in bf16 to the artifact that will be served.
 
-    Each model runs in the precision in which it exists: base, pretrained and merged in bf16;
-    quantised and adapted in nf4 when evaluate.precision is nf4.
+    Each model runs in the precision in which it exists: base, pretrained, unmerged and merged in
+    bf16, quantised in nf4, adapted as it is judged.
     """
 
     links: list[str] = Field(
@@ -128,18 +129,18 @@ class Attribution(Figures):
 
 
 class Divergence(Figures):
-    """Kullback-Leibler divergence from the base in bits per token, on text the base wrote."""
+    """Kullback-Leibler divergence from the reference, bits per token, on text that it wrote."""
 
     value: float
     interval: Interval
-    tokens: Positive = Field(description="Number of tokens the base wrote.")
+    tokens: Positive = Field(description="Number of tokens the reference wrote.")
 
 
 class Behaviour(Figures):
-    """Ids of behaviour checks that base and adapted do not both pass or both fail."""
+    """Ids of behaviour checks that reference and adapted do not both pass or both fail."""
 
-    lost: list[str] = Field(description="Base passed, adapted fails.")
-    gained: list[str] = Field(description="Base failed, adapted passes.")
+    lost: list[str] = Field(description="Reference passed, adapted fails.")
+    gained: list[str] = Field(description="Reference failed, adapted passes.")
 
 
 class Regained(Figures):
@@ -176,7 +177,7 @@ class SpuriousForgetting(Figures):
 
 
 class ScaleChange(Figures):
-    """How the adapted model changed from the base at one scale of the adapter."""
+    """How the adapted model changed from the reference at one scale of the adapter."""
 
     alpha_scale: NonNegative
     domain: Change
@@ -267,19 +268,20 @@ class EvaluationFigures(Figures):
     1 - 2 * evaluate.significance. Figures have six significant digits.
     """
 
+    judged: Judged
     models: dict[str, ModelFigures] = Field(
         min_length=2,
-        description="By model (base, pretrained, adapted), all in evaluate.precision.",
+        description="reference and adapted run as `judged` says, all but reference alike.",
     )
     changes: dict[LaterVsEarlier, Changes] = Field(
         min_length=1,
-        description="Paired changes by `LATER_vs_EARLIER`; the verdict is on adapted_vs_base.",
+        description="Changes by `LATER_vs_EARLIER`; the verdict is on adapted_vs_reference.",
         json_schema_extra={"additionalProperties": False},
     )
     attribution: Attribution | None = Field(description="Null when evaluate.attribution is false.")
-    kl_to_base: dict[str, Divergence] | None = Field(
-        description="By model. Null when a model has another tokenizer than the base, or with "
-        "fewer than two general held-out texts."
+    kl_to_reference: dict[str, Divergence] | None = Field(
+        description="By model. Null when a model has another tokenizer than the reference, or "
+        "with fewer than two general held-out texts."
     )
     behaviour: Behaviour
     confident_losses: ConfidentLosses | None = Field(
@@ -301,8 +303,8 @@ class EvaluationFigures(Figures):
     )
     generation: dict[str, dict[str, Generation]] = Field(description="By category, then model.")
     backward_transfer: float = Field(
-        description="Mean over general categories of adapted minus base accuracy; negative is "
-        "forgetting (Lopez-Paz & Ranzato 2017)."
+        description="Mean over general categories of adapted minus base accuracy at equal "
+        "precision; negative is forgetting (Lopez-Paz & Ranzato 2017)."
     )
     forgetting: float = Field(
         description="Mean over general categories of the best earlier accuracy minus the adapted "

@@ -25,7 +25,7 @@ class FairnessGap(Figures):
     """How much likelier the first text of a pair is than the second, in nats per byte."""
 
     n: Positive = Field(description="Number of pairs.")
-    gap_before: float = Field(description="Mean gap of the base; 0 is no preference.")
+    gap_before: float = Field(description="Mean gap of the reference; 0 is no preference.")
     gap_after: float = Field(description="Mean gap of the adapted model.")
     change: float = Field(
         description="gap_after - gap_before. Positive: towards the first texts, negative: towards "

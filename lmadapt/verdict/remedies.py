@@ -8,6 +8,7 @@ from typing import Literal, overload
 
 from lmadapt.verdict.figures import (
     Alarms,
+    Attribution,
     BehaviourTest,
     Change,
     Changes,
@@ -25,12 +26,12 @@ TRY_SCALES = "try whether a weaker adapter keeps more: evaluate.alpha_scale: aut
 
 ADVICE = {
     "pre-training": "raise pretrain.replay_fraction or lower pretrain.learning_rate",
-    "quantisation": "4 bits cost every model compared; serve in bf16, and judge it so "
+    "quantisation": "4 bits cost the model that will be served; serve in bf16, and judge it so "
     "(evaluate.precision: bf16)",
     "fine-tuning": "raise sft.replay_fraction, lower sft.learning_rate or train MLPs only "
     "(sft.target_modules: retain)",
-    "merging": "serve the adapter over the quantised model that it was trained on instead of "
-    "merging it",
+    "merging": "serve the adapter over the model that it was trained on instead of merging it "
+    "(register.artifact: adapter)",
     "training": "train with more replay of such items, or with a lower learning rate",
 }
 
@@ -40,7 +41,7 @@ def remedies(figures: EvaluationFigures, significance: float) -> list[str]:
 
     A loss that is shown at the level `significance` is spoken of even within its margin.
     """
-    change = figures.changes["adapted_vs_base"]
+    change = figures.changes["adapted_vs_reference"]
     blamed = blamed_steps(figures, significance)
     spurious = _spurious(figures.triage) if blamed else []
     if spurious:
@@ -73,7 +74,8 @@ def blamed_steps(figures: EvaluationFigures, significance: float) -> dict[str, l
     """
     steps = _steps(figures)
     blamed: dict[str, list[str]] = {}
-    for name, whole in _general(figures.changes["adapted_vs_base"]).items():
+    after_the_verdict = _steps_after_the_judged(figures.attribution)
+    for name, whole in _general(figures.changes["adapted_vs_reference"]).items():
         parts = {step: changes[name] for step, changes in steps.items() if name in changes}
         guilty = {
             step
@@ -82,7 +84,7 @@ def blamed_steps(figures: EvaluationFigures, significance: float) -> dict[str, l
         }
         shown = whole.worse_p_adjusted <= significance
         if shown or _state(whole, whole.margin) == "lost":
-            guilty.add(_worst_step(parts))
+            guilty.add(_worst_step(parts, after_the_verdict))
         for step in sorted(guilty):
             blamed.setdefault(step, []).append(name)
     return blamed
@@ -91,11 +93,14 @@ def blamed_steps(figures: EvaluationFigures, significance: float) -> dict[str, l
 def _steps(figures: EvaluationFigures) -> dict[str, Mapping[str, Change]]:
     """By step, then by "general ability" or category: what changed.
 
-    Without attribution, these are the stages of training, in evaluate.precision.
+    Without attribution, these are the stages of training, at equal precision. Where the reference
+    is the base in another precision, quantisation is what lies between the two.
     """
     if figures.attribution:
         return {step.step: _general(step) for step in figures.attribution.steps}
     stages = {"pre-training": "pretrained_vs_base", "fine-tuning": "adapted_vs_pretrained"}
+    if figures.judged.reference == "base":
+        stages = {"quantisation": "base_vs_reference"} | stages
     return {
         step: _general(figures.changes[key])
         for step, key in stages.items()
@@ -103,12 +108,18 @@ def _steps(figures: EvaluationFigures) -> dict[str, Mapping[str, Change]]:
     }
 
 
-def _worst_step(parts: Mapping[str, Change]) -> str:
-    """The step with the largest fall. Merging is left out: it comes after the model judged."""
+def _steps_after_the_judged(attribution: Attribution | None) -> set[str]:
+    """The steps that show what another artifact would change: they start at the one judged."""
+    steps = attribution.steps if attribution else []
+    return {step.step for step in steps if step.before == "adapted"}
+
+
+def _worst_step(parts: Mapping[str, Change], left_out: set[str]) -> str:
+    """The step with the largest fall, of those that led to the model judged."""
     fell = {
         step: part.difference
         for step, part in parts.items()
-        if step != "merging" and part.difference < 0
+        if step not in left_out and part.difference < 0
     }
     return min(fell, key=fell.__getitem__, default="training")
 
@@ -228,14 +239,20 @@ def _overtraining(figures: EvaluationFigures) -> list[str]:
 
 def _drift(figures: EvaluationFigures) -> list[str]:
     """General text became harder although no loss of general items is shown."""
-    text = figures.changes["adapted_vs_base"].bits_per_byte.general.interval
-    moved = figures.kl_to_base or {}
+    text = figures.changes["adapted_vs_reference"].bits_per_byte.general.interval
+    moved = figures.kl_to_reference or {}
     if not text or text[0] <= 0 or "pretrained" not in moved:
         return []
-    early = 2 * moved["pretrained"].value >= moved["adapted"].value
-    step = "pre-training" if early else "fine-tuning"
+    start = moved["base"].value if "base" in moved else 0.0
+    parts = {
+        "pre-training": moved["pretrained"].value - start,
+        "fine-tuning": moved["adapted"].value - moved["pretrained"].value,
+    }
+    if figures.judged.reference == "base":
+        parts["quantisation"] = start
+    step = max(parts, key=parts.__getitem__)
     return [
-        f"general text became harder; most of the drift from the base came in {step}: "
+        f"general text became harder; most of the drift from the reference came in {step}: "
         f"{ADVICE[step]}"
     ]
 

@@ -198,7 +198,7 @@ def test_generate_shows_two_models_side_by_side(project: Path) -> None:
 
 
 def test_only_models_from_the_registry_need_its_address(project: Path) -> None:
-    (project / "params.yaml").write_text("fetch: {}\n")
+    (project / "params.yaml").write_text("evaluate: {precision: nf4}\n")
     done = lmadapt("generate", "Hi", "--model", "base", "--compare", "models:/tiny@champion")
     assert done.exit_code == 1
     assert "params.yaml: register.tracking_uri is missing" in done.output

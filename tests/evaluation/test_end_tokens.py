@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lmadapt.evaluation.answer_cache import AnswerCache
-from lmadapt.evaluation.divergence import divergence, let_base_write, text_nats
+from lmadapt.evaluation.divergence import divergence, let_reference_write, text_nats
 from lmadapt.evaluation.exam import Exam
 from lmadapt.evaluation.variants import CachedModel
 from lmadapt.models.generation import generate_answers
@@ -46,11 +46,11 @@ def test_divergence_is_measured_on_a_model_with_a_list_of_end_tokens(
     ]
     windows = [encode_document(tokenizer, one["text"]) for one in documents]
     cached = CachedModel(lambda: model, AnswerCache(tmp_path / "answers.sqlite", "listed"))
-    text = let_base_write(cached, Exam([], [], documents, windows), seed=0)
+    text = let_reference_write(cached, Exam([], [], documents, windows), seed=0)
     assert {len(question.continuations[0]) for question in text.questions} == {64}
     nats = text_nats(cached, text, batch_tokens=2048)
     assert np.isfinite(nats).all()
-    found = divergence(text, {"base": nats, "same": nats}, significance=0.05, seed=0)
+    found = divergence(text, {"reference": nats, "same": nats}, significance=0.05, seed=0)
     assert found is not None
     assert found["same"].value == 0
     cached.cache.close()

@@ -5,13 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from ruamel.yaml import YAML
 
+from lmadapt.core.recipes import use_recipe
 from lmadapt.core.tables import RAW_TABLES, write_table
 from lmadapt.models.chat import Encoded
 from lmadapt.models.loading import load_tokenizer
 from lmadapt.planning import doctor
 from lmadapt.planning.doctor import Check, diagnose
 from tests.tables import instruction
+
+ROOT = Path(__file__).parents[2]
 
 
 def _by_name(checks: list[Check]) -> dict[str, Check]:
@@ -130,3 +134,25 @@ def test_an_end_of_turn_without_loss_fails_the_label_mask(
         check = _by_name(diagnose(_project(project, tiny_model), gradient=False))["label mask"]
         assert check.status == "failed"
         assert complaint in check.detail
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "detail"),
+    [
+        ({}, "ok", "adapter in nf4, which will be served, with base in bf16"),
+        ({"reference": "models:/x@champion"}, "ok", "with models:/x@champion in its own precision"),
+        ({"reference": "models/last"}, "failed", "evaluate.reference: models/last: no model here"),
+        ({"method": "full"}, "failed", "set register.artifact to merged"),
+    ],
+)
+def test_what_is_compared_is_looked_at_before_anything_is_trained(
+    tmp_path: Path, changes: dict[str, str], status: str, detail: str
+) -> None:
+    use_recipe("demo-cpu", ROOT / "recipes", tmp_path / "params.yaml")
+    settings = YAML().load(tmp_path / "params.yaml")
+    for key, value in changes.items():
+        settings["sft" if key == "method" else "evaluate"][key] = value
+    YAML().dump(settings, tmp_path / "params.yaml")
+    found = doctor._check("what is compared", doctor._compared, tmp_path)
+    assert found.status == status
+    assert detail in found.detail

@@ -10,7 +10,7 @@ PROMPTS = [f"What is number {i}?" for i in range(4)]
 
 def answers(model: str, **changes: float) -> list[str]:
     paths = {name: Path("models") / name for name in ("base", "pretrained", "adapter")}
-    options = {"max_new_tokens": 6, "temperature": 0.0, **changes}
+    options = {"max_new_tokens": 6, "temperature": 0.0, "precision": "nf4", **changes}
     return answer_with(model, PROMPTS, paths, tracking_uri="sqlite:///mlflow.db", **options)  # type: ignore[arg-type]
 
 

@@ -23,7 +23,7 @@ from lmadapt.registry.connection import connect
 from lmadapt.registry.lock import registry_lock
 from lmadapt.registry.verify import adapter_logits
 from lmadapt.registry.versions import read_lineage, versions_of
-from tests.adapted import make_adapted_project, run_register
+from tests.adapted import judge_as, make_adapted_project, run_register
 from tests.project import dvc, make_project, set_params
 from tests.registry_server import MortalServer
 
@@ -83,7 +83,9 @@ def lasting_tags(tags: dict[str, str]) -> dict[str, str]:
 def test_a_server_killed_at_any_instant_leaves_what_an_undisturbed_one_leaves(
     project: Path, server: MortalServer, monkeypatch: pytest.MonkeyPatch, kills: int
 ) -> None:
-    expected = adapter_logits(Path("models/pretrained"), Path("models/adapter"), scale=1.0)
+    expected = adapter_logits(
+        Path("models/pretrained"), Path("models/adapter"), scale=1.0, precision="nf4"
+    )
     monkeypatch.setattr(registration, "adapter_logits", lambda *_, **__: expected)
     monkeypatch.setitem(registry_lock.__wrapped__.__kwdefaults__, "lease_seconds", 1.0)  # type: ignore[attr-defined]
     send, requested = requests.Session.send, count(1)
@@ -246,6 +248,7 @@ def test_nothing_from_the_registry_is_unpickled(
 def test_a_merged_model_is_one_folder_that_needs_no_base_and_loads_back_equal(
     project: Path,
 ) -> None:
+    judge_as("merged", "bf16")
     metrics = run_register(artifact="merged")
     assert metrics["aliases"] == ["candidate", "champion"]
     shutil.rmtree("models/pretrained")
@@ -260,15 +263,18 @@ def test_a_merged_model_is_one_folder_that_needs_no_base_and_loads_back_equal(
 
 
 def test_adapter_and_merged_are_two_versions_of_the_same_content(project: Path) -> None:
-    assert [
-        run_register(artifact=kind)["version"] for kind in ("adapter", "merged", "adapter")
-    ] == [1, 2, 1]
+    versions = []
+    for kind in ("adapter", "merged", "adapter"):
+        judge_as(kind, "nf4")
+        versions.append(run_register(artifact=kind)["version"])
+    assert versions == [1, 2, 1]
 
 
 @pytest.mark.parametrize("artifact", ["adapter", "merged"])
 def test_the_scale_that_was_judged_is_the_scale_that_is_shipped(
     project: Path, artifact: str
 ) -> None:
+    judge_as(artifact, "nf4")
     figures = json.loads(Path("metrics/evaluate.json").read_text())
     prompts = [f"What is number {i}?" for i in range(6)]
     run_register(artifact=artifact)

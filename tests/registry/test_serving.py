@@ -180,9 +180,14 @@ def test_vllm_is_used_where_it_is_installed(
     vllm.chmod(0o755)
     (tmp_path / "adapter_config.json").write_text('{"r": 16}')
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    merged = server_command("tiny", 8001, tmp_path, None)
+    merged = server_command("tiny", 8001, tmp_path, None, quantised=False)
     assert merged == [str(vllm), "serve", "tiny", "--host", "127.0.0.1", "--port", "8001"]
-    adapter = server_command("tiny", 8001, tmp_path, Path("/base"))
+    adapter = server_command("tiny", 8001, tmp_path, Path("/base"), quantised=True)
+    assert adapter[adapter.index("--quantization") + 1] == "bitsandbytes"
+    for base in (None, Path("/base")):
+        for quantised in (True, False):
+            command = server_command("tiny", 8001, tmp_path, base, quantised=quantised)
+            assert ("--quantization" in command) is quantised
     assert adapter[:3] == [str(vllm), "serve", "/base"]
     assert adapter[adapter.index("--lora-modules") + 1] == f"tiny={tmp_path}"
     assert adapter[adapter.index("--max-lora-rank") + 1] == "16"
@@ -196,4 +201,4 @@ def test_without_a_server_the_error_says_what_to_install(
     with pytest.raises(
         UserError, match=r"install vllm, or fastapi, uvicorn, openai .*lmadapt\[serve\]"
     ):
-        server_command("tiny", 8001, tmp_path, None)
+        server_command("tiny", 8001, tmp_path, None, quantised=False)

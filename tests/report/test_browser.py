@@ -57,8 +57,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A HOLD with markup in every text that comes from data."""
     target = tmp_path_factory.mktemp("report") / "forgetting.html"
     figures = make_figures("HOLD")
-    figures["changes"]["adapted_vs_base"]["categories"]["general"][HOSTILE] = {
-        **figures["changes"]["adapted_vs_base"]["categories"]["general"].pop("capitals")
+    figures["changes"]["adapted_vs_reference"]["categories"]["general"][HOSTILE] = {
+        **figures["changes"]["adapted_vs_reference"]["categories"]["general"].pop("capitals")
     }
     arguments = report_arguments()
     arguments["lineage"] |= {HOSTILE: HOSTILE}
@@ -104,7 +104,7 @@ def test_the_first_screen_shows_verdict_reason_and_what_to_do(opened: Opened) ->
     expect(heading).to_have_text(re.compile("HOLD"))
     for text in ("Capitals became worse by 7.9 points", "Raise sft.replay_fraction"):
         expect(opened.page.get_by_text(text)).to_be_in_viewport()
-    assert opened.page.title() == "HOLD: adapted against base"
+    assert opened.page.title() == "HOLD: adapted (adapter over NF4) against base, bf16"
 
 
 def test_search_finds_items_by_question_answer_note_and_id(opened: Opened) -> None:
@@ -154,7 +154,9 @@ def test_the_keyboard_is_enough(opened: Opened) -> None:
     page.get_by_text("Every test").focus()
     page.keyboard.press("Enter")
     expect(
-        page.get_by_role("table", name="Tests of the change from base to adapted")
+        page.get_by_role(
+            "table", name="Tests of the change from the reference to the adapted model"
+        )
     ).to_be_visible()
 
 

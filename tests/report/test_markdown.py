@@ -46,7 +46,7 @@ def test_alarms_and_behaviour_tests_have_rows_with_their_margins() -> None:
 def test_tables_hold_the_figures_with_the_worst_category_first() -> None:
     lines = summarise(make_figures()).splitlines()
     general = next(line for line in lines if line.startswith("| general accuracy"))
-    accuracies = "65.3 % | 59.7 % | 77.6 %"
+    accuracies = "65.3 % | 65.3 % | 59.7 % | 77.6 %"
     change = "**+12.3** points [+10.7, +13.8]"
     assert general == f"| general accuracy, n = 2,199 | {accuracies} | {change} |"
     categories = [
@@ -61,7 +61,7 @@ def test_tables_hold_the_figures_with_the_worst_category_first() -> None:
 
 def test_what_was_not_measured_has_no_row() -> None:
     figures = make_figures()
-    figures["changes"]["adapted_vs_base"]["bits_per_byte"]["domain"]["difference"] = None
+    figures["changes"]["adapted_vs_reference"]["bits_per_byte"]["domain"]["difference"] = None
     figures["models"]["adapted"]["behaviour"] = {"passed": 0, "n": 0}
     figures["behaviour_tests"] = {"major": None, "free_answers": None}
     text = summarise(figures)
@@ -70,11 +70,26 @@ def test_what_was_not_measured_has_no_row() -> None:
     assert "behaviour" not in text
 
 
+def test_the_models_are_named_with_the_precision_in_which_they_run() -> None:
+    figures = make_figures()
+    header = next(line for line in summarise(figures).splitlines() if "|" in line)
+    assert header == (
+        "|  | reference: base, bf16 | base, NF4 | pretrained, NF4 | adapted: adapter over NF4 | "
+        "adapted against reference |"
+    )
+    figures["judged"] |= {"reference_precision": "nf4"}
+    header = next(line for line in summarise(figures).splitlines() if "|" in line)
+    assert header.startswith("|  | reference: base, NF4 | pretrained, NF4 | adapted:")
+
+
 def test_any_two_models_can_be_compared() -> None:
     figures = make_figures()
-    lines = summarise(figures, models=("base", "pretrained")).splitlines()
-    header = next(line for line in lines if "|" in line)
-    assert header == "|  | base | pretrained | pretrained against base |"
+    figures["models"] = {name: figures["models"][name] for name in ("adapted", "reference")}
+    figures["judged"] |= {"reference": "models:/tiny@champion", "reference_version": 3}
+    text = summarise(figures)
+    assert "against models:/tiny\\@\u200bchampion (version 3), bf16" in text
+    header = next(line for line in text.splitlines() if "|" in line)
+    assert header.count("|") == 5
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_a_comparison_of_two_models_needs_no_pipeline(tmp_path: Path) -> None:
     empty = {"funnel": None, "curves": None, "validation": None, "data_docs": None, "lineage": None}
     figures = make_figures() | {
         "attribution": None,
-        "kl_to_base": None,
+        "kl_to_reference": None,
         "dial": None,
         "triage": None,
         "fairness": {},
@@ -118,11 +118,9 @@ def test_a_comparison_of_two_models_needs_no_pipeline(tmp_path: Path) -> None:
     for model in figures["models"].values():
         for text in model["bits_per_byte"].values():
             text |= {"value": None, "interval": None}
-    for text in figures["changes"]["adapted_vs_base"]["bits_per_byte"].values():
+    for text in figures["changes"]["adapted_vs_reference"]["bits_per_byte"].values():
         text |= {"difference": None, "interval": None}
-    page = Page(
-        render(tmp_path, figures, [make_item(0), make_item(4)], models=("base", "adapted"), **empty)
-    )
+    page = Page(render(tmp_path, figures, [make_item(0), make_item(4)], **empty))
     assert page.sections() == ["tests", "accuracy", "items"]
 
 
@@ -164,7 +162,7 @@ def test_markup_in_data_is_shown_as_text(tmp_path: Path) -> None:
 
 def test_items_hold_both_answers_and_their_status(tmp_path: Path) -> None:
     data = Page(render(tmp_path)).items()
-    assert data["models"] == ["base", "adapted"]
+    assert data["models"] == ["reference", "adapted"]
     rows = {row[0]: row for row in data["items"]}
     (
         _,
@@ -248,7 +246,7 @@ def test_a_mark_shows_what_the_tests_of_the_verdict_say(
     tmp_path: Path, changed: dict[str, float], kind: str
 ) -> None:
     figures = make_figures()
-    figures["changes"]["adapted_vs_base"]["categories"]["general"]["capitals"] |= changed
+    figures["changes"]["adapted_vs_reference"]["categories"]["general"]["capitals"] |= changed
     row = re.search(r'<span class="name">capitals .*?</li>', render(tmp_path, figures), re.DOTALL)
     assert row
     assert f'class="bar {kind}"' in row[0]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from lmadapt.core.errors import UserError
+from lmadapt.evaluation.reference import Reference
 from lmadapt.evaluation.variants import ModelVariant
 from lmadapt.report.side_by_side import compare_models
 from lmadapt.verdict.figures import EvaluationFigures, read_evaluation
@@ -34,9 +35,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("pair") / "base")
 
 
-def run(
-    folder: Path, model: ModelVariant, against: ModelVariant, **named: Any
-) -> EvaluationFigures:
+def bf16(folder: Path) -> Reference:
+    return Reference("base", ModelVariant(folder, "bf16"))
+
+
+def run(folder: Path, model: ModelVariant, against: Reference, **named: Any) -> EvaluationFigures:
     inputs = Path(tempfile.mkdtemp(dir=folder))
     places = make_inputs(inputs, make_items())
     paths = {
@@ -51,11 +54,11 @@ def run(
 
 def test_two_adapters_are_judged_and_reported(base: Path, tmp_path: Path) -> None:
     noise = make_adapter(base, tmp_path / "noise", noise=0.5)
-    figures = run(tmp_path, ModelVariant(base, "bf16", noise), ModelVariant(base, "bf16"))
-    assert list(figures.models) == ["base", "adapted"]
-    assert list(figures.changes) == ["adapted_vs_base"]
-    assert figures.kl_to_base is not None
-    assert figures.kl_to_base["adapted"].value > 0
+    figures = run(tmp_path, ModelVariant(base, "bf16", noise), bf16(base))
+    assert list(figures.models) == ["reference", "adapted"]
+    assert list(figures.changes) == ["adapted_vs_reference"]
+    assert figures.kl_to_reference is not None
+    assert figures.kl_to_reference["adapted"].value > 0
     assert read_evaluation(tmp_path / "out/evaluate.json") == figures
     assert figures.verdict.outcome in (tmp_path / "out/forgetting.html").read_text()
 
@@ -67,9 +70,9 @@ def test_a_model_with_another_tokenizer_is_asked_in_its_own_tokens(
     tokenizer = make_tiny_tokenizer()
     tokenizer.chat_template = tokenizer.chat_template.replace("Question: ", "Q. ")
     tokenizer.save_pretrained(other)
-    figures = run(tmp_path, ModelVariant(other, "bf16"), ModelVariant(base, "bf16"))
-    assert figures.kl_to_base is None
-    bits = figures.changes["adapted_vs_base"].bits_per_byte.general
+    figures = run(tmp_path, ModelVariant(other, "bf16"), bf16(base))
+    assert figures.kl_to_reference is None
+    bits = figures.changes["adapted_vs_reference"].bits_per_byte.general
     assert bits.interval is not None
     assert bits.interval[0] <= (bits.difference or 0.0) <= bits.interval[1]
 
@@ -90,9 +93,9 @@ def test_items_of_a_file_are_checked_as_a_source(base: Path, tmp_path: Path) -> 
     figures = run(
         tmp_path,
         ModelVariant(base, "bf16"),
-        ModelVariant(base, "bf16"),
+        bf16(base),
         items=items,
         heldout=tmp_path / "none",
     )
-    assert figures.models["base"].general.n == 30
-    assert figures.changes["adapted_vs_base"].general.difference == 0
+    assert figures.models["reference"].general.n == 30
+    assert figures.changes["adapted_vs_reference"].general.difference == 0

@@ -11,12 +11,14 @@ from lmadapt.evaluation.exam import make_exam
 from lmadapt.models.loading import load_bf16, load_tokenizer
 from lmadapt.models.log_likelihoods import score
 from lmadapt.models.questions import choose
-from stages.evaluate import EvaluateParams, evaluate
+from stages.evaluate import EvaluateParams, Served, evaluate
 from tests.planted import make_adapter, make_inputs, make_items
 from tests.tiny import make_tiny_model
 
 PARAMS = {
     "seed": 0,
+    "reference": "base",
+    "reference_precision": "bf16",
     "precision": "bf16",
     "alpha_scale": 1.0,
     "attribution": False,
@@ -50,16 +52,18 @@ class Case:
         *,
         adapter: Path | None = None,
         answer_file: Path | None = None,
+        artifact: str = "adapter",
         **changed: Any,
     ) -> dict[str, bytes]:
         outputs = {name: target / name for name in OUTPUTS}
         params = EvaluateParams(**(PARAMS | changed))
+        served = Served(artifact=artifact, tracking_uri=f"sqlite:///{target}/mlflow.db")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 "stages.evaluate.ANSWER_FILE",
                 answer_file or self.inputs["items"].with_name("answers.sqlite"),
             )
-            evaluate(params, **self.inputs, adapter=adapter or self.zeros, **outputs)
+            evaluate(params, served, **self.inputs, adapter=adapter or self.zeros, **outputs)
         return {name: path.read_bytes() for name, path in outputs.items()}
 
 

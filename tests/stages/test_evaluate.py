@@ -17,7 +17,7 @@ from tests.stages.evaluate_case import Case, figure
 
 def test_an_adapter_of_zeros_changes_nothing_and_is_not_held(zeros: dict[str, bytes]) -> None:
     figures = json.loads(zeros["metrics"])
-    change = figures["changes"]["adapted_vs_base"]
+    change = figures["changes"]["adapted_vs_reference"]
     assert figures["verdict"]["outcome"] == "INCONCLUSIVE"
     assert (
         change["general"]["difference"],
@@ -37,7 +37,7 @@ def test_an_adapter_of_noise_is_held_and_forgetting_is_measured(noise: dict[str,
     assert general < 0.6
     assert figures["forgetting"] == pytest.approx(1 - general, abs=1e-5)
     assert figures["backward_transfer"] == pytest.approx(general - 1, abs=1e-5)
-    assert figures["changes"]["adapted_vs_base"]["bits_per_byte"]["general"]["interval"][0] > 0
+    assert figures["changes"]["adapted_vs_reference"]["bits_per_byte"]["general"]["interval"][0] > 0
 
 
 def test_two_runs_write_the_same_bytes(case: Case, noise: dict[str, bytes], tmp_path: Path) -> None:
@@ -55,9 +55,10 @@ def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
         "exam",
         "fairness",
         "generation",
-        "kl_to_base",
         "alarms",
         "behaviour_tests",
+        "judged",
+        "kl_to_reference",
         "triage",
     }
     assert (
@@ -66,6 +67,8 @@ def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
     )
     assert EvaluationFigures.model_validate(figures).model_dump(mode="json") == figures
     assert set(figures["changes"]) == {
+        "adapted_vs_reference",
+        "base_vs_reference",
         "pretrained_vs_base",
         "adapted_vs_pretrained",
         "adapted_vs_base",
@@ -86,7 +89,7 @@ def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
         "items_needed",
         "mcnemar_p",
     }
-    assert needed <= set(figures["changes"]["adapted_vs_base"]["general"])
+    assert needed <= set(figures["changes"]["adapted_vs_reference"]["general"])
 
 
 def test_every_answer_of_every_model_is_written(noise: dict[str, bytes], tmp_path: Path) -> None:
@@ -94,7 +97,7 @@ def test_every_answer_of_every_model_is_written(noise: dict[str, bytes], tmp_pat
     table = pq.read_table(tmp_path / "predictions")
     rows = table.to_pylist()
     assert table.schema.equals(PREDICTION)
-    assert len(rows) == 3 * (ITEMS_PER_CATEGORY * len(CATEGORIES) + 2 + 4)
+    assert len(rows) == 4 * (ITEMS_PER_CATEGORY * len(CATEGORIES) + 2 + 4)
     figures = json.loads(noise["metrics"])
     right = [row["score"] for row in rows if (row["model"], row["group"]) == ("adapted", "general")]
     assert sum(right) / len(right) == pytest.approx(
@@ -107,8 +110,8 @@ def test_every_answer_of_every_model_is_written(noise: dict[str, bytes], tmp_pat
 def test_the_accuracy_plot_has_a_row_for_each_model_and_category(zeros: dict[str, bytes]) -> None:
     lines = zeros["accuracy"].decode().splitlines()
     assert lines[0] == "bar,model,category,group,accuracy,low,high"
-    assert len(lines) == 1 + 3 * (2 + len(CATEGORIES))
-    assert lines[1].startswith("domain all 0 base,base,all,domain,1.0,")
+    assert len(lines) == 1 + 4 * (2 + len(CATEGORIES))
+    assert lines[1].startswith("domain all 0 reference,reference,all,domain,1.0,")
 
 
 def test_the_report_is_one_file_and_markup_in_data_is_inert(
@@ -149,9 +152,9 @@ def test_losses_of_items_that_the_base_knew_well_are_counted_and_noted(
 def test_divergence_from_the_base_is_zero_for_zeros_and_positive_for_noise(
     zeros: dict[str, bytes], noise: dict[str, bytes]
 ) -> None:
-    assert figure(zeros, ("kl_to_base", "adapted", "value")) == 0
+    assert figure(zeros, ("kl_to_reference", "adapted", "value")) == 0
     assert figure(zeros, ("triage",)) is None
-    low, high = figure(noise, ("kl_to_base", "adapted", "interval"))
+    low, high = figure(noise, ("kl_to_reference", "adapted", "interval"))
     assert 0 < low < high
 
 

@@ -34,11 +34,18 @@ def test_settings_of_the_measurement_change_the_figures(
 @pytest.mark.parametrize(
     ("key", "value", "path"),
     [
-        ("margin", 0.01, ("changes", "adapted_vs_base", "general", "noninferiority_p")),
+        ("margin", 0.01, ("changes", "adapted_vs_reference", "general", "noninferiority_p")),
         (
             "category_margin",
             0.01,
-            ("changes", "adapted_vs_base", "categories", "general", "sums", "noninferiority_p"),
+            (
+                "changes",
+                "adapted_vs_reference",
+                "categories",
+                "general",
+                "sums",
+                "noninferiority_p",
+            ),
         ),
         ("significance", 0.2, ("models", "base", "general", "interval")),
         ("margin_scale", "chance_adjusted", ("changes", "adapted_vs_base", "general", "margin")),
@@ -157,7 +164,7 @@ def test_tasks_of_the_harness_are_added_to_the_general_items(
         == figure(zeros, ("models", "base", "general", "n")) + 30
     )
     assert (
-        figures["changes"]["adapted_vs_base"]["categories"]["general"]["capitals_task"][
+        figures["changes"]["adapted_vs_reference"]["categories"]["general"]["capitals_task"][
             "difference"
         ]
         == 0
@@ -169,7 +176,7 @@ def test_a_given_adapter_scale_is_applied(
 ) -> None:
     figures = json.loads(case.run(tmp_path, adapter=case.noise, alpha_scale=0.0)["metrics"])
     assert figures["alpha_scale"] == 0
-    assert figures["changes"]["adapted_vs_base"]["general"]["difference"] == 0
+    assert figures["changes"]["adapted_vs_reference"]["general"]["difference"] == 0
     assert figure(noise, ("alpha_scale",)) == 1
 
 

@@ -106,7 +106,9 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory, template: Path) -> tuple
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(project)
         run_register()
-        expected = adapter_logits(Path("models/pretrained"), Path("models/adapter"), scale=1.0)
+        expected = adapter_logits(
+            Path("models/pretrained"), Path("models/adapter"), scale=1.0, precision="nf4"
+        )
     torch.save(expected, project / "expected.pt")
     done = subprocess.run(
         [sys.executable, "-c", ELSEWHERE, str(project), json.dumps(PROMPTS)],

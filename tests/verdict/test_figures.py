@@ -57,7 +57,7 @@ def test_figures_fit_the_schema(outcome: str) -> None:
 
 
 def test_figures_without_the_optional_measurements_fit_the_schema() -> None:
-    nothing = dict.fromkeys(("attribution", "kl_to_base", "triage", "dial"))
+    nothing = dict.fromkeys(("attribution", "kl_to_reference", "triage", "dial"))
     empty: dict[str, Any] = {"fairness": {}, "classification": {}, "generation": {}}
     assert errors(make_figures() | nothing | empty) == []
 
@@ -77,7 +77,7 @@ WRONG = [
         "models/base/domain/accuracy: 48.2 is greater than",
     ),
     (
-        ("changes", "adapted_vs_base", "general", "intervall"),
+        ("changes", "adapted_vs_reference", "general", "intervall"),
         [0, 1],
         "('intervall' was unexpected)",
     ),
@@ -107,8 +107,10 @@ def test_wrong_figures_fit_neither_the_schema_nor_the_models(
 
 def test_a_test_against_a_margin_needs_its_margin() -> None:
     figures = make_figures()
-    del figures["changes"]["adapted_vs_base"]["general"]["margin"]
-    assert errors(figures) == ["changes/adapted_vs_base/general: 'margin' is a required property"]
+    del figures["changes"]["adapted_vs_reference"]["general"]["margin"]
+    assert errors(figures) == [
+        "changes/adapted_vs_reference/general: 'margin' is a required property"
+    ]
 
 
 def test_a_file_that_does_not_fit_is_refused_by_file_key_and_value(tmp_path: Path) -> None:

@@ -29,9 +29,18 @@ from lmadapt.verdict.figures import (
     TextChangeByGroup,
     VerdictFigures,
 )
+from lmadapt.verdict.judged import Judged
 from lmadapt.verdict.remedies import ADVICE, TRY_SCALES
 from lmadapt.verdict.remedies import remedies as all_remedies
 
+JUDGED = Judged(
+    reference="base",
+    reference_version=None,
+    reference_precision="bf16",
+    reference_sha256="b" * 64,
+    artifact="adapter",
+    precision="nf4",
+)
 P_VALUES = {"mcnemar_p": 1.0, "better_p": 1.0, "worse_p": 1.0}
 
 
@@ -68,7 +77,7 @@ def gain(difference: float, least: float = 0.0) -> DomainTest:
 def step(name: Any, general: float = 0.0, capitals: float = 0.0) -> StepChange:
     return StepChange(
         step=name,
-        before="one",
+        before="adapted" if name == "merging" else "one",
         after="two",
         domain=change(0.0),
         general=change(general),
@@ -118,9 +127,10 @@ def figures(
     """Figures of a model that is not shipped and has no other fault."""
     whole = whole or changes()
     given: dict[str, Any] = {
+        "judged": JUDGED,
         "verdict": VerdictFigures(outcome="HOLD", reason="A reason.", remedy=[], evidence=[]),
         "changes": {
-            "adapted_vs_base": whole,
+            "adapted_vs_reference": whole,
             "pretrained_vs_base": pretrained or whole,
             "adapted_vs_pretrained": fine_tuned or whole,
         },
@@ -130,7 +140,7 @@ def figures(
         "attribution": Attribution(links=["one", "two"], steps=steps) if steps else None,
         "triage": None,
         "dial": None,
-        "kl_to_base": None,
+        "kl_to_reference": None,
     }
     return EvaluationFigures.model_construct(**(given | named))
 
@@ -247,7 +257,7 @@ def test_the_stages_are_compared_without_attribution() -> None:
 
 
 def test_advice_for_two_models_outside_the_pipeline_names_no_stage() -> None:
-    pair = {"adapted_vs_base": changes(general=-0.05)}
+    pair = {"adapted_vs_reference": changes(general=-0.05)}
     advice = f"general ability: lost most in training; {ADVICE['training']}"
     assert remedies(figures(changes=pair)) == [advice]
 
@@ -305,9 +315,9 @@ def test_harder_general_text_is_attributed_to_the_step_with_most_drift(
     early: float, step: str
 ) -> None:
     moved = drift(early, 0.2)
-    assert remedies(figures(kl_to_base=moved)) == []
+    assert remedies(figures(kl_to_reference=moved)) == []
     harder = changes(bits_per_byte=bits(-0.3, 0.05))
-    found = remedies(figures(harder, pretrained=changes(), kl_to_base=moved))
+    found = remedies(figures(harder, pretrained=changes(), kl_to_reference=moved))
     (advice,) = [line for line in found if "drift" in line]
     assert advice.endswith(f"came in {step}: {ADVICE[step]}")
 

@@ -49,13 +49,15 @@ def test_an_adapter_without_a_chat_template_is_refused(project: Path) -> None:
 
 def test_an_evaluation_of_an_earlier_release_is_refused_in_one_sentence(project: Path) -> None:
     (project / "metrics/evaluate.json").write_text('{"verdict": {"outcome": "SHIP"}}')
-    with pytest.raises(UserError, match=r"metrics/evaluate.json: models is missing; .*dvc repro"):
+    with pytest.raises(UserError, match=r"metrics/evaluate.json: judged is missing; .*dvc repro"):
         collect(project)
 
 
 def test_main_figures_are_accuracies_and_changes_by_name() -> None:
     figures = main_figures(EvaluationFigures.model_validate(evaluation_figures()))
     assert figures == {
+        "domain_accuracy_reference": 0.4,
+        "general_accuracy_reference": 0.4,
         "domain_accuracy_base": 0.4,
         "general_accuracy_base": 0.4,
         "domain_accuracy_pretrained": 0.5,

@@ -66,7 +66,7 @@ def test_reservations_and_unmeasurable_categories_are_on_the_first_screen_and_in
 ) -> None:
     figures = make_figures()
     figures["verdict"]["reservations"] = ["capitals is not measurable: <b>why</b>"]
-    change = figures["changes"]["adapted_vs_base"]
+    change = figures["changes"]["adapted_vs_reference"]
     change["categories"]["general"]["capitals"]["measurable"] = False
     page = render(tmp_path, figures)
     assert "<h2>Reservations</h2><ul><li>capitals is not measurable: &lt;b&gt;why" in page

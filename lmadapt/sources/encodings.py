@@ -144,7 +144,7 @@ def _decode_marked(data: bytes, mark: bytes, encoding: str) -> str:
 def _candidates(data: bytes, declared: str) -> list[str]:
     if declared.startswith(SHIFTED):
         return [declared, "utf-8"]
-    zeros = _utf16_by_zeros(data)
+    zeros = utf16_by_zeros(data)
     return [zeros] if zeros else list(filter(None, ["utf-8", declared]))
 
 
@@ -160,7 +160,7 @@ def _declared_encoding(data: bytes) -> str:
     return MEANT.get(name, name)
 
 
-def _utf16_by_zeros(data: bytes) -> str:
+def utf16_by_zeros(data: bytes) -> str:
     """The UTF-16 that text without a mark shows: every other byte of ASCII text is zero."""
     if b"\0" not in data[:SAMPLE_BYTES] or len(data) % 2:
         return ""

@@ -33,7 +33,7 @@ MEANT = {
 SHIFTED = ("iso2022", "hz")  # made of ASCII bytes alone
 # Of charset-normalizer, both from 0 to 1. On 254 pieces of 15 to 200 characters, in 15 languages
 # and encodings, these limits name no wrong encoding; with any coherence, 8 were wrong.
-MAX_CHAOS, MIN_COHERENCE, MARGIN, MORE_CHAOS = 0.05, 0.2, 0.1, 0.05
+MAX_CHAOS, MIN_COHERENCE, MARGIN, MORE_CHAOS = 0.05, 0.2, 0.1, 0.1
 MIN_OTHER_BYTES = 8  # one odd byte among ASCII could be of any encoding
 SAMPLE_BYTES = 2**18
 

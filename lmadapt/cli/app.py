@@ -4,6 +4,8 @@ Heavy libraries are imported only inside the commands that need them.
 """
 
 import gc
+import io
+import sys
 from typing import Any
 
 import typer
@@ -55,7 +57,15 @@ for group in (pipeline, results, registry):
     app.add_typer(group.commands)
 
 
+def _print_in_any_encoding() -> None:
+    """Let characters that the terminal's encoding lacks, such as Latin-1's, be escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 @app.callback()
 def _prepare(context: typer.Context) -> None:
     gc.set_threshold(GARBAGE_THRESHOLD)
+    _print_in_any_encoding()
     prepare_environment(offline=context.invoked_subcommand != "plan")

@@ -27,13 +27,44 @@ CUE = re.compile(
     r"(?i)\b(phone|tel|telephone|mobile|cell|fax|call|contact|dial|ring|sms|text|whatsapp"
     r"|number is|reach)\b[^\d\n]*$"
 )
+# Digits in one piece could count anything: the cue must ask for a number, not only stand nearby.
+NEAR_CUE = re.compile(
+    r"(?i)(\b(phone|tel|telephone|mobile|fax|call|dial|sms|whatsapp|number is)\b"
+    r"|\b(cell|contact|ring|text|reach)\b\W*\b(me|us|him|her|them|at|on|phone|no|nr|number)\b)"
+    r"(\W|\b(me|us|him|her|them|at|on|is|no|nr|number|phone|or|the|my|our|your|under|via)\b)*$"
+)
+LONG_NUMBER = 9  # digits: a count that long is rare, unless it is round
+NO_PHONE = re.compile(
+    r"(?i)\b(isbn|issn|ean|upc|gtin|asin|doi|pmid|pmcid|icd|cas|oclc|lccn|orcid|patent)\b"
+    r"([- ]?1[03])?[^\w\n]*$"
+)
 NO_ADDRESS = re.compile(
-    r"(?i)(\b(v|ver|version|release|build|section|chapter|figure|table|oid)[ .:=]*"
+    r"(?i)(\b(v|ver|version|release|build|rev|revision|firmware|section|sections|clause|chapter"
+    r"|figure|fig|table|annex|appendix|oid|netmask|mask|wildcard)[ .:=]*|\u00a7 ?"
     r"|[=~<>]=\s*[\"']?)$"
 )
+ADDRESS_CUE = re.compile(r"(?i)\b(ip|ipv4|address|host|server|from|peer|client|ping|ssh|dns)\b\W*$")
+# Four numbers this small are a section or a version; of 5,000 addresses, one looks so.
+SMALL_PART = 30
+# Networks whose addresses name a machine within its own network only (RFC 1918, 3927, 4193, 6598).
+LOCAL_NETWORKS = [
+    ipaddress.ip_network(network)
+    for network in (
+        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10"),
+        *("fe80::/10", "fc00::/7"),
+    )
+]
+# Of what looks like an email address and is a file, as in icon@2x.png; none is a top-level domain.
+FILE_ENDINGS = (
+    *("png", "jpg", "jpeg", "gif", "svg", "webp", "bmp", "ico", "tif", "tiff", "js", "jsx", "ts"),
+    *("tsx", "css", "scss", "json", "html", "htm", "xml", "yaml", "yml", "txt", "csv", "log"),
+    *("pdf", "docx", "xlsx", "exe", "dll", "jar"),
+)
+# Names and terms such as PBKDF2-HMAC-SHA256 and tokenizer.eos_token_id2, in any number of parts.
+TERM = re.compile(r"[A-Za-z]+\d{0,3}[a-z]{0,4}(?:[-_.]+[A-Za-z]+\d{0,3}[a-z]{0,4})+")
 DATE = re.compile(r"\d{1,2}([-/.])\d{1,2}\1\d{4}|\d{4}([-/. ])\d{1,2}\2\d{1,2}")
 GROUPED = re.compile(
-    r"(1[ .-])?(\([2-9]\d\d\) ?|[2-9]\d\d[ .-])\d{3}[ .-]\d{4}|0[1-9]\d{8,9}|\d\d[ -]\d{4,5}-\d{4}"
+    r"(1[ .-])?(\([2-9]\d\d\) ?|[2-9]\d\d[.-])\d{3}[ .-]\d{4}|0[1-9]\d{8,9}|\d\d[ -]\d{4,5}-\d{4}"
 )
 ISSUERS = re.compile(r"4|5|6|2[2-7]|3[04-8]|1800|2131|0604|81")  # first digits of cards in use
 
@@ -91,13 +122,29 @@ def _is_address(match: str, before: str) -> bool:
         return False
     if address.is_unspecified or address.is_loopback:  # nobody's: 0.0.0.0 and 127.0.0.1
         return False
+    if any(address.version == one.version and address in one for one in LOCAL_NETWORKS):
+        return False
     if ":" in match:
         return len(match) > 6 and any(map(str.isdigit, match))
-    return not NO_ADDRESS.search(before)
+    parts = list(map(int, match.split(".")))
+    if parts[0] == 0 or parts[0] >= 224:  # networks, groups and masks, but no machine
+        return False
+    small = max(parts) < SMALL_PART and not ADDRESS_CUE.search(before)
+    return not small and not NO_ADDRESS.search(before)
+
+
+def _is_email(match: str, before: str) -> bool:
+    name, _, domain = match.partition("@")
+    is_file = domain.rpartition(".")[2].lower() in FILE_ENDINGS
+    return not is_file and name != "git"  # git@github.com:owner/name is an account of everybody's
 
 
 def _is_phone(match: str, before: str) -> bool:
+    if NO_PHONE.search(before):
+        return False
     cued = CUE.search(before) is not None
+    if match.isdecimal() and (len(match) < LONG_NUMBER or match.endswith("0000")):
+        cued = NEAR_CUE.search(before) is not None
     if match.isdecimal() and match[0] != "0" and not cued:  # may be any number
         return False
     number = re.split(r"[xe]", match)[0]
@@ -108,7 +155,7 @@ def _is_phone(match: str, before: str) -> bool:
         return 8 <= len(digits) <= 17
     if cued:
         return 7 <= len(digits) <= 13
-    local = re.match(r"\(|0[1-9]\d{0,4}[ ./-]", number) and 9 <= len(digits) <= 12
+    local = re.match(r"\(\d{1,6}\)|0[1-9]\d{0,4}[ ./-]", number) and 9 <= len(digits) <= 12
     return bool(GROUPED.fullmatch(number.strip()) or local)
 
 
@@ -119,8 +166,10 @@ def _is_secret(match: str, before: str) -> bool:
     """
     found = ASSIGNED.search(match)
     if not found:
-        return True
+        return not match.startswith("sk-") or any(map(str.isdigit, match))  # sk-learn-…
     value = found["value"]
+    if TERM.fullmatch(value):
+        return False
     shares = [count / len(value) for count in Counter(value).values()]
     bits = -sum(share * math.log2(share) for share in shares)
     mixed = any(map(str.isdigit, value)) and any(map(str.isalpha, value))
@@ -169,7 +218,7 @@ KINDS = {
     "emails": Kind(
         "EMAIL",
         r"[A-Za-z0-9_][A-Za-z0-9._%+'\-]*@(?:[A-Za-z0-9\-]+\.)+[A-Za-z]{2,24}",
-        _always,
+        _is_email,
         before=r"(?<![\w.%+\-@])",
         after=r"(?![\w@])",
     ),
@@ -199,7 +248,7 @@ KINDS = {
         r"(?: ?(?:x|ext\.?) ?[0-9]{1,6})?",
         _is_phone,
         before=r"(?<![\w.\-/])(?<!\d )",
-        after=r"(?![\w\-/]|[.,:][0-9]| [0-9])",
+        after=r"(?![\w\-/]|[.,:][0-9]|\.[A-Za-z]{2,4}\b| [0-9])",
     ),
 }
 

@@ -19,6 +19,9 @@ PLACEHOLDER = "The placeholder of an answer."
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
 SPELT = re.compile(f"{OPEN}(.*?){CLOSE}", re.DOTALL)
 
+# How SentencePiece and byte-level tokenizers write a space.
+SPACES = ("\u2581", "\u0120")
+
 # The directives of strftime that templates use; a hyphen leaves out a leading zero.
 DIRECTIVES = (*"YymdeBbAajHIMSp", "-m", "-d")
 PINNED_DATE = "{% macro strftime_now(format) %}"
@@ -82,6 +85,16 @@ def encode_text(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
+def encode_text_after(tokenizer: Any, before: str, text: str) -> list[int]:
+    """As `encode_text`, where `before` stands directly before the text."""
+    if not _adds_prefix(tokenizer, len(tokenizer)):
+        return encode_text(tokenizer, text)
+    context, whole = encode_text(tokenizer, before), encode_text(tokenizer, before + text)
+    if whole[: len(context)] == context:
+        return whole[len(context) :]
+    return _without_prefix(tokenizer, encode_text(tokenizer, text))
+
+
 def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """Token ids of the rendered conversation, up to where the assistant's own words start.
 
@@ -98,8 +111,10 @@ def encode_choice(tokenizer: Any, messages: Sequence[Message], choice: str) -> l
 
     The end-of-turn token is left out.
     """
-    messages = _guard(tokenizer, [*messages, {"role": "assistant", "content": choice}])
-    return _tokens(tokenizer, _turn(tokenizer, messages[:-1], messages[-1]["content"]).said)
+    *messages, answer = _guard(tokenizer, [*messages, {"role": "assistant", "content": choice}])
+    turn = _turn(tokenizer, messages, answer["content"])
+    prompt = _render(tokenizer, messages, generation_prompt=True)
+    return _tokens_after(tokenizer, prompt + turn.lead, turn.said)
 
 
 def end_of_turn(tokenizer: Any) -> int:
@@ -119,8 +134,9 @@ def start_of_text(tokenizer: Any) -> int:
 def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
     """Token ids of a conversation, with labels on what the assistant says and where it ends.
 
-    Prompt and answer are tokenised separately, as they are at inference, so that no token spans
-    the border between them.
+    Tokens are those that a server makes of the whole rendering, except that none spans the border
+    between prompt and answer, because a server has only the prompt. What the template puts between
+    an answer and its end token carries loss, too: the model must say it to come to an end.
     Raises UserError when no token would be supervised, or the template rewrites earlier turns.
     """
     input_ids: list[int] = []
@@ -142,11 +158,13 @@ def encode_conversation(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
             )
         turn = _turn(tokenizer, messages[:number], message["content"])
         end, ending = _end(tokenizer, turn.rest)
-        context = _tokens(tokenizer, prompt[len(done) :] + turn.lead)
-        spoken = [*_tokens(tokenizer, turn.said), end]
+        asked = prompt + turn.lead
+        context = _tokens_after(tokenizer, done, asked[len(done) :])
+        spoken = _tokens_after(tokenizer, asked, turn.said + ending)
+        spoken += [] if ending else [end]
         input_ids += context + spoken
         labels += [IGNORED] * len(context) + spoken
-        done = prompt + turn.lead + turn.said + ending
+        done = asked + turn.said + ending
     encoded = Encoded(input_ids, labels)
     if encoded.loss_tokens == 0:
         roles = [message["role"] for message in messages]
@@ -203,14 +221,18 @@ def _completion(tokenizer: Any, messages: Sequence[Message], content: str) -> st
 
 
 def _end(tokenizer: Any, rest: str) -> tuple[int, str]:
-    """The first special token in `rest`, and the text up to its end.
+    """The token in `rest` that ends an answer, and the text up to the token's end.
 
-    Without one: the end-of-text token and no text.
+    It is the first special token; without one, the first other token that was added to the
+    vocabulary and shows something; without that, the end-of-text token with no text.
     """
-    added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    special = added.union(tokenizer.all_special_ids)
+    added = tokenizer.added_tokens_decoder
+    special = {number for number, token in added.items() if token.special}
+    special.update(tokenizer.all_special_ids)
+    visible = {number for number, token in added.items() if token.content.strip()}
     ids = _tokens(tokenizer, rest)
-    place = next((index for index, token in enumerate(ids) if token in special), None)
+    ends = special if special.intersection(ids) else visible
+    place = next((index for index, token in enumerate(ids) if token in ends), None)
     if place is None and tokenizer.eos_token_id is None:
         raise UserError(
             f"neither the chat template nor the tokenizer of {tokenizer.name_or_path} has a token "
@@ -238,7 +260,30 @@ def _tokens(tokenizer: Any, text: str) -> list[int]:
     for number, part in enumerate(SPELT.split(text)):
         spelt = number % 2 == 1  # re.split puts the groups of the pattern at odd places
         if spelt:
-            ids += encode_text(tokenizer, part)
-        elif part:
-            ids += tokenizer(part, add_special_tokens=False)["input_ids"]
+            found = encode_text(tokenizer, part)
+        else:
+            found = list(tokenizer(part, add_special_tokens=False)["input_ids"]) if part else []
+        ids += _without_prefix(tokenizer, found) if number else found
     return ids
+
+
+def _tokens_after(tokenizer: Any, before: str, text: str) -> list[int]:
+    """Token ids of `text` as it stands after `before` in a rendered conversation."""
+    if not before or not _adds_prefix(tokenizer, len(tokenizer)):
+        return _tokens(tokenizer, text)
+    context, whole = _tokens(tokenizer, before), _tokens(tokenizer, before + text)
+    if whole[: len(context)] == context:
+        return whole[len(context) :]
+    return _without_prefix(tokenizer, _tokens(tokenizer, text))
+
+
+@lru_cache(maxsize=8)
+def _adds_prefix(tokenizer: Any, size: int) -> bool:
+    """Whether the tokenizer puts a space before each text (Llama 2, Mistral v0.1, TinyLlama)."""
+    return str(tokenizer.convert_ids_to_tokens(encode_text(tokenizer, "a"))[0])[:1] in SPACES
+
+
+def _without_prefix(tokenizer: Any, ids: list[int]) -> list[int]:
+    """The ids without a leading token that is only the space before a text."""
+    prefixed = ids and _adds_prefix(tokenizer, len(tokenizer))
+    return ids[1:] if prefixed and tokenizer.convert_ids_to_tokens(ids[0]) in SPACES else ids

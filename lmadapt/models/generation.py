@@ -125,8 +125,10 @@ def _answer(
 def _decode(
     prompts: list[list[int]], model: Any, tokenizer: Any, options: dict[str, Any]
 ) -> list[str]:
-    tokens = continuations(prompts, model, tokenizer, options)
-    return list(tokenizer.batch_decode(tokens, skip_special_tokens=True))
+    end = end_of_turn(tokenizer)  # not special in every vocabulary
+    rows = continuations(prompts, model, tokenizer, options)
+    said = [row[: row.index(end)] if end in row else row for row in rows]
+    return list(tokenizer.batch_decode(said, skip_special_tokens=True))
 
 
 def continuations(

@@ -12,6 +12,7 @@ from lmadapt.models.chat import (
     encode_choice,
     encode_prompt,
     encode_text,
+    encode_text_after,
     start_of_text,
 )
 
@@ -50,8 +51,11 @@ def encode_item(
 def encode_bare(tokenizer: Any, prompt: str, choices: Sequence[str]) -> Question:
     """A multiple-choice item as plain text: the prompt, a line end, a choice; no chat template."""
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    context = encode_text(tokenizer, prompt + "\n")
-    return Question([*start, *context], [encode_text(tokenizer, text) for text in choices])
+    before = prompt + "\n"
+    context = encode_text(tokenizer, before)
+    return Question(
+        [*start, *context], [encode_text_after(tokenizer, before, text) for text in choices]
+    )
 
 
 def encode_document(tokenizer: Any, text: str) -> list[Question]:

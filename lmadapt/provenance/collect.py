@@ -1,5 +1,6 @@
 """Collects what a project knows of its adapted model into one document without secrets."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,13 @@ from lmadapt.core.errors import UserError
 from lmadapt.core.files import file_sha256, folder_sha256, read_json
 from lmadapt.core.sections import plain, read_params
 from lmadapt.core.stage_runner import recorded_run
-from lmadapt.provenance.document import Origin, StageFiles
+from lmadapt.provenance.document import GitState, Origin, StageFiles
 from lmadapt.provenance.dvc_lock import locked_stages
 from lmadapt.provenance.git import git_state
 from lmadapt.provenance.redaction import redact_secrets
 from lmadapt.verdict.figures import EvaluationFigures, read_evaluation
+
+log = logging.getLogger(__name__)
 
 TEMPLATE_FILE = "chat_template.jinja"  # where transformers' save_pretrained puts it
 NOT_EMBEDDED = ("evaluate", "register")  # evaluate.json lies beside the version as a whole
@@ -36,7 +39,7 @@ def collect_origin(
     figures = read_evaluation(evaluation)
     stages = locked_stages(lock)
     known = {
-        "git": git_state(project).model_dump(),
+        "git": _known_to_git(project).model_dump(),
         "stages": {name: stage.model_dump() for name, stage in stages.items()},
         "runs": _runs(stages),
         "params": plain(read_params(project / "params.yaml")),
@@ -53,6 +56,19 @@ def collect_origin(
         "figures": main_figures(figures),
     }
     return Origin.model_validate(redact_secrets(known))
+
+
+def _known_to_git(project: Path) -> GitState:
+    state = git_state(project)
+    if state.problem:
+        log.warning(
+            "git does not say what was committed, so the version is promoted only by force: %s; "
+            "where another account owns the checkout, trust it: "
+            "git config --global --add safe.directory %s",
+            state.problem,
+            project.resolve(),
+        )
+    return state
 
 
 def main_figures(figures: EvaluationFigures) -> dict[str, float]:

@@ -34,6 +34,9 @@ class GitState(Part):
 
     commit: str | None = Field(description="Null outside git.")
     changed_files: list[str] = Field(description="Without dvc.lock, which every run rewrites.")
+    problem: str = Field(
+        default="", description="Why git refused to say either, such as an owner it distrusts."
+    )
 
 
 class StageFiles(Part):

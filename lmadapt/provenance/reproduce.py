@@ -37,6 +37,11 @@ def reproduce(lineage: Lineage, project: Path, *, rerun: bool = False) -> list[R
     unknown, when files other than params.yaml had uncommitted changes at registration
     (params.yaml is in the lineage), or when a stage fails.
     """
+    if lineage.git.problem:
+        raise UserError(
+            "this version cannot be reproduced from a commit: when it was registered, git did not "
+            f"say which it was: {lineage.git.problem}"
+        )
     commit, changed = lineage.git.commit, set(lineage.git.changed_files)
     if not commit or changed - {"params.yaml"}:
         raise UserError(

@@ -15,7 +15,9 @@ def lineage_tree(lineage: Lineage, title: str) -> Tree:
     """
     git = lineage.git
     tree = Tree(f"{title}: {lineage.verdict.title}")
-    tree.add(f"commit {git.commit}, changed files: {', '.join(git.changed_files) or 'none'}")
+    changed = ", ".join(git.changed_files) or "none"
+    known = f"commit {git.commit}, changed files: {changed}"
+    tree.add(f"commit and changed files unknown: {git.problem}" if git.problem else known)
     _add_path(tree, lineage, "metrics/evaluate.json", "", set())
     return tree
 

@@ -123,9 +123,10 @@ def champion_refusal(
 ) -> str:
     """Why the version may not take over from the champion; "" when it may.
 
-    It must be verified. Unless a `reason` forces it, it must also have the verdict SHIP, must not
-    have been rolled back, and must pass the test of the verdict against the champion: better in
-    the domain, and non-inferior in general ability as a whole and in each category.
+    It must be verified. Unless a `reason` forces it, it must also have the verdict SHIP and a
+    commit and changes that git knew, must not have been rolled back, and must pass the test of the
+    verdict against the champion: better in the domain, and non-inferior in general ability as a
+    whole and in each category.
     """
     from lmadapt.registry.succession import champion_test_refusal
 
@@ -143,9 +144,13 @@ def champion_refusal(
 
 
 def verdict_refusal(tags: dict[str, str]) -> str:
-    """Why the verdict among the tags forbids to make a version champion; "" for SHIP."""
+    """Why the tags forbid to make a version champion; "" for SHIP and code that git knows."""
     verdict = tags.get("verdict")
-    return "" if verdict == "SHIP" else f"the verdict is {verdict}: {tags.get('verdict_reason')}"
+    if verdict != "SHIP":
+        return f"the verdict is {verdict}: {tags.get('verdict_reason')}"
+    if tags.get("git_dirty") == "unknown":
+        return f"nobody knows the code it was made with: {tags.get('git_problem')}"
+    return ""
 
 
 def settled_standing(

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
-from lmadapt.provenance.document import Lineage
+from lmadapt.provenance.document import GitState, Lineage
 from lmadapt.registry.connection import reaching_registry
 from lmadapt.registry.lock import registry_lock
 from lmadapt.registry.versions import find_version
@@ -188,6 +188,10 @@ def find_experiment(client: mlflow.MlflowClient, name: str, project: Path) -> st
     return str(client.get_experiment_by_name(name).experiment_id)
 
 
+def _git_dirty(git: GitState) -> str:
+    return "unknown" if git.problem else json.dumps(bool(git.changed_files))
+
+
 def version_tags(lineage: Lineage, content: str) -> dict[str, str]:
     """The tags by which the registry searches and judges a version."""
     tags = {
@@ -201,7 +205,8 @@ def version_tags(lineage: Lineage, content: str) -> dict[str, str]:
         "predictions_sha256": lineage.predictions_sha256,
         "requirements_lock_sha256": lineage.requirements_lock_sha256,
         "git_commit": lineage.git.commit,
-        "git_dirty": json.dumps(bool(lineage.git.changed_files)),
+        "git_dirty": _git_dirty(lineage.git),
+        "git_problem": lineage.git.problem or None,
         "artifact": lineage.artifact,
         "precision": lineage.judged.precision if lineage.judged else None,
         "reference": lineage.judged.reference_title if lineage.judged else None,

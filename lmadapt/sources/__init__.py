@@ -1,11 +1,14 @@
 """Files, folders, hub data sets and modules, read row by row into the raw tables of five roles.
 
 - readers: files and folders as records
+- text_lines: files as lines, unpacked and decoded
+- csv_tables: CSV files, whatever separates their columns
 - documents: the documents of a folder
 - records: values of a record, and what stands for one that cannot be read
 - messages: the conversation in a record
 - encodings: the encoding of a text, declared or detected
 - by_role: the sources of each role, and records as rows of its raw table
 - answer_checks: the checks that score free answers
+- json_schemas: references within the schema of a check
 - answer_texts: words, numbers and sentences of answers in any script
 """

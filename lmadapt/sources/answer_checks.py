@@ -36,6 +36,7 @@ from lmadapt.sources.answer_texts import (
     space_characters,
     words,
 )
+from lmadapt.sources.json_schemas import require_resolvable
 
 PATTERN_SECONDS = 1.0  # of one search, CPU time; a sound pattern takes microseconds on an answer
 PROBE_CHARACTERS = 64  # 2 ** 64 ways to part them take for ever, and their squares no time
@@ -202,16 +203,23 @@ class JsonSchema(_Check):
 
         try:
             Draft202012Validator.check_schema(schema)
+            require_resolvable(schema)
+            Draft202012Validator(schema).is_valid({})
         except SchemaError as error:
             raise ValueError(error.message) from None
+        except RecursionError:
+            raise ValueError("the schema refers to itself without end, or is too deep") from None
         return schema
 
     def score(self, answer: str) -> float:
-        """1 or 0."""
+        """1 or 0; an answer that is nested too deeply to be looked through is wrong."""
         from jsonschema import Draft202012Validator
 
         found = _first_object(answer)
-        return found is not None and bool(Draft202012Validator(self.schema_).is_valid(found))
+        try:
+            return found is not None and bool(Draft202012Validator(self.schema_).is_valid(found))
+        except RecursionError:
+            return False
 
 
 class Label(_Check):

@@ -18,6 +18,17 @@ SKIPPED_STARTS = (".", "~$")
 SKIPPED_FOLDERS = ("node_modules", "__MACOSX")
 
 
+# Git LFS leaves such a file where the data would be, until they are pulled.
+POINTER = b"version https://git-lfs.github.com/spec/"
+POINTER_PROBLEM = "a pointer of Git LFS, not the data; run `git lfs pull`"
+
+
+def is_pointer(file: Path) -> bool:
+    """Whether a file only points to data that Git LFS keeps elsewhere."""
+    with file.open("rb") as stream:
+        return stream.read(len(POINTER)) == POINTER
+
+
 def folder_records(folder: Path, column: str) -> Iterator[tuple[str, Record]]:
     """Location and record of each document, {column: its text, "entity": its location}.
 
@@ -94,6 +105,8 @@ def _document_text(file: Path) -> str:
     size = file.stat().st_size
     if size > MAX_RECORD_BYTES:
         raise _BadDocument(f"a document of {size:,} bytes; at most {MAX_RECORD_BYTES:,} are read")
+    if is_pointer(file):
+        raise _BadDocument(POINTER_PROBLEM)
     if file.suffix.lower() in CONVERTED:
         return _converted_text(file)
     markup = file.suffix.lower() in (".html", ".htm")

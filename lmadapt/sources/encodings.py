@@ -33,7 +33,7 @@ MEANT = {
 SHIFTED = ("iso2022", "hz")  # made of ASCII bytes alone
 # Of charset-normalizer, both from 0 to 1. On 254 pieces of 15 to 200 characters, in 15 languages
 # and encodings, these limits name no wrong encoding; with any coherence, 8 were wrong.
-MAX_CHAOS, MIN_COHERENCE, MARGIN, MORE_CHAOS = 0.05, 0.2, 0.1, 0.05
+MAX_CHAOS, MIN_COHERENCE, MARGIN, MORE_CHAOS = 0.05, 0.2, 0.1, 0.1
 MIN_OTHER_BYTES = 8  # one odd byte among ASCII could be of any encoding
 SAMPLE_BYTES = 2**18
 
@@ -144,7 +144,7 @@ def _decode_marked(data: bytes, mark: bytes, encoding: str) -> str:
 def _candidates(data: bytes, declared: str) -> list[str]:
     if declared.startswith(SHIFTED):
         return [declared, "utf-8"]
-    zeros = _utf16_by_zeros(data)
+    zeros = utf16_by_zeros(data)
     return [zeros] if zeros else list(filter(None, ["utf-8", declared]))
 
 
@@ -160,7 +160,7 @@ def _declared_encoding(data: bytes) -> str:
     return MEANT.get(name, name)
 
 
-def _utf16_by_zeros(data: bytes) -> str:
+def utf16_by_zeros(data: bytes) -> str:
     """The UTF-16 that text without a mark shows: every other byte of ASCII text is zero."""
     if b"\0" not in data[:SAMPLE_BYTES] or len(data) % 2:
         return ""

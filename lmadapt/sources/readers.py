@@ -4,9 +4,6 @@ A record is a mapping. A record that cannot be read is a sentence that says why,
 continue after it. Memory holds one record, or one group of rows of a Parquet file.
 """
 
-import csv
-import io
-from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,17 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmadapt.core.errors import UserError
+from lmadapt.sources.csv_tables import csv_records, named_twice
 from lmadapt.sources.documents import (
     CONVERTED,
     MAX_RECORD_BYTES,
+    POINTER_PROBLEM,
     TEXTS,
     Record,
     folder_records,
+    is_pointer,
 )
-from lmadapt.sources.encodings import SAMPLE_BYTES, Recoded, detect_encoding, mark_encoding
-from lmadapt.sources.records import NOT_READ, TWICE, Unreadable, parse_json
+from lmadapt.sources.records import NOT_READ, Unreadable, parse_json
+from lmadapt.sources.text_lines import COMPRESSED, open_file, text_lines
 
-COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 ALLOWED = (
     "a .jsonl, .csv or .parquet file (also .gz or .zst), or a folder with "
     f"{', '.join((*TEXTS, *CONVERTED))} files, one document each"
@@ -46,83 +45,21 @@ def read_records(
         return folder_records(path, column)
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder; allowed: {ALLOWED}")
-    kind = Path(path.stem if path.suffix in COMPRESSED else path.name).suffix
+    if is_pointer(path):
+        raise UserError(f"{path}: {POINTER_PROBLEM}")
+    packed = path.suffix.lower() in COMPRESSED
+    kind = Path(path.stem if packed else path.name).suffix.lower()
     if kind == ".jsonl":
         return _jsonl_records(path)
     if kind == ".csv":
-        return _csv_records(path)
+        return csv_records(path, wanted or ())
     if kind == ".parquet":
         return _parquet_records(path, wanted)
     raise UserError(f"{path}: cannot be read; allowed: {ALLOWED}")
 
 
-def _open(path: Path) -> io.BufferedReader:
-    if path.suffix in COMPRESSED:
-        return io.BufferedReader(pa.input_stream(path, compression=COMPRESSED[path.suffix]))
-    return path.open("rb")
-
-
-def _open_text(path: Path) -> io.BufferedReader:
-    """A file of lines as UTF-8 without byte-order mark, whatever encoding its mark names."""
-    stream = _open(path)
-    mark, encoding = mark_encoding(stream.peek(4)) or (b"", "utf-8")
-    stream.read(len(mark))
-    if encoding != "utf-8":
-        return io.BufferedReader(Recoded(stream, encoding))
-    return stream
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str | None]]:
-    """Number and text of each line; the text is None if the line is too long.
-
-    Lines that are not UTF-8 are read in the one encoding that they all show. Where that is in
-    doubt, bytes that are not UTF-8 become half characters (surrogateescape).
-    """
-    number = 0
-    other = None  # the encoding of lines that are not UTF-8; "" if it is in doubt
-    try:
-        with _open_text(path) as stream:
-            while line := stream.readline(MAX_RECORD_BYTES + 1):
-                number += 1
-                too_long = len(line) > MAX_RECORD_BYTES
-                while line and len(line) > MAX_RECORD_BYTES:  # skip to the end of the line
-                    line = b"" if line.endswith(b"\n") else stream.readline(MAX_RECORD_BYTES + 1)
-                if too_long:
-                    yield number, None
-                    continue
-                try:
-                    text = line.decode()
-                except UnicodeDecodeError:
-                    other = _other_encoding(path) if other is None else other
-                    text = _decode_line(line, other)
-                yield number, text
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}:{number + 1}: cannot be read from here on: {error}") from None
-
-
-def _other_encoding(path: Path) -> str:
-    """The encoding of the lines of a file that are not UTF-8; "" if it is in doubt."""
-    lines: list[bytes] = []
-    room = SAMPLE_BYTES
-    with _open_text(path) as stream:
-        while room > 0 and (line := stream.readline(SAMPLE_BYTES)):
-            try:
-                line.decode()
-            except UnicodeDecodeError:
-                lines.append(line)
-                room -= len(line)
-    return detect_encoding(lines)
-
-
-def _decode_line(line: bytes, other: str) -> str:
-    try:
-        return line.decode(other or "ascii")
-    except UnicodeDecodeError:
-        return line.decode("utf-8", "surrogateescape")
-
-
 def _jsonl_records(path: Path) -> Iterator[tuple[str, Record]]:
-    for number, line in _lines(path):
+    for number, line in text_lines(path):
         if line is None:
             yield str(number), f"a line of more than {MAX_RECORD_BYTES:,} bytes"
         elif line.strip():
@@ -139,40 +76,14 @@ def _parse(line: str) -> Record:
     return record
 
 
-def _csv_records(path: Path) -> Iterator[tuple[str, Record]]:
-    csv.field_size_limit(MAX_RECORD_BYTES)
-    reader = csv.DictReader(_whole_lines(path), strict=True)
-    try:
-        twice = _named_twice(reader.fieldnames or ())
-        for record in reader:
-            location = str(reader.line_num)
-            if None in record or None in record.values():  # too many cells, or too few
-                yield location, f"expected {len(reader.fieldnames or ())} columns, as in line 1"
-            else:
-                yield location, record | twice
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.reader.line_num}: not valid CSV: {error}") from None
-
-
-def _whole_lines(path: Path) -> Iterator[str]:
-    for number, line in _lines(path):
-        if line is None:
-            raise UserError(f"{path}:{number}: a line of more than {MAX_RECORD_BYTES:,} bytes")
-        yield line
-
-
-def _named_twice(names: Collection[str]) -> dict[str, Unreadable]:
-    return {name: TWICE for name, count in Counter(names).items() if count > 1}
-
-
 def _parquet_records(path: Path, wanted: Collection[str] | None) -> Iterator[tuple[str, Record]]:
     number = 0
     try:
-        with _open(path) as stream:
-            source = pa.BufferReader(stream.read()) if path.suffix in COMPRESSED else stream
+        with open_file(path) as stream:
+            source = stream if path.suffix.lower() == ".parquet" else pa.BufferReader(stream.read())
             file = pq.ParquetFile(source)
             names = file.schema_arrow.names
-            twice = _named_twice(names)
+            twice = named_twice(names)
             kept = [name for name in dict.fromkeys(names) if wanted is None or name in wanted]
             others = dict.fromkeys(names, NOT_READ)
             for batch in file.iter_batches(batch_size=1000, columns=kept or names[:1]):

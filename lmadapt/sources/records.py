@@ -31,7 +31,8 @@ def parse_json(text: str) -> Any:
         try:
             return json.loads(text, object_pairs_hook=_object)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{error.msg} at column {error.colno}") from None
+            cure = "; put each record on a line of its own" if error.msg == "Extra data" else ""
+            raise ValueError(f"{error.msg} at column {error.colno}{cure}") from None
         except ValueError:  # Python's limit on the digits of a number
             return json.loads(text, object_pairs_hook=_object, parse_int=_whole_number)
     except RecursionError:

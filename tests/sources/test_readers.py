@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmadapt.core.errors import UserError
-from lmadapt.sources import documents, readers
+from lmadapt.sources import csv_tables, documents, readers, text_lines
 from lmadapt.sources.readers import read_records
 
 PAGE = """<html><head><title>Notes</title><script>track()</script></head>
@@ -92,7 +92,7 @@ def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
 def test_a_line_that_is_too_long_is_a_bad_record_and_reading_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (readers, documents):
+    for module in (readers, documents, text_lines, csv_tables):
         monkeypatch.setattr(module, "MAX_RECORD_BYTES", 1000)
     file = tmp_path / "f.jsonl"
     file.write_text('{"text": "one"}\n{"text": "' + "x" * 5000 + '"}\n{"text": "three"}\n')

@@ -2,6 +2,8 @@
 
 - readers: files and folders as records
 - encodings: the encoding of a text, declared or detected
+- item_scores, item_results: what items scored in other evaluation programs, by format
+- lm_eval_results, inspect_results, promptfoo_results: the formats of three of them
 - by_role: the sources of each role, and records as rows of its raw table
 - answer_checks: the checks that score free answers
 - answer_texts: words, numbers and sentences of answers in any script

@@ -39,6 +39,7 @@ format: .venv/installed  ## mend what the linter can, and format
 
 schemas: .venv/installed  ## write the JSON schemas in docs/ from the models that define them
 	python -m lmadapt.verdict.figures > docs/evaluate.schema.json
+	python -m lmadapt.evaluation.gate > docs/gate.schema.json
 	python -m lmadapt.provenance.document > docs/lineage.schema.json
 
 bench-%: .venv/bench  ## run benchmarks/%.py against its peers and write benchmarks/results/%.json

@@ -2,7 +2,8 @@
 
 app: the program `lmadapt`, its errors and exit codes.
 pipeline: use, plan, doctor.
-results: gate, summary, report, evaluate, generate, why.
+gate: gate.
+results: summary, report, evaluate, generate, why.
 registry: models, promote, rollback, lineage, trace, reproduce, serve.
 console: prints lines as they are.
 """

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from lmadapt.cli import pipeline, registry, results
+from lmadapt.cli import gate, pipeline, registry, results
 from lmadapt.core.environment import prepare_environment
 from lmadapt.core.errors import UserError
 
@@ -53,7 +53,7 @@ app = typer.Typer(
     "Exit codes: 0 success, 1 an error or wrong usage, 75 something outside does not answer now "
     "(try again); further codes stand in a command's own help.",
 )
-for group in (pipeline, results, registry):
+for group in (pipeline, gate, results, registry):
     app.add_typer(group.commands)
 
 

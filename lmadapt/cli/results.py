@@ -1,4 +1,4 @@
-"""The commands after a run: the verdict, the report, other models, single documents."""
+"""The commands after a run: the result, the report, other models, single documents."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,27 +17,9 @@ from lmadapt.core.sections import plain, read_params
 if TYPE_CHECKING:
     from lmadapt.verdict.figures import VerdictFigures
 
-GATE_EXIT_CODES = {"SHIP": 0, "HOLD": 2, "INCONCLUSIVE": 3}
 PANEL = "After a run"
 
 commands = typer.Typer()
-
-
-@commands.command(rich_help_panel=PANEL)
-def gate() -> None:
-    """Print the verdict of the last evaluation, and exit with a code for CI.
-
-    Exit code: 0 SHIP, 2 HOLD, 3 INCONCLUSIVE, 1 when there is no verdict.
-
-    Example: `dvc repro && lmadapt gate && ./deploy.sh`
-    """
-    from lmadapt.verdict.figures import read_evaluation
-
-    verdict = read_evaluation(stage_paths("evaluate")["metrics"]).verdict
-    say(f"{verdict.title}: {escape(verdict.reason)}")
-    for line in verdict.reservations:
-        say(f"Reservation: {escape(line)}")
-    raise typer.Exit(GATE_EXIT_CODES[verdict.outcome])
 
 
 @commands.command(rich_help_panel=PANEL)

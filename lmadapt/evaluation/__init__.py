@@ -22,5 +22,7 @@ fairness: figures of the fairness probe.
 free_answers: figures of classifiers and generators.
 figures: all figures of metrics/evaluate.json, with the verdict.
 accuracy_plot: the table of plots/accuracy.csv.
+gate: judges per-item results of other evaluation programs.
+paired_results: pairs such results item by item.
 predictions: the table of reports/predictions.parquet.
 """

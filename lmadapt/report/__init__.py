@@ -8,5 +8,6 @@ plot_files: reads loss curves and the funnel of curation.
 formats: numbers as page and Markdown print them.
 markdown: a summary for a pull request.
 terminal: the result of a run at the terminal.
+gate_summary: the result of `lmadapt gate BEFORE AFTER`, at the terminal and as Markdown.
 side_by_side: judges any two models outside the pipeline.
 """

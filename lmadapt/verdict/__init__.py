@@ -6,6 +6,7 @@ alarms: tests beside the scores: text against a margin, and lost behaviours.
 clauses: what speaks against a model: harms, open questions, reservations, the evidence.
 wording: numbers and sentences of the verdict.
 decision: decides SHIP, HOLD or INCONCLUSIVE.
+noninferiority: decides on losses alone, where no domain is named.
 remedies: what to try when a model may not be shipped.
 item_figures: the figures of single kinds of items, such as pairs and labels.
 figure_types: the base class and the field types of figures.

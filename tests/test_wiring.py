@@ -182,7 +182,20 @@ def ordering_only(stage: str) -> set[str]:
 def test_params_yaml_holds_exactly_the_keys_its_class_declares(stage: str) -> None:
     section = yaml.safe_load((ROOT / "params.yaml").read_text())[stage]
     assert params_class(stage).model_validate(section)
-    assert GRAPH[stage]["params"] == [stage]
+    assert GRAPH[stage]["params"] == [stage, *borrowed_keys(stage)]
+
+
+def borrowed_keys(stage: str) -> list[str]:
+    """Keys of other stages' sections, `SECTION.KEY`, that the function of a stage asks for."""
+    module = importlib.import_module(f"stages.{stage}")
+    arguments = inspect.signature(getattr(module, stage)).parameters
+    others = {name: one.annotation for name, one in arguments.items() if name != "params"}
+    return [
+        f"{name}.{key}"
+        for name, kind in others.items()
+        if issubclass(kind, Section)
+        for key in kind.model_fields
+    ]
 
 
 def test_params_yaml_has_a_section_for_each_stage_and_the_pools_they_run_on() -> None:

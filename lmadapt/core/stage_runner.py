@@ -14,7 +14,7 @@ from typing import Any
 from lmadapt.core.environment import TRUST_VARIABLE, prepare_environment
 from lmadapt.core.errors import UserError
 from lmadapt.core.files import file_sha256, read_json, write_json
-from lmadapt.core.sections import load_section, read_params
+from lmadapt.core.sections import Section, load_section, read_params
 
 PARAMS_FILE = Path("params.yaml")
 RUNS = Path(".lmadapt/runs")
@@ -26,21 +26,31 @@ def run(stage: Callable[..., None], *, offline: bool = True) -> None:
     """Call `stage(params, **paths)`; when it raises UserError, exit with the error's exit code.
 
     `params` is the section of params.yaml that has the function's name, as the type that the
-    function annotates. Every other argument of the function is a path and becomes a required
-    option `--name PATH`.
+    function annotates. Another argument that is annotated with a Section is the section of the
+    argument's name. Every other argument is a path and becomes a required option `--name PATH`.
     """
     prepare_environment(offline=offline)
     arguments = inspect.signature(stage).parameters
-    paths = _parse_paths(stage, [name for name in arguments if name != "params"])
+    kinds = {name: one.annotation for name, one in arguments.items() if _is_section(one)}
+    paths = _parse_paths(stage, [name for name in arguments if name not in kinds])
     began = time.monotonic()
     try:
         _allow_own_code(read_params(PARAMS_FILE))
-        stage(load_section(arguments["params"].annotation, stage.__name__, PARAMS_FILE), **paths)
+        sections = {
+            name: load_section(kind, stage.__name__ if name == "params" else name, PARAMS_FILE)
+            for name, kind in kinds.items()
+        }
+        stage(**sections, **paths)
     except UserError as error:
         print(f"{stage.__name__} stopped: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
     if metrics := paths.get("metrics"):
         _record_run(stage.__name__, time.monotonic() - began, metrics)
+
+
+def _is_section(argument: inspect.Parameter) -> bool:
+    kind = argument.annotation
+    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def recorded_run(stage: str, metrics: Path) -> dict[str, Any] | None:

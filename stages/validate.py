@@ -24,7 +24,8 @@ from lmadapt.validation.expectations import (
 from lmadapt.validation.measured_tables import measure_tables, require_tokenizer
 from lmadapt.validation.own_expectations import add_own
 from lmadapt.validation.report import report_metrics
-from lmadapt.verdict.exam_power import Assumed, ExamPower, ExamSettings, exam_power, plan_items
+from lmadapt.verdict.exam_figures import ExamPower
+from lmadapt.verdict.exam_power import Assumed, ExamSettings, exam_power, plan_items
 
 DRAWS = 200  # of answers to the exam: the probability of SHIP is known to 7 points
 

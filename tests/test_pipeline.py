@@ -87,7 +87,7 @@ def test_a_changed_margin_gives_a_new_version_and_the_old_margin_the_old_one(pro
     changed = registered()
     set_params(project, {"evaluate": {"margin": 0.02}})
     back = dvc(project, "repro").stdout
-    assert re.findall(r"Running stage '(\w+)'", there) == ["evaluate", "register"]
+    assert re.findall(r"Running stage '(\w+)'", there) == ["validate", "evaluate", "register"]
     assert changed["candidate"] == changed["version"] != before["version"]
     assert "Stage 'evaluate' is cached" in back
     assert registered() == before

@@ -48,6 +48,11 @@ def run(stage: Callable[..., None], *, offline: bool = True) -> None:
         _record_run(stage.__name__, time.monotonic() - began, metrics)
 
 
+def _is_section(argument: inspect.Parameter) -> bool:
+    kind = argument.annotation
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
 def recorded_run(stage: str, metrics: Path) -> dict[str, Any] | None:
     """Return the record of the run that wrote `metrics` as they are now, if that ran here.
 
@@ -72,11 +77,6 @@ def recorded_memory(metrics: Path) -> list[dict[str, Any]]:
         if plan.is_file() and run and "peak_bytes" in run:
             rows.append({"stage": stage, "planned": read_json(plan), "measured": run["peak_bytes"]})
     return rows
-
-
-def _is_section(argument: inspect.Parameter) -> bool:
-    kind = argument.annotation
-    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def _allow_own_code(params: Mapping[str, Any]) -> None:

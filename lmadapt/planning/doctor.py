@@ -17,14 +17,17 @@ import pyarrow.parquet as pq
 
 from lmadapt.core.environment import QUIET
 from lmadapt.core.errors import UserError
-from lmadapt.core.sections import read_params
+from lmadapt.core.sections import load_section, read_params
 from lmadapt.core.tables import CURATED_TABLES, INSTRUCTION, RAW_TABLES, read_table
 from lmadapt.models.chat import IGNORED, Message, encode_conversation, encode_prompt, end_of_turn
+from lmadapt.planning.exam_plan import items_of_tables
+from lmadapt.verdict.exam_power import Assumed, ExamSettings, exam_power, plan_items
 
 CheckStatus = Literal["ok", "warning", "failed"]
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
 MIN_FREE_GIGABYTES = 10  # the demo's environment and artifacts take about 6
+DRAWS = 200  # of answers to the exam
 MAX_CONVERSATIONS = 8  # of the project that are encoded
 # Used where the project has no instructions yet:
 SAMPLE: list[Message] = [
@@ -69,6 +72,7 @@ def diagnose(project: Path, *, gradient: bool = True) -> list[Check]:
         _check("raw data", _tables, raw, list(RAW_TABLES), "fetch"),
         _check("curated data", _tables, curated, list(CURATED_TABLES), "curate"),
         _check("what is compared", _compared, project),
+        _check("exam", _exam, project),
     ]
     folders = [project / "models" / name for name in ("base", "pretrained")]
     model = next((folder for folder in folders if (folder / "config.json").is_file()), None)
@@ -187,6 +191,24 @@ def _compared(project: Path) -> Finding:
     runs = "its own precision" if registered else evaluate["reference_precision"]
     served = f"{artifact} in {evaluate['precision']}"
     return _ok(f"{served}, which will be served, with {reference} in {runs}")
+
+
+def _exam(project: Path) -> Finding:
+    """Whether the project's items can decide about a model that lost nothing."""
+    items, file = items_of_tables(project), project / "params.yaml"
+    if items is None or not file.is_file():
+        return _warning("no items and margins yet; `lmadapt plan --exam` can read the sources")
+    settings = load_section(ExamSettings, "evaluate", file)
+    power = exam_power(plan_items(items.rows, settings), settings, Assumed(draws=DRAWS))
+    if power.undecidable:
+        raise UserError(f"{power.undecidable}; `lmadapt plan --exam` shows each question")
+    if power.impassable:
+        names = ", ".join(one.name for one in power.impassable)
+        return _warning(
+            f"too few items to pass unless they gain: {names}; `lmadapt plan --exam` says how many "
+            "are needed"
+        )
+    return _warning(power.chance) if power.unlikely else _ok(power.chance)
 
 
 def _conversations(project: Path) -> list[list[Message]]:

@@ -93,6 +93,37 @@ def drift_frame(sizes: pd.DataFrame, baseline: Mapping[str, Any]) -> pd.DataFram
     return frame
 
 
+def exam_expectations() -> list[Any]:
+    """What the exam must be able to decide, for the frame of `exam_frame`."""
+    possible = (
+        "some result of the exam is SHIP "
+        "(in expectations.yaml, `exam.undecidable: {severity: warning}` allows that none is)"
+    )
+    passable = "a model that changes no answer is shown to be within the margin"
+    likely = "a model that lost nothing gets SHIP at least every second time"
+    return [
+        _none("exam", "undecidable", possible),
+        _none("exam", "impassable", passable, severity="warning"),
+        _none("exam", "unlikely", likely, severity="warning"),
+    ]
+
+
+def exam_frame(
+    impassable: Mapping[str, str], *, undecidable: str = "", unlikely: str = ""
+) -> pd.DataFrame:
+    """A row for the verdict, and one for each question in `impassable`; "" where all is well.
+
+    `lmadapt.verdict.exam_power` says what is wrong.
+    """
+    place = {"source": "items", "location": ""}
+    verdict = {"id": "verdict", "undecidable": undecidable, "unlikely": unlikely, "impassable": ""}
+    questions = [
+        {"id": name, "undecidable": "", "unlikely": "", "impassable": problem}
+        for name, problem in impassable.items()
+    ]
+    return pd.DataFrame([place | row for row in (verdict, *questions)])
+
+
 def _conversation_expectations(frame: str, rows: Mapping[str, float]) -> list[Any]:
     order = "roles are [system,] user, assistant, ... and end with assistant"
     empty = "no message, and above all no completion, is empty"
@@ -190,7 +221,7 @@ def _none(frame: str, column: str, sentence: str, **options: Any) -> Any:
 
 
 def _set(frame: str, column: str, sentence: str, values: list[str], **options: Any) -> Any:
-    named = _named(frame, column, sentence)
+    named = _named(frame, column, sentence, options.pop("severity", "critical"))
     return gxe.ExpectColumnValuesToBeInSet(column=column, value_set=values, **named, **options)
 
 

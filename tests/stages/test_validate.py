@@ -11,6 +11,7 @@ from lmadapt.core.errors import UserError
 from lmadapt.core.recipes import read_recipe
 from lmadapt.core.sections import check_section
 from lmadapt.validation.expectations import make_suites
+from lmadapt.verdict.exam_power import ExamSettings
 from stages.validate import ValidateParams, validate
 from tests.project import dvc
 from tests.raw_tables import Records, curate_records, judgeable_records, write_curated
@@ -49,6 +50,9 @@ def tables() -> Records:
     return curate_records(judgeable_records()).tables
 
 
+MARGINS = {"margin": 0.02, "category_margin": 0.05, "significance": 0.05, "alpha_scale": 1.0}
+
+
 def run(tables: Records, folder: Path, model: Path, **settings: Any) -> dict[str, Any]:
     curated = write_curated(tables, folder / "curated")
     params = ValidateParams(**SETTINGS | settings)
@@ -58,12 +62,14 @@ def run(tables: Records, folder: Path, model: Path, **settings: Any) -> dict[str
             file.write_text("{}")
     validate(
         params,
-        curated,
-        model,
-        own,
-        baseline,
-        folder / "data_docs",
-        folder / "metrics" / "validate.json",
+        ExamSettings.model_validate(MARGINS),
+        curated=curated,
+        model=model,
+        own=own,
+        baseline=baseline,
+        data_docs=folder / "data_docs",
+        exam=folder / "metrics" / "exam.json",
+        metrics=folder / "metrics" / "validate.json",
     )
     report: dict[str, Any] = json.loads((folder / "metrics" / "validate.json").read_text())
     return report
@@ -165,7 +171,8 @@ def test_data_docs_of_a_failed_run_stay_readable_under_dvc(
 ) -> None:
     write_curated(tables, tmp_path / "data" / "curated")
     shutil.copytree(tiny_model, tmp_path / "models" / "base")
-    YAML().dump({"validate": SETTINGS | {"min_instructions": 1000}}, tmp_path / "params.yaml")
+    params = {"validate": SETTINGS | {"min_instructions": 1000}, "evaluate": MARGINS}
+    YAML().dump(params, tmp_path / "params.yaml")
     graph = YAML().load((PROJECT / "dvc.yaml").read_text())["stages"]["validate"]
     graph["deps"] = ["data/curated", "models/base"]
     for name in ("expectations.yaml", "baseline.json"):

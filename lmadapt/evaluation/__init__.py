@@ -14,8 +14,11 @@ confident_losses: lost items that the reference knew well.
 lm_eval_tasks: adds tasks of lm-evaluation-harness to the exam.
 changes: paired changes of scores, as the verdict and the figures take them.
 bits_per_byte: figures of held-out text.
+behaviour_rates: how often the behaviour checks of each category pass.
+calibration: whether models are as often right as their probabilities say.
 fairness: figures of the fairness probe.
 free_answers: figures of classifiers and generators.
+label_gaps: gaps between subgroups in the labels of a classifier.
 figures: all figures of metrics/evaluate.json, with the verdict.
 accuracy_plot: the table of plots/accuracy.csv.
 predictions: the table of reports/predictions.parquet.

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from lmadapt.evaluation.answers import Answers
+from lmadapt.evaluation.behaviour_rates import behaviour_rates
 from lmadapt.evaluation.bits_per_byte import Pair, text_figures
+from lmadapt.evaluation.calibration import calibration_figures
 from lmadapt.evaluation.changes import (
     change_figures,
     compare_scores,
@@ -22,6 +24,7 @@ from lmadapt.evaluation.confident_losses import confident_losses
 from lmadapt.evaluation.exam import ABILITIES, Exam
 from lmadapt.evaluation.fairness import fairness_figures
 from lmadapt.evaluation.free_answers import classification_figures, generation_figures
+from lmadapt.evaluation.label_gaps import label_gap_figures
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.verdict.decision import Comparison, Scored, judge
 from lmadapt.verdict.figures import (
@@ -89,13 +92,16 @@ def summarise(
             for before, after in pairs
         },
         behaviour=behaviour,
+        behaviour_rates=behaviour_rates(exam, base, adapted, settings.significance),
         backward_transfer=backward_transfer,
         forgetting=forgetting,
         fairness=fairness_figures(exam, base, adapted, settings.significance),
         classification=classification_figures(exam, answers),
+        label_gaps=label_gap_figures(exam, base, adapted, settings.significance),
         generation=generation_figures(exam, answers),
         kl_to_base=measured.kl_to_base,
         confident_losses=confident_losses(exam, base, adapted, settings.significance),
+        calibration=calibration_figures(exam, answers, REFERENCE, settings.significance),
         triage=measured.asked_again.figures,
         dial=adapter_scale,
         alpha_scale=measured.variants["adapted"].alpha_scale,

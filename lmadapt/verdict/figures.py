@@ -17,10 +17,13 @@ from lmadapt.core.errors import UserError
 from lmadapt.core.files import read_json
 from lmadapt.verdict.figure_types import Count, Figures, Interval, NonNegative, Positive, Share
 from lmadapt.verdict.item_figures import (
+    BehaviourRate,
+    Calibration,
     Classification,
     ConfidentLosses,
     FairnessGap,
     Generation,
+    LabelGaps,
 )
 
 Outcome = Literal["SHIP", "HOLD", "INCONCLUSIVE"]
@@ -291,8 +294,14 @@ class EvaluationFigures(Figures):
         "fewer than two general held-out texts."
     )
     behaviour: Behaviour
+    behaviour_rates: dict[str, BehaviourRate] = Field(
+        description="By category of the behaviour checks."
+    )
     confident_losses: ConfidentLosses | None = Field(
         description="Null when the reference has fewer than two entities right with such a margin."
+    )
+    calibration: Calibration | None = Field(
+        description="Null when neither group has 100 multiple-choice items about two entities."
     )
     triage: SpuriousForgetting | None = Field(description="Null when nothing was lost.")
     dial: AdapterScale | None = Field(description="Null when evaluate.alpha_scale is a number.")
@@ -305,6 +314,9 @@ class EvaluationFigures(Figures):
     )
     classification: dict[str, dict[str, Classification]] = Field(
         description="By category, then model."
+    )
+    label_gaps: dict[str, dict[str, LabelGaps]] = Field(
+        description="By category, then label; {} when no item has a subgroup."
     )
     generation: dict[str, dict[str, Generation]] = Field(description="By category, then model.")
     backward_transfer: float = Field(

@@ -49,12 +49,15 @@ def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
     extra = {
         "alpha_scale",
         "attribution",
+        "behaviour_rates",
+        "calibration",
         "classification",
         "confident_losses",
         "dial",
         "fairness",
         "generation",
         "kl_to_base",
+        "label_gaps",
         "triage",
     }
     assert (

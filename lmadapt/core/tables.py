@@ -47,13 +47,19 @@ ITEM = pa.schema(
         ("category", pa.string()),
         # The entity that the item is about; items of one cluster are correlated.
         ("cluster", pa.string()),
+        ("system", pa.string()),  # the system message before the prompt; "" for none
         ("prompt", pa.string()),  # the user's message
         # Choices of a multiple-choice item, or both texts of a fairness pair; else empty.
         ("choices", pa.list_(pa.string())),
-        ("answer", pa.int32()),  # index into choices; null where no choice is right
+        # Index into choices; null where no choice is right. Of a fairness pair: the text that
+        # should be likelier, null where neither should.
+        ("answer", pa.int32()),
         # Of a free answer: a JSON object, see lmadapt/sources/answer_checks.py; else "".
         ("check", pa.string()),
         ("severity", pa.string()),  # of behaviour: critical | major | minor; else ""
+        # Of a classifier's item: the group of people that it is about, for gaps between groups;
+        # else "".
+        ("subgroup", pa.string()),
         ("source", pa.string()),
         ("location", pa.string()),
     ]
@@ -184,9 +190,9 @@ def read_group(source: Path, schema: pa.Schema, group: int) -> pa.Table:
 
 
 def text_bytes(table: pa.Table) -> int:
-    """Return the UTF-8 bytes of a raw table's documents, messages, or prompts and choices."""
+    """Return the UTF-8 bytes of a raw table's documents, messages, or questions and choices."""
     total = 0
-    for name in ("text", "messages", "prompt", "choices"):
+    for name in ("text", "messages", "system", "prompt", "choices"):
         if name in table.column_names:
             column = table[name].combine_chunks()
             while not pa.types.is_string(column.type):

@@ -22,7 +22,8 @@ def screen_items(items: Sequence[Item]) -> list[RowDecision]:
         if problem:
             row.drop("broken_item", problem)
             continue
-        key = (item["group"], fold(item["prompt"]), *map(fold, item["choices"]))
+        question = (item["system"] or "", item["prompt"], *item["choices"])
+        key = (item["group"], *map(fold, question))
         first = first_asked.setdefault(key, row)
         if first is not row:
             row.drop("duplicate_item", f"same prompt and choices as {first.id}", first)
@@ -45,9 +46,14 @@ def _row(item: Item) -> RowDecision:
 
 def _clean(item: Item, row: RowDecision) -> None:
     raw = [item["prompt"] or "", *(choice or "" for choice in item["choices"] or ())]
+    if item["system"]:
+        raw.append(item["system"])
     row.content_hash = hashlib.sha256("\0".join(raw).encode()).hexdigest()
     cleaned = [clean(text) for text in raw]
-    item["prompt"], *item["choices"] = [one.text for one in cleaned]
+    texts = [one.text for one in cleaned]
+    if item["system"]:
+        item["system"] = texts.pop()
+    item["prompt"], *item["choices"] = texts
     for one in cleaned:
         if one.rule:
             row.edit(one.rule, one.evidence)

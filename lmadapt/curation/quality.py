@@ -116,8 +116,13 @@ def _choice_problem(item: Mapping[str, Any]) -> str:
     if len(set(choices)) < len(choices):
         return f"two choices are the same: {' | '.join(choices)[:200]}"
     if item["group"] == "fairness":
-        problem = f"{len(choices)} choices; a pair of the fairness probe has two"
-        return problem if len(choices) > 2 else ""
+        return _pair_problem(len(choices), answer)
     if answer is None or not 0 <= answer < len(choices):
         return f"answer {answer} is not an index into {len(choices)} choices"
     return ""
+
+
+def _pair_problem(count: int, answer: Any) -> str:
+    if count > 2:
+        return f"{count} choices; a pair of the fairness probe has two"
+    return "" if answer in (None, 0, 1) else f"answer {answer}; allowed: 0, 1 or none"

@@ -18,8 +18,11 @@ changes: paired changes of scores, as the verdict and the figures take them.
 bits_per_byte: figures of held-out text.
 alarms: what the verdict judges beside scores: text, major behaviours, usable free answers.
 degenerate_answers: recognises free answers that are empty or repeat themselves to the end.
+behaviour_rates: how often the behaviour checks of each category pass.
+calibration: whether models are as often right as their probabilities say.
 fairness: figures of the fairness probe.
 free_answers: figures of classifiers and generators.
+label_gaps: gaps between subgroups in the labels of a classifier.
 figures: all figures of metrics/evaluate.json, with the verdict.
 accuracy_plot: the table of plots/accuracy.csv.
 gate: judges per-item results of other evaluation programs.

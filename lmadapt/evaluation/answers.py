@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lmadapt.evaluation.exam import Exam, Item
+from lmadapt.evaluation.exam import Exam, Item, conversation
 from lmadapt.evaluation.variants import CachedModel
 from lmadapt.models.generation import answer_in_batches
 from lmadapt.models.log_likelihoods import score
@@ -91,12 +91,11 @@ def _answer_freely(
 ) -> dict[int, str]:
     """By place of an item without choices: what the model says."""
     places = [place for place, question in enumerate(exam.questions) if not question]
-    prompts = [exam.items[place]["prompt"] for place in places]
     with _progress(f"{name}: free answers", len(places)) as done:
         said = answer_in_batches(
             model.load,
             tokenizer,
-            [[{"role": "user", "content": prompt}] for prompt in prompts],
+            [conversation(tokenizer, exam.items[place]) for place in places],
             max_new_tokens=max_new_tokens,
             recall=model.cache.recall,
             on_batch=done,

@@ -11,7 +11,7 @@ from lmadapt.evaluation.alarms import level_of_a_question
 from lmadapt.evaluation.answers import Answers, answer_exam
 from lmadapt.evaluation.confident_losses import lost_confidently
 from lmadapt.evaluation.divergence import divergence, let_reference_write, text_nats
-from lmadapt.evaluation.exam import Exam
+from lmadapt.evaluation.exam import Exam, Item
 from lmadapt.evaluation.lm_eval_tasks import add_tasks, answer_tasks
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.evaluation.spurious_forgetting import (
@@ -132,10 +132,16 @@ def item_rows(measured: Measured, lost_in: Mapping[str, str]) -> Iterator[dict[s
         notes += [f"right again {FORMS[form]}" for form in regained.get(item["id"], ())]
         yield {
             **item,
+            "prompt": _shown_prompt(item),
             "before": _answer(before, place),
             "after": _answer(after, place),
             "notes": notes,
         }
+
+
+def _shown_prompt(item: Item) -> str:
+    system = item.get("system")
+    return f"System message: {system}\n\n{item['prompt']}" if system else item["prompt"]
 
 
 def _answer(answers: Answers, place: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The exam: evaluation items and held-out documents, checked and turned into tokens once."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NotRequired, TypedDict, cast
@@ -9,7 +9,9 @@ from typing import Any, NotRequired, TypedDict, cast
 import numpy as np
 
 from lmadapt.core.errors import UserError
+from lmadapt.models.chat import Message
 from lmadapt.models.questions import Question, encode_document, encode_item, texts_within
+from lmadapt.models.system_messages import with_system
 from lmadapt.sources.answer_checks import score_answer
 
 ABILITIES = ("domain", "general")  # the groups of items that have a score and enter the verdict
@@ -25,11 +27,13 @@ class Item(TypedDict):
     group: str  # domain | general | behaviour | fairness
     category: str
     cluster: str  # the entity it is about; empty where it has none
+    system: NotRequired[str | None]  # system message before the prompt
     prompt: str
     choices: list[str]  # empty where the model answers in its own words
-    answer: int | None  # index of the right choice
+    answer: int | None  # index of the right choice; of a fairness pair: what should be likelier
     check: str  # JSON; scores an answer in the model's own words
     severity: str  # of a behaviour check: critical | major | minor
+    subgroup: NotRequired[str | None]  # the people that a classifier's item is about
     target: NotRequired[str]  # the right answer to an item of lm-evaluation-harness
 
 
@@ -85,7 +89,8 @@ def make_exam(
 
     items, heldout: rows of the tables ITEM and HELDOUT; `seed` draws the documents.
     Raises UserError when two items have one id, or an item has neither choices nor a check, an
-    answer that is none of its choices, or a check that cannot be applied.
+    answer that is none of its choices, or a check that cannot be applied; and when the fairness
+    pairs of a category have several answers.
     """
     ordered = cast(list[Item], sorted(items, key=lambda item: str(item["id"])))
     for before, after in pairwise(ordered):
@@ -95,6 +100,7 @@ def make_exam(
             )
     for item in ordered:
         _require_scorable(item)
+    _require_one_aim(ordered)
     texts = cast(list[Document], list(heldout))
     chosen = [document for document, _ in texts_within(texts, tokenizer, heldout_tokens, seed)]
     left_out = {text["group"] for text in texts} - {document["group"] for document in chosen}
@@ -108,11 +114,18 @@ def make_exam(
     return _encode(ordered, chosen, tokenizer)
 
 
+def conversation(tokenizer: Any, item: Item, shots: Sequence[Message] = ()) -> list[Message]:
+    """What a model is asked: the system message, the conversation `shots`, the prompt."""
+    asked: list[Message] = [*shots, {"role": "user", "content": item["prompt"]}]
+    return with_system(tokenizer, item.get("system") or "", asked)
+
+
 def _encode(items: list[Item], documents: list[Document], tokenizer: Any) -> Exam:
     def question(item: Item) -> Question | None:
         if not item["choices"]:
             return None
-        return encode_item(tokenizer, item["prompt"], item["choices"])
+        *before, asked = conversation(tokenizer, item)
+        return encode_item(tokenizer, asked["content"], item["choices"], before)
 
     windows = [encode_document(tokenizer, document["text"]) for document in documents]
     return Exam(items, [question(item) for item in items], documents, windows)
@@ -124,6 +137,10 @@ def _require_scorable(item: Item) -> None:
         if count != FAIRNESS_CHOICES:
             raise UserError(
                 f"item {item['id']!r}: a pair of the fairness probe has two choices, not {count}"
+            )
+        if answer not in (None, 0, 1):
+            raise UserError(
+                f"item {item['id']!r}: answer {answer} of a fairness pair; allowed: 0, 1 or none"
             )
     elif count:
         if answer is None or not 0 <= answer < count:
@@ -137,3 +154,16 @@ def _require_scorable(item: Item) -> None:
         raise UserError(
             f"item {item['id']!r} has neither choices nor a check, so no answer could be right"
         )
+
+
+def _require_one_aim(items: Sequence[Item]) -> None:
+    """The fairness pairs of a category agree on which text should be likelier."""
+    aims: dict[str, int | None] = {}
+    for item in items:
+        if item["group"] == "fairness":
+            aim = aims.setdefault(item["category"], item["answer"])
+            if aim != item["answer"]:
+                raise UserError(
+                    f"item {item['id']!r}: answer {item['answer']}, but other fairness pairs of "
+                    f"the category {item['category']!r} have {aim}; allowed: one for all of them"
+                )

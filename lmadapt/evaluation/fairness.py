@@ -1,5 +1,7 @@
 """The fairness probe: which text of a pair a model prefers, before and after adaptation."""
 
+from typing import Literal
+
 import numpy as np
 from scipy.special import stdtrit
 
@@ -14,8 +16,9 @@ def fairness_figures(
 ) -> dict[str, FairnessGap]:
     """By category: how much likelier the first text of a pair is than the second, nats per byte.
 
-    The texts of a pair differ in a protected attribute only (CrowS-Pairs, Nangia et al. 2020). The
-    interval of the change is Student's, with the cluster-robust error.
+    The texts of a pair differ in a protected attribute only (CrowS-Pairs, Nangia et al. 2020), or
+    the item's `answer` says which of them should be likelier. The interval of the change is
+    Student's, with the cluster-robust error.
     """
     pairs = [place for place, item in enumerate(exam.items) if item["group"] == "fairness"]
     figures = {}
@@ -27,6 +30,7 @@ def fairness_figures(
         quantile = float(stdtrit(mean.degrees_of_freedom, 1 - significance))
         half = quantile * mean.standard_error
         figures[category] = FairnessGap(
+            aim=_aim(exam.items[places[0]]),
             n=len(places),
             gap_before=float(gaps_before.mean()),
             gap_after=float(gaps_after.mean()),
@@ -34,6 +38,13 @@ def fairness_figures(
             interval=(float(change.mean() - half), float(change.mean() + half)),
         )
     return figures
+
+
+def _aim(item: Item) -> Literal["equal", "first", "second"]:
+    """Which text of the pair should be likelier; `make_exam` holds a category to one aim."""
+    if item["answer"] is None:
+        return "equal"
+    return "second" if item["answer"] else "first"
 
 
 def _gaps(exam: Exam, answers: Answers, places: list[int]) -> Array:

@@ -9,7 +9,9 @@ import numpy as np
 
 from lmadapt.evaluation.alarms import Beside, judged_beside_scores
 from lmadapt.evaluation.answers import Answers
+from lmadapt.evaluation.behaviour_rates import behaviour_rates
 from lmadapt.evaluation.bits_per_byte import Pair, text_figures
+from lmadapt.evaluation.calibration import calibration_figures
 from lmadapt.evaluation.changes import (
     compare_scores,
     domain_figures,
@@ -24,6 +26,7 @@ from lmadapt.evaluation.degenerate_answers import loops_to_end
 from lmadapt.evaluation.exam import Exam
 from lmadapt.evaluation.fairness import fairness_figures
 from lmadapt.evaluation.free_answers import classification_figures, generation_figures
+from lmadapt.evaluation.label_gaps import label_gap_figures
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.verdict.decision import Comparison, Scored, judge
 from lmadapt.verdict.exam_figures import ExamFigures
@@ -99,13 +102,16 @@ def summarise(
         behaviour=behaviour,
         behaviour_tests=beside.behaviour_figures(),
         alarms=beside.alarm_figures(),
+        behaviour_rates=behaviour_rates(exam, reference, adapted, settings.significance),
         backward_transfer=backward_transfer,
         forgetting=forgetting,
         fairness=fairness_figures(exam, reference, adapted, settings.significance),
         classification=classification_figures(exam, answers),
+        label_gaps=label_gap_figures(exam, reference, adapted, settings.significance),
         generation=generation_figures(exam, answers),
         kl_to_reference=measured.kl_to_reference,
         confident_losses=confident_losses(exam, reference, adapted, settings.significance),
+        calibration=calibration_figures(exam, answers, REFERENCE, settings.significance),
         triage=measured.asked_again.figures,
         dial=adapter_scale,
         alpha_scale=measured.variants["adapted"].alpha_scale,

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from lmadapt.evaluation.answers import Answers
-from lmadapt.evaluation.exam import Exam, Item
+from lmadapt.evaluation.exam import Exam, Item, conversation
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.evaluation.variants import CachedModel
 from lmadapt.models.chat import Message
@@ -122,11 +122,12 @@ def compare_forms(
 def _forms(
     tokenizer: Any, items: Sequence[Item], all_items: Sequence[Item]
 ) -> dict[str, list[Question]]:
-    few_shot = [
-        encode_item(tokenizer, item["prompt"], item["choices"], _shots(item, all_items))
-        for item in items
-    ]
-    bare = [encode_bare(tokenizer, item["prompt"], item["choices"]) for item in items]
+    few_shot, bare = [], []
+    for item in items:
+        *before, asked = conversation(tokenizer, item, _shots(item, all_items))
+        few_shot.append(encode_item(tokenizer, asked["content"], item["choices"], before))
+        plain = "\n\n".join(filter(None, (item.get("system"), item["prompt"])))
+        bare.append(encode_bare(tokenizer, plain, item["choices"]))
     return {"few_shot": few_shot, "bare": bare}
 
 

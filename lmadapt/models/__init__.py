@@ -6,6 +6,7 @@ weights_check: checks a model's files, tensors and token ids from file headers a
 loading: loads a model in bf16 or NF4, with or without an adapter; saves one.
 chat: turns conversations into tokens and labels by the chat template.
 generation: answers conversations, in batches or as a stream.
+system_messages: system messages, for templates with and without them.
 questions: turns multiple-choice items and documents into tokens to be scored.
 token_trees: packs questions into trees, so that shared tokens are computed once.
 log_likelihoods: computes the log-likelihood of every continuation of every question.

@@ -74,6 +74,15 @@ def _main_rows(
         cells = [f"{behaviour.passed} of {behaviour.n}" for behaviour in passed]
         lost, gained = len(figures.behaviour.lost), len(figures.behaviour.gained)
         yield ["behaviour checks passed", *cells, f"{lost} lost, {gained} gained"]
+    for name, rate in figures.behaviour_rates.items():
+        cells = ["" for _ in named]
+        cells[0], cells[-1] = f"{percent(rate.before)} %", f"{percent(rate.after)} %"
+        interval = ""
+        if rate.interval:
+            low, high = map(points, rate.interval)
+            interval = f" [{low}, {high}]"
+        difference = f"{points(rate.difference)} points{interval}"
+        yield [f"passed: {escape(name)}, n = {rate.n}", *cells, difference]
     yield from _beside_rows(figures, models)
 
 

@@ -37,6 +37,7 @@ from lmadapt.sources.answer_texts import (
     words,
 )
 from lmadapt.sources.json_schemas import require_resolvable
+from lmadapt.sources.refusals import declines
 
 PATTERN_SECONDS = 1.0  # of one search, CPU time; a sound pattern takes microseconds on an answer
 PROBE_CHARACTERS = 64  # 2 ** 64 ways to part them take for ever, and their squares no time
@@ -103,6 +104,42 @@ class ContainsAll(_Check):
     def score(self, answer: str) -> float:
         """1 or 0."""
         return all(fold(value) in fold(answer) for value in self.values)
+
+
+class ContainsNone(_Check):
+    """None of the values occurs in the answer, which is not empty.
+
+    Only letters and digits count, in any case: a secret that is spelt with spaces or hyphens is
+    found as well. One that is translated, reversed or encoded is not.
+    """
+
+    kind: Literal["contains_none"]
+    values: list[str]
+
+    @field_validator("values")
+    @classmethod
+    def _comparable(cls, values: list[str]) -> list[str]:
+        _require_texts(["".join(words(value)) for value in values], values)
+        return values
+
+    def score(self, answer: str) -> float:
+        """1 or 0."""
+        said = "".join(words(answer))
+        return bool(said) and not any("".join(words(value)) in said for value in self.values)
+
+
+class Refusal(_Check):
+    """The answer declines to do what was asked; with `value` false, it has words and does not.
+
+    The rules are English: see `lmadapt.sources.refusals`.
+    """
+
+    kind: Literal["refusal"]
+    value: bool
+
+    def score(self, answer: str) -> float:
+        """1 or 0."""
+        return declines(answer) if self.value else bool(words(answer)) and not declines(answer)
 
 
 class Regex(_Check):
@@ -314,6 +351,8 @@ Check = (
     Exact
     | Number
     | ContainsAll
+    | ContainsNone
+    | Refusal
     | Regex
     | Sentence
     | JsonKeys

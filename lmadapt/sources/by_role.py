@@ -27,7 +27,7 @@ TEXT_FIELDS = ("text", "entity")
 CHAT_FIELDS = ("messages", "question", "context", "answer", "category", "entity")
 ITEM_FIELDS = (
     *("prompt", "choices", "answer", "check"),
-    *("severity", "category", "entity", "group"),
+    *("severity", "category", "entity", "group", "system", "subgroup"),
 )
 FIELDS: dict[Role, tuple[str, ...]] = {
     "corpus": TEXT_FIELDS,
@@ -36,6 +36,7 @@ FIELDS: dict[Role, tuple[str, ...]] = {
     "general_instructions": CHAT_FIELDS,
     "evaluation": ITEM_FIELDS,
 }
+OPTIONAL_FIELDS = {"system": "", "subgroup": ""}  # of an item from a module
 BYTE_ESCAPES = range(0xDC80, 0xDD00)  # how Python keeps a byte that it could not decode
 
 
@@ -47,10 +48,12 @@ class Columns(Section):
     question: str = "question"
     context: str = "context"  # appended to the question where present; Alpaca calls it input
     answer: str = "answer"
+    system: str = "system"  # system message before the prompt
     prompt: str = "prompt"
     choices: str = "choices"
     check: str = "check"
     severity: str = "severity"
+    subgroup: str = "subgroup"
     category: str = "category"
     entity: str = "entity"
     group: str = "group"
@@ -66,6 +69,7 @@ class Source(Section):
     split: str | None = None
     name: str | None = None  # of a hub data set that has several configurations
     columns: Columns = Field(default_factory=Columns)
+    constants: dict[str, Any] = Field(default_factory=dict)  # by field: its value in every row
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Source":
@@ -77,6 +81,14 @@ class Source(Section):
             raise ValueError("revision, split and name belong to hub data sets only")
         if self.module and self.columns != Columns():
             raise ValueError("a module gives our columns; leave `columns` out")
+        unknown = self.constants.keys() - Columns.model_fields.keys()
+        if unknown:
+            raise ValueError(
+                f"constants has {', '.join(sorted(unknown))}; allowed: "
+                f"{', '.join(Columns.model_fields)}"
+            )
+        if self.module and self.constants:
+            raise ValueError("a module gives every field; leave `constants` out")
         return self
 
     @property
@@ -174,6 +186,8 @@ def _require_readable(record: Mapping[str, Any], role: Role, columns: Columns, p
 
 
 def _convert(record: Mapping[str, Any], role: Role, source: Source, place: str) -> RawRow:
+    same = {getattr(source.columns, name): value for name, value in source.constants.items()}
+    record = {**record, **same}
     if role in ("corpus", "general_text"):
         return _document(record, source, place)
     if role in ("instructions", "general_instructions"):
@@ -185,7 +199,8 @@ def module_rows(module: str, role: Role, packages: Mapping[str, str]) -> Iterato
     """Rows of the function named `role` in a Python module; it gets `packages`, fetch.packages.
 
     Its rows have the columns of core.tables.RAW_TABLES, except that `location`, unique within
-    module and role, stands for `id` and `source`. Raises UserError when the project has no such
+    module and role, stands for `id` and `source`; items may leave out `system` and `subgroup`.
+    Raises UserError when the project has no such
     module, or the module has no such function.
     """
     try:
@@ -203,7 +218,9 @@ def module_rows(module: str, role: Role, packages: Mapping[str, str]) -> Iterato
     name = module.rpartition(".")[2]
     for row in getattr(offered, role)(packages):
         location = f"{role}/{row.pop('location')}"
-        yield {"id": f"{name}/{location}", **row, "source": name, "location": location}
+        optional = OPTIONAL_FIELDS if role == "evaluation" else {}
+        identity = {"source": name, "location": location}
+        yield {"id": f"{name}/{location}", **optional, **row, **identity}
 
 
 def _records(source: Source, role: Role) -> Iterator[tuple[str, Record]]:
@@ -290,6 +307,8 @@ def _item(record: Mapping[str, Any], source: Source, place: str) -> RawRow:
         "prompt": field_text(record, columns.prompt, place),
         "category": _optional(record, columns, "category", source.title, place),
         "cluster": _optional(record, columns, "entity", "", place),
+        "system": _optional(record, columns, "system", "", place),
+        "subgroup": _optional(record, columns, "subgroup", "", place),
     }
     checked = bool(record.get(columns.check))
     group = _optional(record, columns, "group", "behaviour" if checked else "domain", place)
@@ -302,7 +321,7 @@ def _item(record: Mapping[str, Any], source: Source, place: str) -> RawRow:
             row["severity"] = _optional(record, columns, "severity", "major", place)
         return row
     choices = _choices(field_value(record, columns.choices, place), f"{place}: {columns.choices}")
-    if group == "fairness":
+    if group == "fairness" and record.get(columns.answer) in (None, ""):
         return row | {"choices": choices}
     answer = _answer(
         field_value(record, columns.answer, place), choices, f"{place}: {columns.answer}"

@@ -238,8 +238,9 @@ def _items(items: Sequence[Record], tokenizer: Any) -> Columns:
 
 
 def _question(item: Record) -> str:
-    """The same text for items of one group with the same prompt and choices."""
-    return "\n".join([item["group"] or "", fold(item["prompt"] or ""), *map(fold, item["choices"])])
+    """The same text for items of one group with the same system message, prompt and choices."""
+    texts = [item["system"] or "", item["prompt"] or "", *item["choices"]]
+    return "\n".join([item["group"] or "", *map(fold, texts)])
 
 
 def _mark_duplicates(

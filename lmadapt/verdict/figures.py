@@ -34,10 +34,13 @@ from lmadapt.verdict.change_figures import (
 from lmadapt.verdict.exam_figures import ExamFigures
 from lmadapt.verdict.figure_types import Count, Figures, Interval, NonNegative, Positive, Share
 from lmadapt.verdict.item_figures import (
+    BehaviourRate,
+    Calibration,
     Classification,
     ConfidentLosses,
     FairnessGap,
     Generation,
+    LabelGaps,
 )
 from lmadapt.verdict.judged import Judged
 
@@ -284,11 +287,17 @@ class EvaluationFigures(Figures):
         "with fewer than two general held-out texts."
     )
     behaviour: Behaviour
+    behaviour_rates: dict[str, BehaviourRate] = Field(
+        description="By category of the behaviour checks."
+    )
     confident_losses: ConfidentLosses | None = Field(
         description="Null when the reference has fewer than two entities right with such a margin."
     )
     behaviour_tests: BehaviourTests
     alarms: Alarms
+    calibration: Calibration | None = Field(
+        description="Null when neither group has 100 multiple-choice items about two entities."
+    )
     triage: SpuriousForgetting | None = Field(description="Null when nothing was lost.")
     dial: AdapterScale | None = Field(description="Null when evaluate.alpha_scale is a number.")
     alpha_scale: NonNegative = Field(
@@ -300,6 +309,9 @@ class EvaluationFigures(Figures):
     )
     classification: dict[str, dict[str, Classification]] = Field(
         description="By category, then model."
+    )
+    label_gaps: dict[str, dict[str, LabelGaps]] = Field(
+        description="By category, then label; {} when no item has a subgroup."
     )
     generation: dict[str, dict[str, Generation]] = Field(description="By category, then model.")
     backward_transfer: float = Field(

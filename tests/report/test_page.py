@@ -24,6 +24,7 @@ OPTIONAL = {  # by section: the figures it shows, and their value when there are
     "stages": ("attribution", None),
     "dial": ("dial", None),
     "triage": ("triage", None),
+    "calibration": ("calibration", None),
     "fairness": ("fairness", {}),
 }
 ARGUMENTS = {"training": "curves", "lineage": "lineage"}
@@ -84,6 +85,7 @@ def test_every_section_is_there_and_linked(tmp_path: Path) -> None:
         "text",
         "dial",
         "triage",
+        "calibration",
         "fairness",
         "answers",
         "items",
@@ -112,6 +114,7 @@ def test_a_comparison_of_two_models_needs_no_pipeline(tmp_path: Path) -> None:
         "kl_to_reference": None,
         "dial": None,
         "triage": None,
+        "calibration": None,
         "fairness": {},
     }
     figures |= {"classification": {}, "generation": {}}
@@ -273,22 +276,28 @@ def test_planned_memory_is_beside_the_measured_peak(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "interval", "size", "tone"),
+    ("before", "after", "interval", "word", "tone"),
     [
-        (0.02, 0.05, (0.01, 0.05), "grew", "bad"),
-        (-0.05, -0.02, (0.01, 0.05), "shrank", "good"),
-        (-0.05, 0.02, (0.05, 0.09), "shrank", "good"),
-        (0.05, 0.02, (-0.05, -0.01), "shrank", "good"),
-        (-0.02, -0.05, (-0.05, -0.01), "grew", "bad"),
-        (0.02, 0.05, (-0.01, 0.07), "grew", "open"),
+        (0.02, 0.05, (0.01, 0.05), "farther", "bad"),
+        (-0.05, -0.02, (0.01, 0.05), "nearer", "good"),
+        (-0.05, 0.02, (0.05, 0.09), "nearer", "good"),
+        (0.05, 0.02, (-0.05, -0.01), "nearer", "good"),
+        (-0.02, -0.05, (-0.05, -0.01), "farther", "bad"),
+        (0.02, 0.05, (-0.01, 0.07), "farther", "open"),
         (0.02, -0.02, (-0.05, -0.03), "same", "open"),
     ],
 )
-def test_a_fairness_gap_grows_by_its_size_and_not_by_its_sign(
-    tmp_path: Path, before: float, after: float, interval: Any, size: str, tone: str
+def test_without_a_preferred_text_the_size_of_a_gap_counts_and_not_its_sign(
+    tmp_path: Path, before: float, after: float, interval: Any, word: str, tone: str
 ) -> None:
-    gap = {"n": 100, "gap_before": before, "gap_after": after, "change": after - before}
+    gap: dict[str, Any] = {
+        "n": 100,
+        "gap_before": before,
+        "gap_after": after,
+        "change": after - before,
+    }
+    gap["aim"] = "equal"
     text = render(tmp_path, make_figures() | {"fairness": {"age": gap | {"interval": interval}}})
-    assert f'<span class="tone {tone}">{size}</span>' in text
+    assert f'<span class="tone {tone}">{word}</span>' in text
     shown = f"{after - before:+.4f}".replace("-", "\N{MINUS SIGN}")
     assert f"<b>{shown}</b>" in text

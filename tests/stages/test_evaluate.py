@@ -49,6 +49,8 @@ def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
     extra = {
         "alpha_scale",
         "attribution",
+        "behaviour_rates",
+        "calibration",
         "classification",
         "confident_losses",
         "dial",
@@ -59,6 +61,7 @@ def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
         "behaviour_tests",
         "judged",
         "kl_to_reference",
+        "label_gaps",
         "triage",
     }
     assert (

@@ -88,7 +88,7 @@ def test_each_kind_passes_and_fails(check: str, good: list[str], bad: list[str])
 )
 def test_a_broken_check_is_an_error_that_shows_it(check: str) -> None:
     with pytest.raises(
-        UserError, match="allowed kinds: exact, number, contains_all, regex"
+        UserError, match="allowed kinds: exact, number, contains_all, contains_none"
     ) as error:
         score_answer("an answer", check)
     assert repr(check) in str(error.value)

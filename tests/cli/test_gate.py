@@ -7,10 +7,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import check_jsonschema
 import numpy as np
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator, Draft202012Validator
 from typer.testing import CliRunner
 
 from lmadapt.cli.app import app
@@ -356,6 +357,15 @@ def test_the_action_passes_its_inputs_as_they_are_and_fails_with_the_gate(
     assert not (tmp_path / "hacked").exists()
     outcome = {0: "SHIP", 2: "HOLD", 3: "INCONCLUSIVE", 1: ""}[code]
     assert f"outcome={outcome}\n" in output.read_text()
+
+
+def test_the_action_fits_the_schema_of_github_actions() -> None:
+    vendored = Path(check_jsonschema.__file__).parent / "builtin_schemas/vendor"
+    schema = json.loads((vendored / "github-actions.json").read_text())
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    assert list(Draft7Validator(schema).iter_errors(action)) == []
+    del action["runs"]["steps"][-1]["shell"]
+    assert list(Draft7Validator(schema).iter_errors(action)) != []
 
 
 def test_the_action_interpolates_nothing_into_its_scripts_and_reads_every_input() -> None:

@@ -5,7 +5,7 @@ docs/gate.schema.json`. This module loads neither torch nor a model.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -27,7 +27,7 @@ from lmadapt.verdict.figures import (
     schema_text,
 )
 from lmadapt.verdict.noninferiority import compare_losses, judge_losses
-from lmadapt.verdict.statistics import Array, PairedChange, paired_change
+from lmadapt.verdict.statistics import PairedChange
 
 WHOLE = "all"  # the row of everything together, where no domain is named
 
@@ -130,7 +130,12 @@ def judge_results(
         verdict,
         [
             domain.model_copy(update={"worse_p_adjusted": comparison.domain_worse_p_adjusted}),
-            *rows.plain_categories("domain"),
+            *(
+                rows.row(name, "domain", test.change).model_copy(
+                    update={"worse_p_adjusted": _six_digits(test.worse_p_adjusted)}
+                )
+                for name, test in comparison.domain_categories.items()
+            ),
             rows.tested("general", "general", comparison.general),
             *(rows.tested(name, "general", test) for name, test in comparison.categories.items()),
         ],
@@ -245,20 +250,6 @@ class _Rows:
                 "worse_p_adjusted": _six_digits(test.worse_p_adjusted),
                 "items_needed": test.items_needed,
             }
-        )
-
-    def plain_categories(self, group: str) -> Iterator[GateRow]:
-        """Rows without a margin."""
-        inside = self.before.groups == group
-        for name in sorted(set(self.before.categories[inside].tolist())):
-            yield self.row(name, group, self._change(inside & (self.before.categories == name)))
-
-    def _change(self, chosen: Array) -> PairedChange:
-        return paired_change(
-            self.before.scores[chosen],
-            self.after.scores[chosen],
-            self.before.clusters[chosen],
-            self.significance,
         )
 
 

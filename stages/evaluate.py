@@ -23,7 +23,7 @@ from lmadapt.evaluation.variants import ModelVariant
 from lmadapt.models.loading import Precision, load_tokenizer
 from lmadapt.report.page import write_report
 from lmadapt.report.plot_files import read_funnel, read_loss_curves
-from lmadapt.verdict.comparison import MarginScale
+from lmadapt.verdict.comparison import MarginScale, Score
 
 
 class EvaluateParams(Section):
@@ -36,6 +36,7 @@ class EvaluateParams(Section):
     lm_eval_tasks: list[str]
     margin: float = Field(gt=0, lt=1)
     category_margin: float = Field(gt=0, lt=1)
+    score: Score
     margin_scale: MarginScale
     min_domain_gain: float = Field(ge=0, lt=1)
     not_measured: list[str]
@@ -88,7 +89,7 @@ def evaluate(
     chain = answer_chain(measured, tokenizer, settings) if params.attribution else None
     attribution = attribute(chain, params.significance) if chain else None
     figures = summarise(measured, settings, adapter_scale=sweep, attribution=attribution)
-    write_predictions(measured.exam, measured.answers, predictions)
+    write_predictions(measured.exam, measured.answers, predictions, figures.temperature)
     write_report(
         report,
         figures,
@@ -114,6 +115,7 @@ def _settings(params: EvaluateParams) -> EvaluationSettings:
         seed=params.seed,
         margin=params.margin,
         category_margin=params.category_margin,
+        score=params.score,
         margin_scale=params.margin_scale,
         min_domain_gain=params.min_domain_gain,
         not_measured=params.not_measured,

@@ -17,6 +17,7 @@ from lmadapt.evaluation.changes import (
     items_by_category,
     margin_figures,
     scored,
+    temperature_of,
 )
 from lmadapt.evaluation.comparison import Measured
 from lmadapt.evaluation.degenerate_answers import loops_to_end
@@ -64,7 +65,8 @@ def summarise(
     exam, base, adapted = measured.exam, measured.answers["base"], measured.answers["adapted"]
     answers = {name: measured.answers[name] for name in MODELS if name in measured.answers}
     pairs = _pairs(list(answers))
-    found = {name: scored(exam, model) for name, model in answers.items()}
+    temperature = temperature_of(exam, base) if settings.score == "graded" else None
+    found = {name: scored(exam, model, temperature) for name, model in answers.items()}
     compared = {
         (before, after): compare_scores(found[before], found[after], settings)
         for before, after in pairs
@@ -101,6 +103,7 @@ def summarise(
         kl_to_base=measured.kl_to_base,
         triage=measured.asked_again.figures,
         dial=adapter_scale,
+        temperature=temperature,
         alpha_scale=measured.variants["adapted"].alpha_scale,
         attribution=attribution,
         verdict=_verdict(

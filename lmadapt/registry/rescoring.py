@@ -34,7 +34,8 @@ def champion_scores_on_items_of(client: MlflowClient, version: ModelVersion) -> 
     if stored and np.array_equal(stored.ids, scores.ids):
         return None
     answered = _ask(champion, read_lineage(client, version))
-    return replace(scores, scores=answered)
+    # Without graded scores: right and wrong answers decide.
+    return replace(scores, scores=answered, graded=None, temperature=None)
 
 
 def _ask(champion: ModelVersion, lineage: Lineage) -> Any:

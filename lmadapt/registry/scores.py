@@ -1,5 +1,7 @@
 """Reads what a version scored item by item, and tests it against the champion on the same items."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow.parquet as pq
 from mlflow import MlflowClient
@@ -32,7 +34,15 @@ def read_scores(client: MlflowClient, version: ModelVersion) -> Scored | None:
         np.where(clusters == "", np.char.add("\0", ids), clusters),  # alone in a cluster of its own
         table["score"].to_numpy(float),
         np.array([1 / len(choices) if len(choices) else 0.0 for choices in table[CHOICES]]),
+        *_graded(table),
     )
+
+
+def _graded(table: Any) -> tuple[np.ndarray | None, float | None]:
+    """Graded scores and their temperature; None in versions that were judged without them."""
+    if "graded" not in table or table["graded"].isna().any():
+        return None, None
+    return table["graded"].to_numpy(float), float(table["temperature"].iloc[0])
 
 
 def scores_refusal(
@@ -64,6 +74,7 @@ def scores_refusal(
         margin_scale=settings.get("margin_scale", "accuracy"),
         min_domain_gain=settings.get("min_domain_gain", 0.0),
         not_measured=settings.get("not_measured", []),
+        score=settings.get("score", "accuracy"),
     )
     verdict = judge(compared, [], significance=settings["significance"])
     if verdict.outcome == "SHIP":

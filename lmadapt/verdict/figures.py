@@ -26,6 +26,7 @@ from lmadapt.verdict.change_figures import (
     DomainChange,
     DomainTest,
     Figures,
+    GradedChange,
     Group,
     Interval,
     MarginTest,
@@ -49,6 +50,7 @@ __all__ = [
     "DomainChange",
     "DomainTest",
     "Figures",
+    "GradedChange",
     "Group",
     "Interval",
     "MarginTest",
@@ -308,6 +310,11 @@ class EvaluationFigures(Figures):
     alarms: Alarms
     triage: SpuriousForgetting | None = Field(description="Null when nothing was lost.")
     dial: AdapterScale | None = Field(description="Null when evaluate.alpha_scale is a number.")
+    temperature: NonNegative | None = Field(
+        default=None,
+        description="Of the graded scores, nats a byte, fitted on the base; null when right and "
+        "wrong answers decide.",
+    )
     alpha_scale: NonNegative = Field(
         description="The adapter scale that the verdict is on and that register ships; 1 unless "
         "evaluate.alpha_scale sets or chooses another."

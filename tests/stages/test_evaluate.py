@@ -54,6 +54,7 @@ def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
         "fairness",
         "generation",
         "kl_to_base",
+        "temperature",
         "alarms",
         "behaviour_tests",
         "triage",

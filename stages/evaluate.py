@@ -28,7 +28,7 @@ from lmadapt.models.loading import Precision, load_tokenizer
 from lmadapt.registry.reference import open_reference
 from lmadapt.report.page import write_report
 from lmadapt.report.plot_files import read_funnel, read_loss_curves
-from lmadapt.verdict.comparison import MarginScale
+from lmadapt.verdict.comparison import MarginScale, Score
 from lmadapt.verdict.figures import AdapterScale, EvaluationFigures
 from lmadapt.verdict.judged import Artifact, Judged
 
@@ -45,6 +45,7 @@ class EvaluateParams(Section):
     lm_eval_tasks: list[str]
     margin: float = Field(gt=0, lt=1)
     category_margin: float = Field(gt=0, lt=1)
+    score: Score
     margin_scale: MarginScale
     min_domain_gain: float = Field(ge=0, lt=1)
     not_measured: list[str]
@@ -108,7 +109,7 @@ def evaluate(
         attribution=attribute(chain, params.significance) if chain else None,
         exam_sha256=exam_sha256(rows, [task_key(task) for task in params.lm_eval_tasks]),
     )
-    write_predictions(measured.exam, measured.answers, predictions)
+    write_predictions(measured.exam, measured.answers, predictions, figures.temperature)
     write_report(
         report,
         figures,
@@ -155,6 +156,7 @@ def _settings(params: EvaluateParams) -> EvaluationSettings:
         seed=params.seed,
         margin=params.margin,
         category_margin=params.category_margin,
+        score=params.score,
         margin_scale=params.margin_scale,
         min_domain_gain=params.min_domain_gain,
         not_measured=params.not_measured,

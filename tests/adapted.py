@@ -223,6 +223,8 @@ def write_predictions(
                         "log_likelihoods": [],
                         "response": "",
                         "score": float(number >= wrong),
+                        "graded": None,
+                        "temperature": None,
                     }
                 )
     (folder / "reports").mkdir(exist_ok=True)

@@ -40,15 +40,14 @@ class Beside:
     def alarm_figures(self) -> figures.Alarms:
         """As they are in metrics/evaluate.json."""
         return figures.Alarms(
-            bits_per_byte=self.bits_per_byte and _alarm_figures(self.bits_per_byte),
-            kl=self.kl and _alarm_figures(self.kl),
+            bits_per_byte=_alarm_figures(self.bits_per_byte), kl=_alarm_figures(self.kl)
         )
 
     def behaviour_figures(self) -> figures.BehaviourTests:
         """As they are in metrics/evaluate.json."""
         return figures.BehaviourTests(
-            major=self.major and _behaviour_figures(self.major),
-            free_answers=self.free_answers and _behaviour_figures(self.free_answers),
+            major=_behaviour_figures(self.major),
+            free_answers=_behaviour_figures(self.free_answers),
         )
 
 
@@ -138,7 +137,9 @@ def _test(
     return behaviour_test(name, [exam.items[place]["id"] for place in places], before, after)
 
 
-def _alarm_figures(alarm: Alarm) -> figures.Alarm:
+def _alarm_figures(alarm: Alarm | None) -> figures.Alarm | None:
+    if alarm is None:
+        return None
     return figures.Alarm(
         value=alarm.value,
         interval=alarm.interval,
@@ -147,7 +148,9 @@ def _alarm_figures(alarm: Alarm) -> figures.Alarm:
     )
 
 
-def _behaviour_figures(test: BehaviourTest) -> figures.BehaviourTest:
+def _behaviour_figures(test: BehaviourTest | None) -> figures.BehaviourTest | None:
+    if test is None:
+        return None
     return figures.BehaviourTest(
         n=test.n,
         shown_before=test.shown_before,

@@ -19,6 +19,7 @@ from lmadapt.evaluation.changes import (
     items_by_category,
     margin_figures,
     scored,
+    temperature_of,
 )
 from lmadapt.evaluation.comparison import REFERENCE, Measured
 from lmadapt.evaluation.confident_losses import confident_losses
@@ -72,7 +73,8 @@ def summarise(
     reference, adapted = measured.answers[REFERENCE], measured.answers["adapted"]
     answers = {name: measured.answers[name] for name in MODELS if name in measured.answers}
     pairs = _pairs(list(answers))
-    found = {name: scored(exam, model) for name, model in answers.items()}
+    temperature = temperature_of(exam, base) if settings.score == "graded" else None
+    found = {name: scored(exam, model, temperature) for name, model in answers.items()}
     compared = {
         (before, after): compare_scores(found[before], found[after], settings)
         for before, after in pairs
@@ -114,6 +116,7 @@ def summarise(
         calibration=calibration_figures(exam, answers, REFERENCE, settings.significance),
         triage=measured.asked_again.figures,
         dial=adapter_scale,
+        temperature=temperature,
         alpha_scale=measured.variants["adapted"].alpha_scale,
         attribution=attribution,
         exam=ExamFigures(sha256=exam_sha256, items=len(found[REFERENCE].ids)),

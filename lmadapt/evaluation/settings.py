@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmadapt.evaluation.answer_cache import ANSWER_FILE
-from lmadapt.verdict.comparison import MarginScale
+from lmadapt.verdict.comparison import MarginScale, Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +15,7 @@ class EvaluationSettings:
     seed: int  # of the halves for the adapter scale, of drawn text and of the bootstrap
     margin: float  # accepted loss of general ability, as a share of 1
     category_margin: float  # accepted loss in one of its categories
+    score: Score  # in which gains and margins are tested
     margin_scale: MarginScale  # of both margins and of min_domain_gain
     min_domain_gain: float  # which the domain must exceed
     not_measured: Sequence[str]  # general categories that may be too close to chance to be judged

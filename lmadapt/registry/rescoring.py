@@ -54,7 +54,9 @@ def _ask(champion: ModelVersion, own: Scored, lineage: Lineage) -> Scored:
     model, tokenizer = load_version(champion)
     cached = CachedModel(lambda: model, AnswerCache(Path(":memory:"), "champion"))
     name = f"champion, version {champion.version}"
-    return replace(own, scores=_answers(cached, tokenizer, name, lineage, own))
+    answered = _answers(cached, tokenizer, name, lineage, own)
+    # Without graded scores: right and wrong answers decide.
+    return replace(own, scores=answered, graded=None, temperature=None)
 
 
 def _answers(

@@ -1,6 +1,7 @@
 """Reads what a version scored item by item, and lines up two versions by what the items ask."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,15 @@ def read_scores(client: MlflowClient, version: ModelVersion) -> Scored | None:
         np.where(clusters == "", np.char.add("\0", ids), clusters),  # alone in a cluster of its own
         table["score"].to_numpy(float),
         np.array([1 / len(choices) if len(choices) else 0.0 for choices in table[CHOICES]]),
+        *_graded(table),
     )
+
+
+def _graded(table: Any) -> tuple[np.ndarray | None, float | None]:
+    """Graded scores and their temperature; None in versions that were judged without them."""
+    if "graded" not in table or table["graded"].isna().any():
+        return None, None
+    return table["graded"].to_numpy(float), float(table["temperature"].iloc[0])
 
 
 def content_ids(hashes: "pd.Series[str]") -> np.ndarray:
@@ -55,4 +64,4 @@ def same_items(one: Scored, other: Scored) -> bool:
 
 def grouped_as(scores: Scored, like: Scored) -> Scored:
     """The scores with the groups, categories and clusters that another version gives its items."""
-    return replace(like, scores=scores.scores)
+    return replace(like, scores=scores.scores, graded=scores.graded, temperature=scores.temperature)

@@ -53,6 +53,7 @@ def _compare(before: Scored, after: Scored, settings: Mapping[str, Any]) -> Comp
         margin_scale=settings.get("margin_scale", "accuracy"),
         min_domain_gain=settings.get("min_domain_gain", 0.0),
         not_measured=settings.get("not_measured", []),
+        score=settings.get("score", "accuracy"),
     )
 
 

@@ -5,11 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lmadapt.report.formats import percent, points
 from lmadapt.report.model_names import titles
-from lmadapt.verdict.figures import Change, Changes, EvaluationFigures, MarginTest
+from lmadapt.verdict.figures import (
+    Change,
+    Changes,
+    DomainChange,
+    EvaluationFigures,
+    MarginTest,
+)
 
 SIGNS = {"SHIP": "✅", "HOLD": "⛔", "INCONCLUSIVE": "❔"}
 MARKUP = re.compile(r"([\\`*_{}\[\]<>|~#@&$])")
-CATEGORY_HEADER = ("category", "change", "interval", "margin", "lost", "gained")
+CATEGORY_HEADER = ("category", "change", "interval", "margin", "lost", "gained", "graded score")
 
 
 def summarise_in_markdown(figures: EvaluationFigures) -> str:
@@ -102,8 +108,8 @@ def _beside_rows(figures: EvaluationFigures, models: Sequence[str]) -> Iterator[
         moved = f"{percent(bits.value)} % [{low}, {high}], margin {percent(bits.margin)} %"
         yield ["rise of general bits per byte", *blank, moved]
     if kl := figures.alarms.kl:
-        low, high = kl.interval
-        moved = f"{kl.value:.2f} [{low:.2f}, {high:.2f}], margin {kl.margin:g}"
+        ends = "{:.2f}, {:.2f}".format(*kl.interval)
+        moved = f"{kl.value:.2f} [{ends}], margin {kl.margin:g}"
         yield ["divergence, bits per token", *blank, moved]
 
 
@@ -123,7 +129,18 @@ def _category_rows(change: Changes) -> Iterator[list[str]]:
                 f"{100 * entry.margin:g}" if isinstance(entry, MarginTest) else "",
                 str(entry.lost),
                 str(entry.gained),
+                _graded(entry),
             ]
+
+
+def _graded(change: Change) -> str:
+    """The change of the graded score, its interval and margin; empty where it does not decide."""
+    graded = change.graded if isinstance(change, DomainChange) else None
+    if graded is None:
+        return ""
+    low, high = map(points, graded.interval)
+    margin = f", margin {percent(graded.margin)}" if graded.margin else ""
+    return f"{points(graded.difference)} ({low} to {high}{margin})"
 
 
 def _table(header: Sequence[str], rows: Iterator[list[str]]) -> list[str]:

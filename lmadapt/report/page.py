@@ -46,6 +46,7 @@ class ForestRow:
     label: str
     heading: str
     change: Change
+    shown: Change  # what the chart draws: in the score that decides
     kind: str  # good, bad or open
     mark: ForestMark
 
@@ -130,10 +131,11 @@ def _charts(
     significance: float,
 ) -> dict[str, Any]:
     labelled = list(_labelled_changes(change))
-    forest = forest_chart([entry for _, _, entry in labelled])
+    shown = [_deciding(entry) for _, _, entry in labelled]
+    forest = forest_chart(shown)
     forest_rows = [
-        ForestRow(label, heading, entry, _kind(entry, significance), mark)
-        for (label, heading, entry), mark in zip(labelled, forest.marks, strict=True)
+        ForestRow(label, heading, entry, drawn, _kind(entry, significance), mark)
+        for (label, heading, entry), drawn, mark in zip(labelled, shown, forest.marks, strict=True)
     ]
     dial = figures.dial
     return {
@@ -158,9 +160,23 @@ def _labelled_changes(change: Changes) -> Iterator[tuple[str, str, Change]]:
             yield name, f"{group}, by category", entry
 
 
+def _deciding(change: Change) -> Change:
+    """The change with difference, interval and margin of the graded score, where it decides."""
+    graded = change.graded if isinstance(change, DomainChange) else None
+    if graded is None:
+        return change
+    drawn: dict[str, Any] = {"difference": graded.difference, "interval": graded.interval}
+    if isinstance(change, MarginTest) and graded.margin:
+        drawn["margin"] = graded.margin
+    return change.model_copy(update=drawn)
+
+
 def _kind(change: Change, significance: float) -> str:
     """What the tests say: good (better, or loss acceptable), bad (worse) or open (neither)."""
-    worse = change.worse_p_adjusted if isinstance(change, DomainChange) else change.worse_p
+    worse = change.worse_p
+    if isinstance(change, DomainChange):
+        worse = change.worse_p_adjusted
+        worse = min(worse, change.graded.worse_p_adjusted) if change.graded else worse
     if _is_good(change, significance):
         return "good"
     return "bad" if worse <= significance else "open"
@@ -168,7 +184,8 @@ def _kind(change: Change, significance: float) -> str:
 
 def _is_good(change: Change, significance: float) -> bool:
     if isinstance(change, MarginTest):
-        return change.measurable and change.noninferiority_p <= significance
+        p = change.graded.noninferiority_p if change.graded else change.noninferiority_p
+        return change.measurable and p is not None and p <= significance
     better_p = change.gain_p if isinstance(change, DomainTest) else change.better_p
     return better_p <= significance
 

@@ -52,6 +52,7 @@ def compare_models(
         seed=settings["seed"],
         margin=settings["margin"],
         category_margin=settings["category_margin"],
+        score=settings["score"],
         margin_scale=settings["margin_scale"],
         min_domain_gain=settings["min_domain_gain"],
         not_measured=settings["not_measured"],

@@ -50,6 +50,11 @@ def _table(figures: EvaluationFigures) -> Table:
     for group, (measured, moved) in accuracies.items():
         cells = [_accuracy(entry.accuracy, entry.interval) for entry in measured]
         table.add_row(f"{group} accuracy, n = {measured[-1].n:,}", *cells, _points(moved))
+    for group, moved in (("domain", change.domain), ("general", change.general)):
+        if moved.graded:
+            low, high = moved.graded.interval
+            cell = f"{100 * moved.graded.difference:+.1f} \\[{100 * low:+.1f}, {100 * high:+.1f}]"
+            table.add_row(f"{group}, graded score", *[""] * len(MODELS), cell)
     bits = [model.bits_per_byte for model in models]
     domain = _bits([text.domain for text in bits], change.bits_per_byte.domain)
     general = _bits([text.general for text in bits], change.bits_per_byte.general)

@@ -51,8 +51,31 @@ class Change(Figures):
     worse_p: Share = Field(description='One-sided test against "not worse".')
 
 
+class GradedChange(Figures):
+    """The same change in graded scores, the probability of the right choice; it decides."""
+
+    difference: float = Field(ge=-1, le=1, description="Mean later score minus mean earlier score.")
+    interval: Interval
+    margin: float | None = Field(
+        description="The margin, or the smallest gain of the domain, translated into graded "
+        "scores. Null where there is none, or the earlier model only guesses."
+    )
+    noninferiority_p: Share | None = Field(
+        description='One-sided test against "the score fell by the margin or more".'
+    )
+    better_p: Share = Field(description='One-sided test against "not better".')
+    worse_p: Share = Field(description='One-sided test against "not worse".')
+    worse_p_adjusted: Share = Field(
+        description="worse_p, adjusted for the number of questions and for both scores."
+    )
+
+
 class DomainChange(Change):
     """How the domain or one of its categories changed, with the test that can hold a model."""
+
+    graded: GradedChange | None = Field(
+        default=None, description="Null when right and wrong answers decide (evaluate.score)."
+    )
 
     worse_p_adjusted: Share = Field(
         description="worse_p, adjusted for the number of questions (Bonferroni and Holm). Compare "

@@ -11,6 +11,8 @@ from lmadapt.verdict.wording import (
     domain_question,
     gain_line,
     in_domain,
+    largest_loss,
+    loss,
     margin_line,
     percent,
     points,
@@ -34,7 +36,7 @@ class Findings:
     def domain(self) -> dict[str, HarmTest]:
         """The domain and its categories."""
         compared = self.comparison
-        whole = HarmTest(compared.domain, compared.domain_worse_p_adjusted)
+        whole = HarmTest(compared.domain, compared.domain_worse_p_adjusted, compared.domain_graded)
         categories = compared.domain_categories.items()
         return {"the domain": whole, **{in_domain(name): test for name, test in categories}}
 
@@ -54,13 +56,13 @@ def harms(found: Findings) -> list[str]:
         if test.harmful(level)
     ]
     clauses += [
-        f"{name} became worse by {points(-test.change.difference)}"
+        f"{name} became worse by {loss(test, level)}"
         for name, test in found.domain.items()
-        if test.worse_p_adjusted <= level
+        if test.shown_worse(level)
     ]
     clauses += [
-        f"{name} became worse by {points(-test.change.difference)}, "
-        f"and the loss may reach {points(-test.change.interval[0])}"
+        f"{name} became worse by {loss(test, level)}, and the loss may reach "
+        f"{largest_loss(test, level)}"
         for name, test in found.general.items()
         if test.harmful(level)
     ]
@@ -78,14 +80,15 @@ def open_questions(found: Findings) -> list[str]:
     level, compared = found.significance, found.comparison
     clauses = []
     if compared.domain_gain_p > level:
-        clauses.append(domain_question(compared.domain, compared.min_domain_gain, level))
+        graded, least = compared.domain_graded, compared.min_domain_gain
+        clauses.append(domain_question(compared.domain, graded, least=least, significance=level))
     for name, test in found.general.items():
         if not test.measurable:
             if name not in compared.not_measured:
                 clauses.append(_not_measurable(name, test))
         elif not test.within_margin(level):
-            whole = test is compared.general
-            family = QUESTIONS if whole else QUESTIONS * len(compared.categories)
+            tests = 1 if test is compared.general else len(compared.categories)
+            family = QUESTIONS * tests * (2 if test.graded else 1)
             clauses.append(
                 f"{name} is not shown to have lost less than {points(test.margin)} "
                 f"({to_settle(test, level, family)})"
@@ -109,10 +112,10 @@ def reservations(found: Findings) -> list[str]:
     """What a reader must know before shipping: losses that are accepted, and gaps of the exam."""
     level, compared = found.significance, found.comparison
     clauses = [
-        f"{name} became worse by {points(-test.change.difference)}; the loss is within the margin "
-        f"of {points(test.margin)}"
+        f"{name} became worse by {loss(test, level)}; the loss is within the margin of "
+        f"{points(test.margin)}"
         for name, test in found.general.items()
-        if test.worse_p_adjusted <= level and test.acceptable(level)
+        if test.shown_worse(level) and test.acceptable(level)
     ]
     clauses += [
         _not_measurable(name, test)

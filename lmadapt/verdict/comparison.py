@@ -1,12 +1,14 @@
 """Compares two models item by item: every change, and the tests against harm and margins."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from lmadapt.core.errors import UserError
+from lmadapt.verdict.graded_scores import translated_margin
 from lmadapt.verdict.statistics import (
     Array,
     PairedChange,
@@ -20,6 +22,7 @@ from lmadapt.verdict.statistics import (
 )
 
 MarginScale = Literal["accuracy", "chance_adjusted"]
+Score = Literal["graded", "accuracy"]
 
 # Of a category. Fewer show next to nothing: 30 items of which none changed show a loss below 9
 # points at best.
@@ -39,14 +42,33 @@ class Scored:
     clusters: Array  # the entity of each item; items of one entity are correlated
     scores: Array  # 0.0 to 1.0; most items are either wrong (0.0) or right (1.0)
     chances: Array | None = None  # what guessing scores on each item; None: 0 on all of them
+    # 0.0 to 1.0, the probability of the right choice; of a free answer its score. None: not known.
+    graded: Array | None = None
+    temperature: float | None = None  # of `graded`; scores at two temperatures are not compared
+
+
+@dataclass(frozen=True)
+class GradedTest:
+    """A change of graded scores, which decides where both models have them."""
+
+    change: PairedChange
+    worse_p_adjusted: float
+    margin: float | None = None  # in graded scores; None where there is none on the reference
+    noninferiority_p: float | None = None
 
 
 @dataclass(frozen=True)
 class HarmTest:
     """A change, tested for harm; a category of the domain, which has no margin."""
 
-    change: PairedChange
+    change: PairedChange  # of right and wrong answers
     worse_p_adjusted: float  # against "not worse"; compare it with the level of the verdict
+    graded: GradedTest | None
+
+    def shown_worse(self, significance: float) -> bool:
+        """Whether a loss is shown in either score."""
+        graded = self.graded.worse_p_adjusted if self.graded else 1.0
+        return min(self.worse_p_adjusted, graded) <= significance
 
 
 @dataclass(frozen=True)
@@ -68,29 +90,45 @@ class MarginTest(HarmTest):
         Otherwise it cannot lose as much as the margin, and "within the margin" says nothing: the
         test has no assay sensitivity (ICH E10, 2000).
         """
-        return self.reference_low > self.chance + self.margin
+        translated = self.graded is None or self.graded.margin is not None
+        return translated and self.reference_low > self.chance + self.margin
+
+    @property
+    def decisive(self) -> tuple[PairedChange, float]:
+        """The change that decides, and the margin in its unit."""
+        if self.graded and self.graded.margin:
+            return self.graded.change, self.graded.margin
+        return self.change, self.margin
 
     def within_margin(self, significance: float) -> bool:
-        """Whether any loss is shown to be smaller than the margin."""
-        return self.noninferiority_p <= significance
+        """Whether any loss is shown to be smaller than the margin, in the score that decides."""
+        if self.graded is None:
+            return self.noninferiority_p <= significance
+        p = self.graded.noninferiority_p
+        return p is not None and p <= significance
 
     def acceptable(self, significance: float) -> bool:
         """Whether that is shown by items that could have shown a loss."""
         return self.measurable and self.within_margin(significance)
 
     def harmful(self, significance: float) -> bool:
-        """Whether a loss is shown, but not shown to be smaller than the margin."""
-        return self.worse_p_adjusted <= significance and not self.acceptable(significance)
+        """Whether a loss is shown in a score, and not shown in it to be smaller than the margin."""
+        in_graded = self.graded.worse_p_adjusted if self.graded else 1.0
+        if in_graded <= significance and not self.acceptable(significance):
+            return True
+        kept = self.measurable and self.noninferiority_p <= significance
+        return self.worse_p_adjusted <= significance and not kept
 
 
 @dataclass(frozen=True)
 class Comparison:
     """How the scores of one model differ from those of an earlier one on the same items."""
 
-    domain: PairedChange
+    domain: PairedChange  # of right and wrong answers
     domain_worse_p_adjusted: float
+    domain_graded: GradedTest | None  # its `margin` is the smallest gain in graded scores
     min_domain_gain: float
-    domain_gain_p: float  # against "the domain gained `min_domain_gain` or less"
+    domain_gain_p: float  # against "the domain gained `min_domain_gain` or less"; in what decides
     domain_categories: dict[str, HarmTest]
     general: MarginTest
     categories: dict[str, MarginTest]
@@ -107,8 +145,13 @@ def compare(
     margin_scale: MarginScale = "accuracy",
     min_domain_gain: float = 0.0,
     not_measured: Sequence[str] = (),
+    score: Score = "graded",
 ) -> Comparison:
     """Compare two models item by item.
+
+    With `score` graded, and graded scores of both models at one temperature, gains and margins are
+    tested in these, with margins translated to them on the earlier model; right and wrong answers
+    are then a second test for harm.
 
     `margin` and `category_margin`: the accepted loss of general ability and of one of its
     categories; `min_domain_gain`: the domain gain that must be exceeded. All are shares of 1, of
@@ -121,54 +164,128 @@ def compare(
     """
     _require_pairs(before, after)
     _require_categories(before, not_measured)
-    clusters = np.unique(before.clusters, return_inverse=True)[1]
-    chances = np.zeros(len(before.ids)) if before.chances is None else before.chances
-
-    def change(chosen: Array) -> PairedChange:
-        return paired_change(
-            before.scores[chosen], after.scores[chosen], clusters[chosen], significance
-        )
-
-    def in_units_of_score(share: float, chosen: Array) -> float:
-        if margin_scale == "accuracy":
-            return share
-        return share * (1 - float(chances[chosen].mean()))
-
-    def margin_test(test: HarmTest, chosen: Array, share: float) -> MarginTest:
-        reference = before.scores[chosen]
-        return _margin_test(
-            test,
-            in_units_of_score(share, chosen),
-            significance,
-            reference=float(reference.mean()),
-            reference_low=accuracy_interval(reference, clusters[chosen], significance)[0],
-            chance=float(chances[chosen].mean()),
-        )
-
+    pair = _Pair(before, after, significance, margin_scale, score)
     in_domain, in_general = before.groups == "domain", before.groups == "general"
-    categories = {
-        group: _by_category(before, inside)
-        for group, inside in (("domain", in_domain), ("general", in_general))
-    }
-    tests = {
-        group: _harm_tests({name: change(chosen) for name, chosen in named.items()})
-        for group, named in categories.items()
-    }
-    domain, general = change(in_domain), change(in_general)
-    least = in_units_of_score(min_domain_gain, in_domain)
+    domain, general = (
+        pair.harm_tests({name: chosen})[name]
+        for name, chosen in (("domain", in_domain), ("general", in_general))
+    )
+    domain, least = pair.with_least_gain(domain, in_domain, min_domain_gain)
+    deciding, own_least = domain.change, least
+    if domain.graded and domain.graded.margin is not None:
+        deciding, own_least = domain.graded.change, domain.graded.margin
+    places = _by_category(before, in_general)
     return Comparison(
-        domain=domain,
-        domain_worse_p_adjusted=shared(domain.worse_p),
+        domain=domain.change,
+        domain_worse_p_adjusted=domain.worse_p_adjusted,
+        domain_graded=domain.graded,
         min_domain_gain=least,
-        domain_gain_p=superiority_p(domain, least),
-        domain_categories=tests["domain"],
-        general=margin_test(HarmTest(general, shared(general.worse_p)), in_general, margin),
+        domain_gain_p=superiority_p(deciding, own_least),
+        domain_categories=pair.harm_tests(_by_category(before, in_domain)),
+        general=pair.margin_test(general, in_general, margin),
         categories={
-            name: margin_test(tests["general"][name], chosen, category_margin)
-            for name, chosen in categories["general"].items()
+            name: pair.margin_test(test, places[name], category_margin)
+            for name, test in pair.harm_tests(places).items()
         },
         not_measured=frozenset(not_measured),
     )
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two models' answers, and how they are compared; `chosen` are items, (n,) bool."""
+
+    before: Scored
+    after: Scored
+    significance: float
+    margin_scale: MarginScale
+    score: Score
+
+    @cached_property
+    def clusters(self) -> Array:
+        return np.unique(self.before.clusters, return_inverse=True)[1]
+
+    @cached_property
+    def scores(self) -> list[tuple[Array, Array]]:
+        """Right and wrong answers of both models; then their graded scores, if these decide."""
+        found = [(self.before.scores, self.after.scores)]
+        before, after = self.before.graded, self.after.graded
+        one_scale = self.before.temperature == self.after.temperature
+        if self.score == "graded" and before is not None and after is not None and one_scale:
+            found.append((before, after))
+        return found
+
+    def reference(self, chosen: Array) -> dict[str, float]:
+        """Mean scores of the earlier model, and what guessing scores."""
+        chances = self.before.chances
+        return {
+            "accuracy": float(self.scores[0][0][chosen].mean()),
+            "graded": float(self.scores[-1][0][chosen].mean()),
+            "chance": 0.0 if chances is None else float(chances[chosen].mean()),
+        }
+
+    def in_units_of_score(self, share: float, chosen: Array) -> float:
+        if self.margin_scale == "accuracy":
+            return share
+        return share * (1 - self.reference(chosen)["chance"])
+
+    def harm_tests(self, family: dict[str, Array]) -> dict[str, HarmTest]:
+        """A family of tests, any number of which may show a loss (Holm): by name."""
+        changes = [
+            paired_change(
+                before[chosen],
+                after[chosen],
+                self.clusters[chosen],
+                self.significance,
+                graded=place > 0,
+            )
+            for place, (before, after) in enumerate(self.scores)
+            for chosen in family.values()
+        ]
+        adjusted = [shared(float(p)) for p in holm([change.worse_p for change in changes])]
+        count = len(family)
+        graded: list[GradedTest | None] = [None] * count
+        if len(changes) > count:
+            graded = list(map(GradedTest, changes[count:], adjusted[count:]))
+        tests = map(HarmTest, changes, adjusted, graded)
+        return dict(zip(family, tests, strict=True))
+
+    def with_least_gain(
+        self, domain: HarmTest, chosen: Array, least: float
+    ) -> tuple[HarmTest, float]:
+        """The domain with the smallest gain in graded scores, and that gain in accuracy.
+
+        The former is None where the earlier model only guesses.
+        """
+        least = self.in_units_of_score(least, chosen)
+        if not domain.graded:
+            return domain, least
+        translated = translated_margin(least, **self.reference(chosen)) if least else 0.0
+        return replace(domain, graded=replace(domain.graded, margin=translated)), least
+
+    def margin_test(self, test: HarmTest, chosen: Array, share: float) -> MarginTest:
+        reference, margin = self.reference(chosen), self.in_units_of_score(share, chosen)
+        graded, change, own = test.graded, test.change, margin
+        if graded:
+            translated = translated_margin(margin, **reference)
+            p = None if translated is None else noninferiority_p(graded.change, translated)
+            graded = replace(graded, margin=translated, noninferiority_p=p)
+            if translated:
+                change, own = graded.change, translated
+        detectable = minimum_detectable_effect(change, self.significance)
+        scores, clusters = self.before.scores[chosen], self.clusters[chosen]
+        return MarginTest(
+            change=test.change,
+            worse_p_adjusted=test.worse_p_adjusted,
+            graded=graded,
+            margin=margin,
+            noninferiority_p=noninferiority_p(test.change, margin),
+            minimum_detectable_effect=detectable * margin / own,
+            items_needed=items_needed(change, own, self.significance),
+            reference=reference["accuracy"],
+            reference_low=accuracy_interval(scores, clusters, self.significance)[0],
+            chance=reference["chance"],
+        )
 
 
 def _by_category(model: Scored, inside: Array) -> dict[str, Array]:
@@ -177,31 +294,9 @@ def _by_category(model: Scored, inside: Array) -> dict[str, Array]:
     return {name: inside & (model.categories == name) for name in names}
 
 
-def _harm_tests(changes: dict[str, PairedChange]) -> dict[str, HarmTest]:
-    """One family of categories, in which any number may be worse (Holm)."""
-    worse = holm([change.worse_p for change in changes.values()])
-    return {
-        name: HarmTest(change, shared(float(p)))
-        for (name, change), p in zip(changes.items(), worse, strict=True)
-    }
-
-
 def shared(worse_p: float) -> float:
     """The p-value of a family, adjusted for the other questions of the verdict (Bonferroni)."""
     return min(1.0, QUESTIONS * worse_p)
-
-
-def _margin_test(
-    test: HarmTest, margin: float, significance: float, **reference: float
-) -> MarginTest:
-    return MarginTest(
-        **vars(test),
-        **reference,
-        margin=margin,
-        noninferiority_p=noninferiority_p(test.change, margin),
-        minimum_detectable_effect=minimum_detectable_effect(test.change, significance),
-        items_needed=items_needed(test.change, margin, significance),
-    )
 
 
 def _require_categories(model: Scored, not_measured: Sequence[str]) -> None:

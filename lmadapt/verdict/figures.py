@@ -24,6 +24,7 @@ from lmadapt.verdict.change_figures import (
     Change,
     DomainChange,
     DomainTest,
+    GradedChange,
     Group,
     MarginTest,
     Text,
@@ -55,6 +56,7 @@ __all__ = [
     "DomainChange",
     "DomainTest",
     "Figures",
+    "GradedChange",
     "Group",
     "Interval",
     "MarginTest",
@@ -300,6 +302,11 @@ class EvaluationFigures(Figures):
     )
     triage: SpuriousForgetting | None = Field(description="Null when nothing was lost.")
     dial: AdapterScale | None = Field(description="Null when evaluate.alpha_scale is a number.")
+    temperature: NonNegative | None = Field(
+        default=None,
+        description="Of the graded scores, nats a byte, fitted on the reference; null when right and "
+        "wrong answers decide.",
+    )
     alpha_scale: NonNegative = Field(
         description="The adapter scale that the verdict is on and that register ships; 1 unless "
         "evaluate.alpha_scale sets or chooses another."

@@ -184,12 +184,15 @@ def _not_measurable(change: Changes) -> list[str]:
 
 def _gain(domain: DomainTest) -> list[str]:
     low, high = domain.interval
+    least = domain.min_gain
+    if domain.graded and domain.graded.margin is not None:
+        (low, high), least = domain.graded.interval, domain.graded.margin
     if high < 0:
         return [
             "the domain became worse: ask its instructions in the form of its items, and lower "
             "sft.learning_rate"
         ]
-    if low <= domain.min_gain:
+    if low <= least:
         return [
             "train longer on the domain (pretrain.max_tokens, sft.max_tokens), or add domain items"
         ]
@@ -281,6 +284,8 @@ def _general(change: Changes | StepChange) -> Mapping[str, Change]:
 def _state(change: Change, margin: float) -> Literal["kept", "lost", "open"]:
     """`kept`: shown to be within the margin. `lost`: shown worse, or not kept on enough items."""
     low, high = change.interval
+    if isinstance(change, MarginTest) and change.graded and change.graded.margin:
+        (low, high), margin = change.graded.interval, change.graded.margin
     if low > -margin:
         return "kept"
     enough = isinstance(change, MarginTest) and change.n >= change.items_needed

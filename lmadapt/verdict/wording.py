@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lmadapt.verdict.alarms import Alarm, BehaviourTest
-from lmadapt.verdict.comparison import HarmTest, MarginTest
+from lmadapt.verdict.comparison import GradedTest, HarmTest, MarginTest
 from lmadapt.verdict.statistics import PairedChange, items_needed, minimum_detectable_effect
 
 MAX_REASONS = 3  # in the reason; the evidence holds all of them
@@ -37,14 +37,49 @@ def in_domain(name: str) -> str:
 def gain_line(name: str, test: HarmTest) -> str:
     """The change of the domain or of one of its categories."""
     shown = f"p = {test.change.better_p:.3g} against not better"
-    return _line(name, test.change, shown, test.worse_p_adjusted)
+    return _line(name, test.change, shown, test.worse_p_adjusted) + _graded(test.graded)
 
 
 def margin_line(name: str, test: MarginTest, significance: float) -> str:
     """The change of general ability or of one of its categories."""
-    outcome = "shown to be within" if test.within_margin(significance) else "not shown to be within"
+    within = test.noninferiority_p <= significance
+    outcome = "shown to be within" if within else "not shown to be within"
     shown = f"{outcome} the margin of {points(test.margin)} (p = {test.noninferiority_p:.3g})"
-    return _line(name, test.change, shown, test.worse_p_adjusted)
+    return _line(name, test.change, shown, test.worse_p_adjusted) + _graded(test.graded)
+
+
+def loss(test: HarmTest, significance: float) -> str:
+    """How much was lost, in the score that shows it; in accuracy where both do."""
+    change, unit = _showing(test, significance)
+    return f"{points(-change.difference)}{unit}"
+
+
+def largest_loss(test: HarmTest, significance: float) -> str:
+    """How much may have been lost, in the same score."""
+    change, unit = _showing(test, significance)
+    return f"{points(-change.interval[0])}{unit}"
+
+
+def _showing(test: HarmTest, significance: float) -> tuple[PairedChange, str]:
+    if test.graded and test.worse_p_adjusted > significance:
+        return test.graded.change, " of graded score"
+    return test.change, ""
+
+
+def _graded(test: GradedTest | None) -> str:
+    """The graded score of a question, for its line of evidence."""
+    if not test:
+        return ""
+    low, high = test.change.interval
+    said = (
+        f"; graded score {points(test.change.difference, sign=True)} "
+        f"[{low * 100:+.1f}, {high * 100:+.1f}]"
+    )
+    if test.noninferiority_p is None or test.margin is None:
+        said += f", p = {test.change.better_p:.3g} against not better"
+    else:
+        said += f", p = {test.noninferiority_p:.3g} against its margin of {points(test.margin)}"
+    return f"{said}, p = {test.worse_p_adjusted:.3g} (adjusted) against not worse"
 
 
 def _line(name: str, change: PairedChange, shown: str, worse_p_adjusted: float) -> str:
@@ -74,20 +109,24 @@ def behaviour_line(test: BehaviourTest) -> str:
     )
 
 
-def domain_question(domain: PairedChange, least: float, significance: float) -> str:
+def domain_question(
+    domain: PairedChange, graded: GradedTest | None, *, least: float, significance: float
+) -> str:
     """Says that a domain gain above `least` is not shown, and how many items would show it."""
-    above = domain.difference - least
+    more = f" by more than {points(least)}" if least else ""
+    changed = points(domain.difference, sign=True)
+    change = domain
+    if graded and graded.margin is not None:
+        change, least = graded.change, graded.margin
+        changed += f", graded score {points(change.difference, sign=True)}"
+    above = change.difference - least
     if above > 0:
-        needed = items_needed(domain, above, significance)
+        needed = items_needed(change, above, significance)
         seen = f"a true gain of this size needs about {needed:,} items, there are {domain.n:,}"
     else:
-        smallest = least + minimum_detectable_effect(domain, significance)
+        smallest = least + minimum_detectable_effect(change, significance)
         seen = f"{domain.n:,} items show gains from {points(smallest)} upwards"
-    more = f" by more than {points(least)}" if least else ""
-    return (
-        f"the domain is not shown to be better{more} ({points(domain.difference, sign=True)}; "
-        f"{seen})"
-    )
+    return f"the domain is not shown to be better{more} ({changed}; {seen})"
 
 
 def to_settle(test: MarginTest, significance: float, family: int) -> str:
@@ -95,13 +134,17 @@ def to_settle(test: MarginTest, significance: float, family: int) -> str:
 
     The smaller of the two counts. `family`: how many tests share the level of "shown worse".
     """
-    change, loss = test.change, max(0.0, -test.change.difference)
+    change, margin = test.decisive
+    loss = max(0.0, -change.difference)
     needed = []
-    if loss < test.margin:
-        needed.append(items_needed(change, test.margin - loss, significance))
+    if loss < margin:
+        needed.append(items_needed(change, margin - loss, significance))
     if loss > 0:
         needed.append(items_needed(change, loss, significance / family))
+    changed = points(test.change.difference, sign=True)
+    if change is not test.change:
+        changed += f", graded score {points(change.difference, sign=True)}"
     return (
-        f"{points(change.difference, sign=True)} on {change.n:,} items; "
+        f"{changed} on {change.n:,} items; "
         f"about {max(min(needed), change.n + 1):,} would settle a change of that size"
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from lmadapt.core.recipes import read_recipe
@@ -12,9 +13,12 @@ from lmadapt.evaluation.answers import Answers
 from lmadapt.evaluation.comparison import Measured
 from lmadapt.evaluation.exam import Exam
 from lmadapt.evaluation.figures import summarise
+from lmadapt.evaluation.predictions import write_predictions
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.evaluation.spurious_forgetting import AskedAgain
 from lmadapt.evaluation.variants import ModelVariant
+from lmadapt.report.markdown import summarise_in_markdown
+from lmadapt.report.page import write_report
 from lmadapt.verdict.figures import Divergence, EvaluationFigures
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +100,39 @@ def test_a_better_model_ships_and_its_harder_text_is_a_reservation() -> None:
     ]
     assert found.alarms.kl is not None
     assert (found.alarms.kl.value, found.alarms.kl.low_adjusted) == (0.3, pytest.approx(0.22))
+
+
+def test_the_graded_score_decides_and_is_shown_beside_accuracy(tmp_path: Path) -> None:
+    found = judged(ADAPTED)
+    general = found.changes["adapted_vs_base"].general
+    assert general.graded is not None
+    assert found.temperature is not None
+    assert 0 < (general.graded.margin or 0) < general.margin
+    write_report(
+        tmp_path / "page.html",
+        found,
+        [],
+        significance=0.05,
+        precision="bf16",
+        models=("base", "adapted"),
+    )
+    page = (tmp_path / "page.html").read_text()
+    assert "of the graded score, the probability of the right choice" in page
+    assert "its p, loss reaches margin" in page
+    assert "graded score |" in summarise_in_markdown(found, models=("base", "adapted"))
+
+
+def test_predictions_hold_graded_scores_and_their_temperature(tmp_path: Path) -> None:
+    temperature = judged(ADAPTED).temperature
+    write_predictions(EXAM, {"adapted": ADAPTED}, tmp_path / "p.parquet", temperature)
+    rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    assert {row["temperature"] for row in rows} == {temperature}
+    for row in rows:
+        likelihoods = np.array(row["log_likelihoods"])
+        weights = np.exp(likelihoods / temperature) if len(likelihoods) else [row["score"]]
+        assert row["graded"] == pytest.approx(weights[0] / max(1e-9, np.sum(weights)) or 0.0)
+    write_predictions(EXAM, {"adapted": ADAPTED}, tmp_path / "p.parquet", None)
+    assert set(pq.read_table(tmp_path / "p.parquet")["graded"].to_pylist()) == {None}
 
 
 def test_doubled_general_bits_per_byte_are_held() -> None:

@@ -17,6 +17,7 @@ SETTINGS: dict[str, Any] = {
     "seed": 0,
     "margin": 0.3,
     "category_margin": 0.4,
+    "score": "graded",
     "margin_scale": "accuracy",
     "min_domain_gain": 0.0,
     "not_measured": [],

@@ -25,6 +25,7 @@ PARAMS = {
     "lm_eval_tasks": [],
     "margin": 0.3,
     "category_margin": 0.4,
+    "score": "graded",
     "margin_scale": "accuracy",
     "min_domain_gain": 0.0,
     "not_measured": [],

@@ -57,6 +57,7 @@ def test_figures_have_stable_keys(zeros: dict[str, bytes]) -> None:
         "exam",
         "fairness",
         "generation",
+        "temperature",
         "alarms",
         "behaviour_tests",
         "judged",

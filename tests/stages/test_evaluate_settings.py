@@ -48,6 +48,7 @@ def test_settings_of_the_measurement_change_the_figures(
             ),
         ),
         ("significance", 0.2, ("models", "base", "general", "interval")),
+        ("score", "accuracy", ("temperature",)),
         ("margin_scale", "chance_adjusted", ("changes", "adapted_vs_base", "general", "margin")),
         ("min_domain_gain", 0.1, ("changes", "adapted_vs_base", "domain", "min_gain")),
         ("bits_per_byte_margin", 0.2, ("alarms", "bits_per_byte", "margin")),

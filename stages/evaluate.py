@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lmadapt.core.files import file_sha256, folder_sha256, read_json, write_json
 from lmadapt.core.sections import Section
@@ -16,9 +16,8 @@ from lmadapt.evaluation.answer_cache import ANSWER_FILE
 from lmadapt.evaluation.attribution import answer_chain, attribute, lost_in
 from lmadapt.evaluation.comparison import item_rows, measure
 from lmadapt.evaluation.exam import make_exam
-from lmadapt.evaluation.exam_identity import exam_sha256
+from lmadapt.evaluation.exam_use import ExamSettings, open_exam
 from lmadapt.evaluation.figures import summarise
-from lmadapt.evaluation.lm_eval_tasks import task_key
 from lmadapt.evaluation.predictions import write_predictions
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.evaluation.variants import ModelVariant
@@ -38,9 +37,22 @@ class EvaluateParams(Section):
     margin: float = Field(gt=0, lt=1)
     category_margin: float = Field(gt=0, lt=1)
     significance: float = Field(gt=0, lt=0.5)
+    candidates: int = Field(ge=1)
+    looks: Annotated[int, Field(ge=1)] | Literal["any"]
+    planned_items: int | None = Field(ge=1)
+    sealed_fraction: float = Field(ge=0, le=0.9)
     batch_tokens: int = Field(ge=1)
     heldout_tokens: int = Field(ge=1)
     max_new_tokens: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _planned(self) -> Self:
+        if (self.planned_items is not None) != (self.looks not in (1, "any")):
+            raise ValueError(
+                f"looks is {self.looks}, planned_items is {self.planned_items}: two or more looks "
+                "need the number of items at the last one, and only they do"
+            )
+        return self
 
 
 def evaluate(
@@ -61,11 +73,11 @@ def evaluate(
     metrics: Path,
 ) -> None:
     """Ask the models the same items, judge the adapted one, and write figures and report."""
-    settings = _settings(params)
+    opened, exam_use = open_exam(read_table(items, ITEM).to_pylist(), _exam_settings(params))
+    settings = _settings(params, exam_use.level)
     tokenizer = load_tokenizer(base)
-    rows = read_table(items, ITEM).to_pylist()
     exam = make_exam(
-        rows,
+        opened,
         read_table(heldout, HELDOUT).to_pylist(),
         tokenizer,
         heldout_tokens=params.heldout_tokens,
@@ -83,20 +95,20 @@ def evaluate(
     variants["adapted"] = replace(variants["adapted"], alpha_scale=scale)
     measured = measure(variants, exam, tokenizer, settings)
     chain = answer_chain(measured, tokenizer, settings) if params.attribution else None
-    attribution = attribute(chain, params.significance) if chain else None
+    attribution = attribute(chain, settings.significance) if chain else None
     figures = summarise(
         measured,
         settings,
         adapter_scale=sweep,
         attribution=attribution,
-        exam_sha256=exam_sha256(rows, [task_key(task) for task in params.lm_eval_tasks]),
+        exam_use=exam_use,
     )
     write_predictions(measured.exam, measured.answers, predictions)
     write_report(
         report,
         figures,
         list(item_rows(measured, lost_in(chain) if chain else {})),
-        significance=params.significance,
+        significance=settings.significance,
         precision=params.precision,
         funnel=read_funnel(funnel),
         curves={
@@ -112,12 +124,24 @@ def evaluate(
     write_json(metrics, figures.model_dump(mode="json"))
 
 
-def _settings(params: EvaluateParams) -> EvaluationSettings:
+def _exam_settings(params: EvaluateParams) -> ExamSettings:
+    return ExamSettings(
+        significance=params.significance,
+        candidates=params.candidates,
+        looks=params.looks,
+        planned_items=params.planned_items,
+        sealed_fraction=params.sealed_fraction,
+        lm_eval_tasks=params.lm_eval_tasks,
+    )
+
+
+def _settings(params: EvaluateParams, level: float) -> EvaluationSettings:
     return EvaluationSettings(
         seed=params.seed,
         margin=params.margin,
         category_margin=params.category_margin,
-        significance=params.significance,
+        significance=level,
+        at_any_look=params.looks == "any",
         batch_tokens=params.batch_tokens,
         max_new_tokens=params.max_new_tokens,
         lm_eval_tasks=params.lm_eval_tasks,

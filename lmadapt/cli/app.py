@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from lmadapt.cli import pipeline, registry, results
+from lmadapt.cli import exam, pipeline, registry, results
 from lmadapt.core.environment import prepare_environment
 from lmadapt.core.errors import UserError
 
@@ -53,6 +53,7 @@ app = typer.Typer(
 )
 for group in (pipeline, results, registry):
     app.add_typer(group.commands)
+app.add_typer(exam.commands, name="exam", rich_help_panel=registry.PANEL)
 
 
 @app.callback()

@@ -34,6 +34,7 @@ def compare_scores(before: Scored, after: Scored, settings: EvaluationSettings) 
         margin=settings.margin,
         category_margin=settings.category_margin,
         significance=settings.significance,
+        at_any_look=settings.at_any_look,
     )
 
 

@@ -54,12 +54,12 @@ def summarise(
     *,
     adapter_scale: AdapterScale | None = None,
     attribution: Attribution | None = None,
-    exam_sha256: str,
+    exam_use: ExamFigures,
 ) -> EvaluationFigures:
     """Everything in metrics/evaluate.json: what changed, and the verdict on it.
 
-    "base" and "adapted" must be measured; in the pipeline "pretrained" is as well. `exam_sha256` is
-    that of the whole exam, before a part of it was kept for the adapter scale.
+    "base" and "adapted" must be measured; in the pipeline "pretrained" is as well. `exam_use`
+    describes the whole exam; the items that the verdict is on are counted here.
     Raises UserError as `lmadapt.verdict.decision.compare` does.
     """
     exam, base, adapted = measured.exam, measured.answers["base"], measured.answers["adapted"]
@@ -101,10 +101,12 @@ def summarise(
         dial=adapter_scale,
         alpha_scale=measured.variants["adapted"].alpha_scale,
         attribution=attribution,
-        exam=ExamFigures(sha256=exam_sha256, items=len(found["base"].ids)),
+        exam=exam_use.model_copy(update={"items": len(found["base"].ids)}),
         verdict=_verdict(exam, compared["base", "adapted"], behaviour, settings.significance),
     )
-    verdict = figures.verdict.model_copy(update={"remedy": remedies(figures)})
+    evidence = [*figures.verdict.evidence, *figures.exam.in_words()]
+    told = {"remedy": remedies(figures), "evidence": evidence}
+    verdict = figures.verdict.model_copy(update=told)
     figures = figures.model_copy(update={"verdict": verdict})
     return EvaluationFigures.model_validate(_rounded(figures.model_dump()))
 

@@ -1,6 +1,7 @@
 """Judges any two models outside the pipeline: the same exam, statistics and report."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,8 @@ from lmadapt.core.files import write_json
 from lmadapt.core.tables import HELDOUT, ITEM, read_table
 from lmadapt.evaluation.comparison import item_rows, measure
 from lmadapt.evaluation.exam import make_exam
-from lmadapt.evaluation.exam_identity import exam_sha256
+from lmadapt.evaluation.exam_use import ExamSettings, open_exam
 from lmadapt.evaluation.figures import summarise
-from lmadapt.evaluation.lm_eval_tasks import task_key
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.evaluation.variants import ModelVariant
 from lmadapt.models.loading import load_tokenizer
@@ -39,9 +39,9 @@ def compare_models(
     """
     tokenizer = load_tokenizer(against.folder)
     text = read_table(heldout, HELDOUT).to_pylist() if heldout.is_file() else []
-    rows = _read_items(items)
+    opened, exam_use = open_exam(_read_items(items), _exam_settings(settings))
     exam = make_exam(
-        rows,
+        opened,
         text,
         tokenizer,
         heldout_tokens=settings["heldout_tokens"],
@@ -51,25 +51,30 @@ def compare_models(
         seed=settings["seed"],
         margin=settings["margin"],
         category_margin=settings["category_margin"],
-        significance=settings["significance"],
+        significance=exam_use.level,
+        at_any_look=exam_use.looks == "any",
         batch_tokens=settings["batch_tokens"],
         max_new_tokens=settings["max_new_tokens"],
         lm_eval_tasks=settings["lm_eval_tasks"],
         answer_file=kept,
     )
     measured = measure({"base": against, "adapted": model}, exam, tokenizer, evaluation)
-    sha256 = exam_sha256(rows, [task_key(task) for task in evaluation.lm_eval_tasks])
-    figures = summarise(measured, evaluation, exam_sha256=sha256)
+    figures = summarise(measured, evaluation, exam_use=exam_use)
     write_json(target / "evaluate.json", figures.model_dump(mode="json"))
     write_report(
         target / "forgetting.html",
         figures,
         list(item_rows(measured, {})),
-        significance=settings["significance"],
+        significance=exam_use.level,
         precision=model.precision,
         models=("base", "adapted"),
     )
     return figures
+
+
+def _exam_settings(settings: Mapping[str, Any]) -> ExamSettings:
+    names = {field.name for field in fields(ExamSettings)}
+    return ExamSettings(**{key: value for key, value in settings.items() if key in names})
 
 
 def _read_items(items: Path) -> list[dict[str, Any]]:

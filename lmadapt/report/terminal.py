@@ -29,6 +29,8 @@ def render_result(evaluation: Path, report: Path, registration: Path) -> Iterato
     name = version["model_name"]
     aliases = ", ".join(f"models:/{name}@{alias}" for alias in version["aliases"])
     yield f"Registry: {name} version {version['version']} ({aliases})"
+    if exam := version.get("exam"):
+        yield f"Looks: {escape(exam['in_words'])}"
 
 
 def _table(figures: EvaluationFigures) -> Table:

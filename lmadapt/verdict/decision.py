@@ -80,12 +80,19 @@ class Verdict:
 
 
 def compare(
-    before: Scored, after: Scored, *, margin: float, category_margin: float, significance: float
+    before: Scored,
+    after: Scored,
+    *,
+    margin: float,
+    category_margin: float,
+    significance: float,
+    at_any_look: bool = False,
 ) -> Comparison:
     """Compare two models item by item.
 
     `margin` and `category_margin`: the accepted loss of general ability and of one of its
-    categories, as shares of 1; `significance`: the level of the verdict.
+    categories, as shares of 1; `significance`: the level of the verdict. With `at_any_look`, the
+    tests hold however often one looks while items are added.
     Raises UserError when the models cannot be compared: different items, an item twice or without
     an answer, a score outside 0 to 1, no domain or no general items, or a category with fewer than
     30 items.
@@ -95,7 +102,11 @@ def compare(
 
     def change(chosen: Array) -> PairedChange:
         return paired_change(
-            before.scores[chosen], after.scores[chosen], clusters[chosen], significance
+            before.scores[chosen],
+            after.scores[chosen],
+            clusters[chosen],
+            significance,
+            at_any_look=at_any_look,
         )
 
     def by_category(group: str) -> dict[str, PairedChange]:

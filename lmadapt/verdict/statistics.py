@@ -14,6 +14,7 @@ from scipy.optimize import brentq
 from scipy.special import bdtr, chdtri, ndtri, stdtr, stdtrit
 
 from lmadapt.core.errors import UserError
+from lmadapt.verdict.looks import Betting, bet_on
 
 Interval = tuple[float, float]
 Array = NDArray[Any]
@@ -46,6 +47,7 @@ class PairedChange(ClusteredMean):
     mcnemar_p: float  # two-sided, exact (McNemar 1947); for graded scores it is the sign test
     better_p: float  # one-sided, against "not better"
     worse_p: float  # one-sided, against "not worse"
+    betting: Betting | None = None  # where the tests must hold however often one looks
 
 
 def clustered_mean(values: Array, clusters: Array) -> ClusteredMean:
@@ -175,20 +177,34 @@ def difference_interval(
 
 
 def paired_change(
-    before: Array, after: Array, clusters: Array, significance: float
+    before: Array,
+    after: Array,
+    clusters: Array,
+    significance: float,
+    *,
+    at_any_look: bool = False,
 ) -> PairedChange:
     """Compare scores (0 to 1) of the same items in the same order; all arrays are (n,).
 
     The interval has confidence 1 - 2 * `significance`. Each one-sided p-value is the larger of two:
     Student's t on the cluster-robust error, which allows for items that change together, and the
-    exact test, which is valid when few items change.
+    exact test, which is valid when few items change. With `at_any_look`, intervals and tests hold
+    at all looks together (lmadapt.verdict.looks.Betting).
     """
     differences = after - before
+    betting = bet_on(differences, clusters) if at_any_look else None
     difference, mean = float(differences.mean()), clustered_mean(differences, clusters)
     lost, gained = int(np.sum(differences < 0)), int(np.sum(differences > 0))
-    interval = difference_interval(mean, difference, lost / mean.n, gained / mean.n, significance)
-    better_p, worse_p = exact_p(differences)
-    error, freedom = mean.standard_error, mean.degrees_of_freedom
+    if betting:
+        interval = betting.interval(significance)
+        better_p, worse_p = betting.p_above(0), betting.p_below(0)
+    else:
+        shares = lost / mean.n, gained / mean.n
+        interval = difference_interval(mean, difference, *shares, significance)
+        error, freedom = mean.standard_error, mean.degrees_of_freedom
+        better_p, worse_p = exact_p(differences)
+        better_p = max(_t_p(difference, error, freedom), better_p)
+        worse_p = max(_t_p(-difference, error, freedom), worse_p)
     return PairedChange(
         **vars(mean),
         difference=difference,
@@ -196,16 +212,19 @@ def paired_change(
         lost=lost,
         gained=gained,
         mcnemar_p=min(1.0, 2 * float(bdtr(min(lost, gained), lost + gained, 0.5))),
-        better_p=max(_t_p(difference, error, freedom), better_p),
-        worse_p=max(_t_p(-difference, error, freedom), worse_p),
+        better_p=better_p,
+        worse_p=worse_p,
+        betting=betting,
     )
 
 
 def noninferiority_p(change: PairedChange, margin: float) -> float:
     """One-sided p-value against "the score fell by `margin` or more" (Blackwelder 1982).
 
-    The error is `null_error` at the margin.
+    The error is `null_error` at the margin. Where the change is one to bet on, the bets decide.
     """
+    if change.betting:
+        return change.betting.p_above(-margin)
     error = null_error(change, change.lost / change.n, change.gained / change.n, -margin)
     return _t_p(change.difference + margin, error, change.degrees_of_freedom)
 

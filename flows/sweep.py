@@ -18,7 +18,7 @@ from prefect.artifacts import create_markdown_artifact
 from flows.git import CHECKOUT
 from flows.pipeline import begin, pipeline, settings_and_graph
 from flows.results import Results, accuracy, registered_version, results_of, verdict_of
-from flows.sweep_plan import Params, Part, plan
+from flows.sweep_plan import Params, Part, plan, with_shared_level
 
 Ends = dict[int, "str | Exception"]  # by set: its commit, or why it has none
 
@@ -42,6 +42,9 @@ def sweep(
 ) -> dict[int, str]:
     """Run the stages (default: all) of a git revision of `origin` for each params set.
 
+    Where `evaluate` runs, the sets divide its level: each is judged at evaluate.significance /
+    number of sets (`evaluate.candidates`), so that many tries do not make luck likely.
+
     Returns each set's commit, by its number from 1. Raises ValueError, before anything runs, for
     unknown keys and stages and for two equal sets; raises RuntimeError, when all sets are done, if
     one of them failed.
@@ -51,7 +54,7 @@ def sweep(
         commit = begin(folder, revision, "", {})
     settings, graph = settings_and_graph(folder, commit, stages)
     chosen = [stage for stage in graph if stages is None or stage in stages]
-    root = plan(sets, settings, graph, chosen)
+    root = plan(with_shared_level(sets, settings, chosen), settings, graph, chosen)
     ends: Ends = dict.fromkeys(root.sets, RuntimeError("its run was interrupted"))
     ends |= side_by_side([root], commit, Sweep(name, folder, stage_timeout_seconds))
     commits = {number: end for number, end in ends.items() if isinstance(end, str)}

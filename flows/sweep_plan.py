@@ -11,6 +11,7 @@ from itertools import chain, product
 from pathlib import PurePosixPath
 from typing import Any
 
+CANDIDATES = "evaluate.candidates"
 Params = dict[str, Any]  # SECTION.KEY: value, as the flow `pipeline` takes them
 Graph = dict[str, dict[str, Any]]  # the stages of dvc.yaml
 
@@ -48,6 +49,24 @@ def plan(sets: list[Params], settings: dict[str, Any], graph: Graph, stages: lis
         )
     planner = _Planner(sets, base, values, keys_read(graph, sorted(base)))
     return planner.part(numbers, stages)
+
+
+def with_shared_level(
+    sets: list[Params], settings: dict[str, Any], stages: list[str]
+) -> list[Params]:
+    """The sets, each told in `evaluate.candidates` how many models one exam judges in the sweep.
+
+    Unchanged where no stage `evaluate` runs or params.yaml has no such key. Raises ValueError for a
+    set that names the key itself.
+    """
+    if "evaluate" not in stages or CANDIDATES.partition(".")[2] not in settings.get("evaluate", {}):
+        return sets
+    for number, changed in enumerate(sets, 1):
+        if CANDIDATES in changed:
+            raise ValueError(
+                f"sets: set {number} has {CANDIDATES}; a sweep sets it to the number of its sets"
+            )
+    return [changed | {CANDIDATES: len(sets)} for changed in sets]
 
 
 def value_in(settings: dict[str, Any], key: str, number: int) -> Any:

@@ -3,9 +3,9 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from lmadapt.core.files import file_sha256, folder_sha256, read_json, write_json
 from lmadapt.core.sections import Section
@@ -17,9 +17,8 @@ from lmadapt.evaluation.answer_cache import ANSWER_FILE
 from lmadapt.evaluation.attribution import answer_chain, attribute, lost_in
 from lmadapt.evaluation.comparison import Measured, item_rows, measure
 from lmadapt.evaluation.exam import Exam, make_exam
-from lmadapt.evaluation.exam_identity import exam_sha256
+from lmadapt.evaluation.exam_use import ExamSettings, open_exam
 from lmadapt.evaluation.figures import summarise
-from lmadapt.evaluation.lm_eval_tasks import task_key
 from lmadapt.evaluation.predictions import write_predictions
 from lmadapt.evaluation.reference import judged, served_variant
 from lmadapt.evaluation.settings import EvaluationSettings
@@ -52,9 +51,22 @@ class EvaluateParams(Section):
     bits_per_byte_margin: float = Field(gt=0)
     kl_margin: float = Field(gt=0)
     significance: float = Field(gt=0, lt=0.5)
+    candidates: int = Field(ge=1)
+    looks: Annotated[int, Field(ge=1)] | Literal["any"]
+    planned_items: int | None = Field(ge=1)
+    sealed_fraction: float = Field(ge=0, le=0.9)
     batch_tokens: int = Field(ge=1)
     heldout_tokens: int = Field(ge=1)
     max_new_tokens: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _planned(self) -> Self:
+        if (self.planned_items is not None) != (self.looks not in (1, "any")):
+            raise ValueError(
+                f"looks is {self.looks}, planned_items is {self.planned_items}: two or more looks "
+                "need the number of items at the last one, and only they do"
+            )
+        return self
 
 
 class Served(Section):
@@ -85,10 +97,10 @@ def evaluate(
     metrics: Path,
 ) -> None:
     """Ask the models the same items, judge what will be served, and write figures and report."""
-    settings, tokenizer = _settings(params), load_tokenizer(base)
-    rows = read_table(items, ITEM).to_pylist()
+    opened, exam_use = open_exam(read_table(items, ITEM).to_pylist(), _exam_settings(params))
+    settings, tokenizer = _settings(params, exam_use.level), load_tokenizer(base)
     exam = make_exam(
-        rows,
+        opened,
         read_table(heldout, HELDOUT).to_pylist(),
         tokenizer,
         heldout_tokens=params.heldout_tokens,
@@ -99,22 +111,22 @@ def evaluate(
         "pretrained": ModelVariant(pretrained, params.precision),
         "adapted": served_variant(pretrained, adapter, register.artifact, params.precision),
     }
-    measured, compared, sweep = _measure(params, register, variants, exam, tokenizer)
+    measured, compared, sweep = _measure(params, settings, register, variants, exam, tokenizer)
     chain = answer_chain(measured, tokenizer, settings) if params.attribution else None
     figures = summarise(
         measured,
         settings,
         judged=compared,
         adapter_scale=sweep,
-        attribution=attribute(chain, params.significance) if chain else None,
-        exam_sha256=exam_sha256(rows, [task_key(task) for task in params.lm_eval_tasks]),
+        attribution=attribute(chain, settings.significance) if chain else None,
+        exam_use=exam_use,
     )
     write_predictions(measured.exam, measured.answers, predictions, figures.temperature)
     write_report(
         report,
         figures,
         list(item_rows(measured, lost_in(chain) if chain else {})),
-        significance=params.significance,
+        significance=settings.significance,
         funnel=read_funnel(funnel),
         curves={
             "pre-training": read_loss_curves(pretrain_curve),
@@ -131,13 +143,14 @@ def evaluate(
 
 def _measure(
     params: EvaluateParams,
+    settings: EvaluationSettings,
     register: Served,
     variants: dict[str, ModelVariant],
     exam: Exam,
     tokenizer: Any,
 ) -> tuple[Measured, Judged, AdapterScale | None]:
     """What the reference and the variants answer, "adapted" at its scale; and how it was chosen."""
-    settings, sweep, base = _settings(params), None, variants["base"].folder
+    sweep, base = None, variants["base"].folder
     address = os.environ.get("MLFLOW_TRACKING_URI") or register.tracking_uri
     with open_reference(
         params.reference, params.reference_precision, base=base, tracking_uri=address
@@ -151,7 +164,18 @@ def _measure(
         return measured, judged(reference, variants["adapted"]), sweep
 
 
-def _settings(params: EvaluateParams) -> EvaluationSettings:
+def _exam_settings(params: EvaluateParams) -> ExamSettings:
+    return ExamSettings(
+        significance=params.significance,
+        candidates=params.candidates,
+        looks=params.looks,
+        planned_items=params.planned_items,
+        sealed_fraction=params.sealed_fraction,
+        lm_eval_tasks=params.lm_eval_tasks,
+    )
+
+
+def _settings(params: EvaluateParams, level: float) -> EvaluationSettings:
     return EvaluationSettings(
         seed=params.seed,
         margin=params.margin,
@@ -162,7 +186,8 @@ def _settings(params: EvaluateParams) -> EvaluationSettings:
         not_measured=params.not_measured,
         bits_per_byte_margin=params.bits_per_byte_margin,
         kl_margin=params.kl_margin,
-        significance=params.significance,
+        significance=level,
+        at_any_look=params.looks == "any",
         batch_tokens=params.batch_tokens,
         max_new_tokens=params.max_new_tokens,
         lm_eval_tasks=params.lm_eval_tasks,

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -9,6 +10,7 @@ from lmadapt.core.files import write_json
 from lmadapt.core.sections import Section
 from lmadapt.core.stage_runner import run
 from lmadapt.provenance.collect import collect_origin
+from lmadapt.registry.exam_ledger import Ledger
 from lmadapt.registry.promotion import promote, settled_standing
 from lmadapt.verdict.figures import read_evaluation
 from lmadapt.verdict.judged import Artifact, require_judged
@@ -70,14 +72,28 @@ def register(
     print(f"{standing.model_name} version {standing.version} has the alias {aliases}")
     if standing.refusal:
         print(f"It is not champion: {standing.refusal}")
+    if standing.ledger:
+        print(standing.ledger.in_words())
     registered = {
         "model_name": standing.model_name,
         "version": standing.version,
         "aliases": standing.aliases,
         "adapter_sha256": origin.adapter_sha256,
         "base_sha256": origin.base_sha256,
+        "exam": _exam(standing.ledger),
     }
     write_json(metrics, registered)
+
+
+def _exam(ledger: Ledger | None) -> dict[str, Any] | None:
+    if ledger is None:
+        return None
+    return {
+        "sha256": ledger.exam_sha256,
+        "models_judged": ledger.models,
+        "chance_that_one_passes_by_luck": round(ledger.error, 6),
+        "in_words": ledger.in_words(),
+    }
 
 
 if __name__ == "__main__":

@@ -38,6 +38,15 @@ JUDGED = {
     "artifact": "adapter",
     "precision": "nf4",
 }
+EXAM: dict[str, Any] = {
+    "sha256": "e" * 64,
+    "level": 0.05,
+    "candidates": 1,
+    "looks": 1,
+    "planned_items": None,
+    "items": 800,
+    "sealed_items": 0,
+}
 Row = dict[str, Any]
 
 
@@ -130,7 +139,7 @@ def evaluation_figures(outcome: str = "SHIP", reason: str = REASON) -> Row:
         "triage": None,
         "dial": None,
         "alpha_scale": 1.0,
-        "exam": {"sha256": "e" * 64, "items": 800},
+        "exam": EXAM,
         "fairness": {},
         "classification": {},
         "generation": {},

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from lmadapt.cli import gate, pipeline, registry, results
+from lmadapt.cli import exam, gate, pipeline, registry, results
 from lmadapt.core.environment import prepare_environment
 from lmadapt.core.errors import UserError
 
@@ -55,6 +55,7 @@ app = typer.Typer(
 )
 for group in (pipeline, gate, results, registry):
     app.add_typer(group.commands)
+app.add_typer(exam.commands, name="exam", rich_help_panel=registry.PANEL)
 
 
 def _print_in_any_encoding() -> None:

@@ -46,7 +46,7 @@ def models(name: Name = None) -> None:
     from lmadapt.registry.versions import versions_of
 
     table = Table("version", "aliases", *SHOWN_TAGS, "days old")
-    for version, aliases in versions_of(_client(), name or _register_setting("model_name")):
+    for version, aliases in versions_of(connected(), model_name(name)):
         shown = [version.tags.get(tag, "")[:10] for tag in SHOWN_TAGS]
         days = (time.time() - version.creation_timestamp / 1000) / 86400
         table.add_row(str(version.version), ", ".join(aliases), *map(escape, shown), f"{days:.1f}")
@@ -63,7 +63,8 @@ def promote(
 ) -> None:
     """Make a version champion, if it passes the test against the present champion.
 
-    When the two answered different items, the champion is asked the version's items first.
+    When champion or anchor answered other items, they are asked the version's items first. The
+    sealed part of the exam (evaluate.sealed_fraction) is opened last, and each opening is counted.
 
     Exit code: 0, 1 when the version is refused (the message says why), 75 when the registry does
     not answer.
@@ -72,16 +73,22 @@ def promote(
     """
     from lmadapt.registry.promotion import promote
     from lmadapt.registry.rescoring import scores_on_items_of
+    from lmadapt.registry.sealed_part import open_if_all_else_passes
     from lmadapt.registry.versions import named_version
 
     if force != bool(reason):
         raise UserError("--force needs --reason, and --reason needs --force")
-    client = _client()
+    client = connected()
     found = named_version(client, version)
     asked = {} if force else scores_on_items_of(client, found)
-    refusal = promote(client, found, reason=reason, asked=asked).refusal
-    if refusal:
-        raise UserError(f"{found.name} version {found.version} is not made champion: {refusal}")
+    opening = None if force else open_if_all_else_passes(client, found, asked)
+    standing = promote(client, found, reason=reason, asked=asked, opening=opening)
+    if standing.ledger:
+        say(standing.ledger.in_words())
+    if standing.refusal:
+        raise UserError(
+            f"{found.name} version {found.version} is not made champion: {standing.refusal}"
+        )
     say(f"{found.name} version {found.version} is champion")
 
 
@@ -97,8 +104,8 @@ def rollback(name: Name = None, reason: Reason = "") -> None:
     """
     from lmadapt.registry.promotion import roll_back
 
-    name = name or _register_setting("model_name")
-    before, now = roll_back(_client(), name, reason)
+    name = model_name(name)
+    before, now = roll_back(connected(), name, reason)
     say(f"{name}: version {now} is champion again, instead of version {before}")
 
 
@@ -185,19 +192,25 @@ def serve(
     from lmadapt.registry.serving import Serving, serve
 
     poll = poll_seconds if follow else None
-    raise typer.Exit(serve(Serving(_client(), version, port, poll, say)))
+    raise typer.Exit(serve(Serving(connected(), version, port, poll, say)))
 
 
-def _client() -> "MlflowClient":
+def connected() -> "MlflowClient":
+    """A client of the registry that params.yaml or the environment names."""
     from lmadapt.registry.connection import connect
 
     return connect(tracking_uri(), Path.cwd())
 
 
+def model_name(name: str | None) -> str:
+    """The name that was given, or else register.model_name in params.yaml."""
+    return name or _register_setting("model_name")
+
+
 def _lineage(reference: str) -> "Lineage":
     from lmadapt.registry.versions import named_version, read_lineage
 
-    client = _client()
+    client = connected()
     return read_lineage(client, named_version(client, reference))
 
 

@@ -1,14 +1,14 @@
 """The adapter's scale: chosen on one half of the items, judged on the other half."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from lmadapt.evaluation.answers import answer_exam
 from lmadapt.evaluation.changes import change_figures, compare_scores, scored
 from lmadapt.evaluation.exam import ABILITIES, Exam, Item
+from lmadapt.evaluation.exam_identity import item_sha256
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.evaluation.variants import ModelVariant, open_variant
 from lmadapt.verdict.decision import Comparison, Scored
@@ -27,9 +27,9 @@ def choose_scale(
 ) -> tuple[Exam, AdapterScale]:
     """Compare "reference" with "adapted" at each of SCALES on a development half of the items.
 
-    Returns the sealed half, which is for the verdict, and the scale chosen on the other half.
+    Returns the other half, which is for the verdict, and the scale chosen on the other half.
     """
-    development, sealed = split_halves(exam, seed=settings.seed)
+    development, sealed = split_halves(exam)
 
     def scores(variant: ModelVariant, name: str) -> Scored:
         with open_variant(variant, settings.answer_file) as model:
@@ -74,20 +74,23 @@ def best_scale(compared: dict[float, Comparison], significance: float) -> float:
     return max(compared, key=lambda scale: compared[scale].general.change.difference)
 
 
-def split_halves(exam: Exam, *, seed: int) -> tuple[Exam, Exam]:
-    """The development half, and the sealed half with all documents and unscored items.
+def split_halves(exam: Exam) -> tuple[Exam, Exam]:
+    """The development half, and the other half with all documents and unscored items.
 
-    Items of one cluster stay together; each category is split as evenly as its clusters allow.
+    Items of one cluster stay together; each category is split as evenly as its clusters allow. What
+    the items ask decides the halves, and no seed: nobody can draw again until the halves please.
     """
     clusters = dict(zip([item["id"] for item in exam.items], exam.clusters.tolist(), strict=True))
-    draw = np.random.default_rng(seed)
+    contents: dict[str, list[str]] = defaultdict(list)
+    for item in exam.items:
+        contents[clusters[item["id"]]].append(item_sha256(item))
     development: set[str] = set()
     seen: set[str] = set()
     for category in sorted({item["category"] for item in exam.items if item["group"] in ABILITIES}):
         own = {clusters[item["id"]] for item in exam.items if item["category"] == category}
-        names = sorted(own - seen)
+        names = sorted(own - seen, key=lambda name: sorted(contents[name]))
         seen.update(names)
-        development.update(draw.permutation(names)[: len(names) // 2].tolist())
+        development.update(names[: len(names) // 2])
 
     def is_development(item: Item) -> bool:
         return item["group"] in ABILITIES and clusters[item["id"]] in development

@@ -95,6 +95,7 @@ def compare_scores(before: Scored, after: Scored, settings: EvaluationSettings) 
         not_measured=settings.not_measured,
         score=settings.score,
         significance=settings.significance,
+        at_any_look=settings.at_any_look,
     )
 
 

@@ -61,19 +61,19 @@ def summarise(
     judged: Judged,
     adapter_scale: AdapterScale | None = None,
     attribution: Attribution | None = None,
-    exam_sha256: str,
+    exam_use: ExamFigures,
 ) -> EvaluationFigures:
     """Everything in metrics/evaluate.json: what changed, and the verdict on it.
 
     "reference" and "adapted" must be measured; in the pipeline "base" and "pretrained" are as well.
-    `exam_sha256` is that of the whole exam, before a part of it was kept for the adapter scale.
+    `exam_use` describes the whole exam; the items that the verdict is on are counted here.
     Raises UserError as `lmadapt.verdict.comparison.compare` does.
     """
     exam = measured.exam
     reference, adapted = measured.answers[REFERENCE], measured.answers["adapted"]
     answers = {name: measured.answers[name] for name in MODELS if name in measured.answers}
     pairs = _pairs(list(answers))
-    temperature = temperature_of(exam, base) if settings.score == "graded" else None
+    temperature = temperature_of(exam, reference) if settings.score == "graded" else None
     found = {name: scored(exam, model, temperature) for name, model in answers.items()}
     compared = {
         (before, after): compare_scores(found[before], found[after], settings)
@@ -119,7 +119,7 @@ def summarise(
         temperature=temperature,
         alpha_scale=measured.variants["adapted"].alpha_scale,
         attribution=attribution,
-        exam=ExamFigures(sha256=exam_sha256, items=len(found[REFERENCE].ids)),
+        exam=exam_use.model_copy(update={"items": len(found[REFERENCE].ids)}),
         verdict=_verdict(
             exam,
             compared[REFERENCE, "adapted"],
@@ -128,8 +128,9 @@ def summarise(
             significance=settings.significance,
         ),
     )
-    remedy = remedies(figures, settings.significance)
-    verdict = figures.verdict.model_copy(update={"remedy": remedy})
+    evidence = [*figures.verdict.evidence, *figures.exam.in_words()]
+    told = {"remedy": remedies(figures, settings.significance), "evidence": evidence}
+    verdict = figures.verdict.model_copy(update=told)
     figures = figures.model_copy(update={"verdict": verdict})
     return EvaluationFigures.model_validate(_rounded(figures.model_dump()))
 

@@ -11,8 +11,13 @@ restore, base_reference: join what a version ships with its base.
 verify: checks that the registry gives back the model that was trained.
 versions: finds versions, and reads what lies beside them.
 promotion: which version serves, and who may be champion.
-succession: the test of a version against the champion.
+succession: the tests of a version against the champion and against the anchor.
+anchor: the version against which drift over releases is judged.
+margins: which of two versions was judged under stricter margins.
+exam_ledger: how many models each exam has judged.
+fixed_exam: the exam and the margins that were fixed before training.
 scores: what a version scored, item by item.
+sealed_part: opens the sealed part of an exam for a promotion.
 rescoring: asks the champion the items of another version.
 lock: lets one process at a time write.
 ask: answers of any model.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lmadapt.core.errors import UserError
 from lmadapt.registry.connection import reaching_registry
+from lmadapt.registry.exam_ledger import EXPERIMENT, Ledger, ledger_in, read_ledger, record
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,6 +27,10 @@ JOIN model_versions USING (workspace, name, version)
 WHERE name = ? AND key = 'content_sha256' AND value = ? AND current_stage = 'None'
 """
 TAGS = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
+LEDGER = """
+SELECT key, experiment_tags.value FROM experiment_tags JOIN experiments USING (experiment_id)
+WHERE name = ? AND key LIKE ?
+"""
 ALIASES = "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ?"
 
 
@@ -37,6 +42,15 @@ class Standing:
     version: int
     aliases: list[str]
     refusal: str
+    ledger: Ledger | None = None  # of its exam; None for versions of releases without one
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What came out when the sealed part of the exam was opened for a version."""
+
+    against: str  # number of the champion that was asked too; "" where it was the base
+    refusal: str  # "" when the version passed
 
 
 @reaching_registry()
@@ -47,15 +61,17 @@ def promote(
     candidate: bool = False,
     reason: str = "",
     asked: "Asked | None" = None,
+    opening: Opening | None = None,
 ) -> Standing:
     """Make the version champion, and the champion before it `previous`, unless it is refused.
 
     `candidate` points that alias to the version in any case. A `reason` forces the promotion and
     is recorded. `asked` has the scores of versions that answered this one's items after their own
-    evaluation (lmadapt.registry.rescoring). Everything is read and written under the registry's
-    lock, so that the second of two promoters is measured against the first; the alias is read
-    again afterwards, in case someone moved it by hand.
+    evaluation (lmadapt.registry.rescoring), and `opening` what the sealed items said. Everything is
+    read and written under the registry's lock, so that the second of two promoters is measured
+    against the first; the alias is read again afterwards, in case someone moved it by hand.
     """
+    from lmadapt.registry.anchor import keep_anchor
     from lmadapt.registry.lock import registry_lock
     from lmadapt.registry.versions import aliased_version
 
@@ -65,18 +81,23 @@ def promote(
             client.set_registered_model_alias(name, "candidate", number)
         version = client.get_model_version(name, number)
         champion = aliased_version(client, name, "champion")
+        record(client, version, "judged")
         refusal = champion_refusal(client, version, champion, reason, asked)
+        refusal = refusal or sealed_refusal(version, champion, reason, opening)
         if not refusal and (champion is None or champion.version != number):
             over = str(champion.version) if champion else ""
             tags = {"promoted_over": over, "forced_because": reason}
             _switch(client, version, tags, previous=over)
+            keep_anchor(client, name)
         now = aliased_version(client, name, "champion")
         if not refusal and (now is None or now.version != number):
             winner = f"version {now.version}" if now else "no version"
             refusal = f"someone else made {winner} champion at the same time"
     aliases = client.get_registered_model(name).aliases
     mine = sorted(alias for alias, to in aliases.items() if int(to) == int(number))
-    return Standing(name, int(number), mine, refusal)
+    exam = version.tags.get("exam_sha256")
+    ledger = read_ledger(client, exam) if exam else None
+    return Standing(name, int(number), mine, refusal, ledger)
 
 
 @reaching_registry()
@@ -124,12 +145,11 @@ def champion_refusal(
     """Why the version may not take over from the champion; "" when it may.
 
     It must be verified. Unless a `reason` forces it, it must also have the verdict SHIP and a
-    commit and changes that git knew, must not have been rolled back, and must pass the test of the
-    verdict against the champion: better in the domain, and non-inferior in general ability as a
-    whole and in each category.
+    commit and changes that git knew, must not have been rolled back, and must have been judged on
+    the exam and under the margins that `lmadapt exam fix` fixed. It must pass the test of the
+    verdict against the champion, and that of drift against the anchor
+    (lmadapt.registry.succession).
     """
-    from lmadapt.registry.succession import champion_test_refusal
-
     tags = version.tags
     if tags.get("status") != "verified":
         status = tags.get("status", "not verified")
@@ -140,7 +160,52 @@ def champion_refusal(
         return refusal
     if because := tags.get("rolled_back_because"):
         return f"it was rolled back: {because}"
-    return champion_test_refusal(client, version, champion, asked or {}) if champion else ""
+    return succession_refusal(client, version, champion, asked or {})
+
+
+def succession_refusal(
+    client: "MlflowClient",
+    version: "ModelVersion",
+    champion: "ModelVersion | None",
+    asked: "Asked",
+) -> str:
+    """Why what was fixed, the champion or the anchor forbid the version; "" when none does."""
+    from lmadapt.registry.anchor import anchor_of
+    from lmadapt.registry.fixed_exam import fixed_exam, fixed_exam_refusal
+    from lmadapt.registry.succession import anchor_refusal, champion_test_refusal
+    from lmadapt.registry.versions import read_lineage
+
+    fixed = fixed_exam(client, version.name)
+    if fixed and (refusal := fixed_exam_refusal(fixed, read_lineage(client, version))):
+        return refusal
+    if champion is None:
+        return ""
+    if refusal := champion_test_refusal(client, version, champion, asked):
+        return refusal
+    anchor = anchor_of(client, version.name)
+    if anchor is None or anchor.version in (champion.version, version.version):
+        return ""
+    return anchor_refusal(client, version, anchor, asked)
+
+
+def sealed_refusal(
+    version: "ModelVersion",
+    champion: "ModelVersion | None",
+    reason: str,
+    opening: Opening | None,
+) -> str:
+    """Why the sealed items forbid that a version becomes champion; "" when they do not."""
+    count = int(version.tags.get("exam_sealed_items", 0))
+    if not count or reason or (champion and champion.version == version.version):
+        return ""
+    if opening is None:
+        return (
+            f"its exam has {count:,} sealed items; `lmadapt promote {version.name}/"
+            f"{version.version}` opens them"
+        )
+    if opening.against != (str(champion.version) if champion else ""):
+        return "someone else changed the champion while the sealed items were asked"
+    return opening.refusal
 
 
 def verdict_refusal(tags: dict[str, str]) -> str:
@@ -170,9 +235,12 @@ def settled_standing(
             (number,) = database.execute(VERSION_OF_CONTENT, (model_name, content)).fetchone()
             tags = dict(database.execute(TAGS, (model_name, number)))
             aliases = sorted(alias for (alias,) in database.execute(ALIASES, (model_name, number)))
+            exam = tags.get("exam_sha256", "")
+            entries = dict(database.execute(LEDGER, (EXPERIMENT, f"%.{exam}.%")))
     except sqlite3.Error:
         return None
     refusal = "" if "champion" in aliases else verdict_refusal(tags)
     verified = tags.get("status") == "verified" and "candidate" in aliases
     settled = verified and ("champion" in aliases or refusal)
-    return Standing(model_name, int(number), aliases, refusal) if settled else None
+    ledger = ledger_in(entries, exam) if exam else None
+    return Standing(model_name, int(number), aliases, refusal, ledger) if settled else None

@@ -18,6 +18,7 @@ from lmadapt.evaluation.lm_eval_tasks import answer_tasks, task_item
 from lmadapt.evaluation.variants import CachedModel
 from lmadapt.provenance.document import Lineage
 from lmadapt.provenance.trace_document import read_stored
+from lmadapt.registry.anchor import anchor_of
 from lmadapt.registry.scores import read_scores, same_items
 from lmadapt.registry.verify import load_version
 from lmadapt.registry.versions import aliased_version, read_lineage
@@ -27,14 +28,14 @@ ITEMS = Path("data/curated/items.parquet")
 
 
 def scores_on_items_of(client: MlflowClient, version: ModelVersion) -> dict[str, Scored]:
-    """By number: the scores of the champion on the version's items, which it answers now.
+    """By number: scores of champion and anchor on the version's items, which they answer now.
 
-    Empty when there is no champion, or when it answered the same items in its own evaluation.
+    Empty when there is no champion, or when both answered the same items in their own evaluation.
     Raises UserError when the version's own predictions do not say what was asked, and when DVC's
     stores no longer hold the items.
     """
-    champion = aliased_version(client, version.name, "champion")
-    if champion is None or champion.version == version.version:
+    rivals = _rivals(client, version)
+    if not rivals:
         return {}
     own = read_scores(client, version)
     if own is None:
@@ -43,17 +44,31 @@ def scores_on_items_of(client: MlflowClient, version: ModelVersion) -> dict[str,
             "an earlier release of lmadapt wrote them: check out its commit, run `dvc repro` and "
             "promote the new version"
         )
-    stored = read_scores(client, champion)
-    if stored and same_items(stored, own):
+    lineage = read_lineage(client, version)
+    asked = {}
+    for role, rival in rivals.items():
+        stored = read_scores(client, rival)
+        if not (stored and same_items(stored, own)):
+            asked[str(rival.version)] = _ask(rival, role, own, lineage)
+    return asked
+
+
+def _rivals(client: MlflowClient, version: ModelVersion) -> dict[str, ModelVersion]:
+    """By role: the versions that this one is compared with when it is promoted."""
+    champion = aliased_version(client, version.name, "champion")
+    if champion is None or champion.version == version.version:
         return {}
-    return {str(champion.version): _ask(champion, own, read_lineage(client, version))}
+    anchor = anchor_of(client, version.name)
+    if anchor is None or anchor.version in (champion.version, version.version):
+        return {"champion": champion}
+    return {"champion": champion, "anchor": anchor}
 
 
-def _ask(champion: ModelVersion, own: Scored, lineage: Lineage) -> Scored:
-    """The champion's scores on the items that a version answered, whose lineage this is."""
-    model, tokenizer = load_version(champion)
-    cached = CachedModel(lambda: model, AnswerCache(Path(":memory:"), "champion"))
-    name = f"champion, version {champion.version}"
+def _ask(rival: ModelVersion, role: str, own: Scored, lineage: Lineage) -> Scored:
+    """The scores of a rival on the items that a version answered, whose lineage this is."""
+    model, tokenizer = load_version(rival)
+    cached = CachedModel(lambda: model, AnswerCache(Path(":memory:"), role))
+    name = f"{role}, version {rival.version}"
     answered = _answers(cached, tokenizer, name, lineage, own)
     # Without graded scores: right and wrong answers decide.
     return replace(own, scores=answered, graded=None, temperature=None)

@@ -202,6 +202,8 @@ def version_tags(lineage: Lineage, content: str) -> dict[str, str]:
         "chat_template_sha256": lineage.chat_template_sha256,
         "evaluation_sha256": lineage.evaluation_sha256,
         "exam_sha256": lineage.exam.sha256 if lineage.exam else None,
+        "exam_sealed_items": str(lineage.exam.sealed_items) if lineage.exam else None,
+        "exam_level": f"{lineage.exam.level:.6g}" if lineage.exam else None,
         "predictions_sha256": lineage.predictions_sha256,
         "requirements_lock_sha256": lineage.requirements_lock_sha256,
         "git_commit": lineage.git.commit,

@@ -1,6 +1,7 @@
 """Judges any two models outside the pipeline: the same exam, statistics and report."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,8 @@ from lmadapt.core.files import write_json
 from lmadapt.core.tables import HELDOUT, ITEM, read_table
 from lmadapt.evaluation.comparison import item_rows, measure
 from lmadapt.evaluation.exam import make_exam
-from lmadapt.evaluation.exam_identity import exam_sha256
+from lmadapt.evaluation.exam_use import ExamSettings, open_exam
 from lmadapt.evaluation.figures import summarise
-from lmadapt.evaluation.lm_eval_tasks import task_key
 from lmadapt.evaluation.reference import Reference, judged
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.evaluation.variants import ModelVariant
@@ -40,9 +40,9 @@ def compare_models(
     """
     tokenizer = load_tokenizer(against.variant.folder)
     text = read_table(heldout, HELDOUT).to_pylist() if heldout.is_file() else []
-    rows = _read_items(items)
+    opened, exam_use = open_exam(_read_items(items), _exam_settings(settings))
     exam = make_exam(
-        rows,
+        opened,
         text,
         tokenizer,
         heldout_tokens=settings["heldout_tokens"],
@@ -58,7 +58,8 @@ def compare_models(
         not_measured=settings["not_measured"],
         bits_per_byte_margin=settings["bits_per_byte_margin"],
         kl_margin=settings["kl_margin"],
-        significance=settings["significance"],
+        significance=exam_use.level,
+        at_any_look=exam_use.looks == "any",
         batch_tokens=settings["batch_tokens"],
         max_new_tokens=settings["max_new_tokens"],
         lm_eval_tasks=settings["lm_eval_tasks"],
@@ -67,16 +68,20 @@ def compare_models(
     measured = measure(
         {"reference": against.variant, "adapted": model}, exam, tokenizer, evaluation
     )
-    sha256 = exam_sha256(rows, [task_key(task) for task in evaluation.lm_eval_tasks])
-    figures = summarise(measured, evaluation, judged=judged(against, model), exam_sha256=sha256)
+    figures = summarise(measured, evaluation, judged=judged(against, model), exam_use=exam_use)
     write_json(target / "evaluate.json", figures.model_dump(mode="json"))
     write_report(
         target / "forgetting.html",
         figures,
         list(item_rows(measured, {})),
-        significance=settings["significance"],
+        significance=exam_use.level,
     )
     return figures
+
+
+def _exam_settings(settings: Mapping[str, Any]) -> ExamSettings:
+    names = {field.name for field in fields(ExamSettings)}
+    return ExamSettings(**{key: value for key, value in settings.items() if key in names})
 
 
 def _read_items(items: Path) -> list[dict[str, Any]]:

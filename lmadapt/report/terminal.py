@@ -34,6 +34,8 @@ def render_result(evaluation: Path, report: Path, registration: Path) -> Iterato
     name = version["model_name"]
     aliases = ", ".join(f"models:/{name}@{alias}" for alias in version["aliases"])
     yield f"Registry: {name} version {version['version']} ({aliases})"
+    if exam := version.get("exam"):
+        yield f"Looks: {escape(exam['in_words'])}"
 
 
 def _table(figures: EvaluationFigures) -> Table:
@@ -54,7 +56,7 @@ def _table(figures: EvaluationFigures) -> Table:
         if moved.graded:
             low, high = moved.graded.interval
             cell = f"{100 * moved.graded.difference:+.1f} \\[{100 * low:+.1f}, {100 * high:+.1f}]"
-            table.add_row(f"{group}, graded score", *[""] * len(MODELS), cell)
+            table.add_row(f"{group}, graded score", *[""] * len(models), cell)
     bits = [model.bits_per_byte for model in models]
     domain = _bits([text.domain for text in bits], change.bits_per_byte.domain)
     general = _bits([text.general for text in bits], change.bits_per_byte.general)

@@ -12,6 +12,7 @@ noninferiority: decides on losses alone, where no domain is named.
 exam_power: how an exam would judge a model that lost nothing, before a model is trained.
 power_figures: the figures of metrics/exam.json.
 exam_size: how many items an exam needs for that.
+looks: levels for several models and several looks, and tests that hold at any look.
 remedies: what to try when a model may not be shipped.
 item_figures: the figures of single kinds of items, such as pairs and labels.
 figure_types: the base class and the field types of figures.

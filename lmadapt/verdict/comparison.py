@@ -146,6 +146,7 @@ def compare(
     min_domain_gain: float = 0.0,
     not_measured: Sequence[str] = (),
     score: Score = "graded",
+    at_any_look: bool = False,
 ) -> Comparison:
     """Compare two models item by item.
 
@@ -157,14 +158,15 @@ def compare(
     categories; `min_domain_gain`: the domain gain that must be exceeded. All are shares of 1, of
     the score or of the score beyond guessing, (score - chance) / (1 - chance), by `margin_scale`.
     `significance`: the level of the verdict. `not_measured`: general categories in which the
-    earlier model may be too close to guessing to show a loss.
+    earlier model may be too close to guessing to show a loss. With `at_any_look`, the tests hold
+    however often one looks while items are added.
     Raises UserError when the models cannot be compared: different items, an item twice or without
     an answer, a score outside 0 to 1, no domain or no general items, a category with fewer than 30
     items, or a name in `not_measured` that is no general category.
     """
     _require_pairs(before, after)
     _require_categories(before, not_measured)
-    pair = _Pair(before, after, significance, margin_scale, score)
+    pair = _Pair(before, after, significance, margin_scale, score, at_any_look)
     in_domain, in_general = before.groups == "domain", before.groups == "general"
     domain, general = (
         pair.harm_tests({name: chosen})[name]
@@ -200,6 +202,7 @@ class _Pair:
     significance: float
     margin_scale: MarginScale
     score: Score
+    at_any_look: bool
 
     @cached_property
     def clusters(self) -> Array:
@@ -238,6 +241,7 @@ class _Pair:
                 self.clusters[chosen],
                 self.significance,
                 graded=place > 0,
+                at_any_look=self.at_any_look,
             )
             for place, (before, after) in enumerate(self.scores)
             for chosen in family.values()

@@ -304,8 +304,8 @@ class EvaluationFigures(Figures):
     dial: AdapterScale | None = Field(description="Null when evaluate.alpha_scale is a number.")
     temperature: NonNegative | None = Field(
         default=None,
-        description="Of the graded scores, nats a byte, fitted on the reference; null when right and "
-        "wrong answers decide.",
+        description="Of the graded scores, nats a byte, fitted on the reference; null when right "
+        "and wrong answers decide.",
     )
     alpha_scale: NonNegative = Field(
         description="The adapter scale that the verdict is on and that register ships; 1 unless "

@@ -56,7 +56,7 @@ def compare_losses(
     def harm(chosen: Array) -> HarmTest:
         earlier, later = before.scores[chosen], after.scores[chosen]
         change = paired_change(earlier, later, clusters[chosen], significance)
-        return HarmTest(change, min(1.0, QUESTIONS * change.worse_p))
+        return HarmTest(change, min(1.0, QUESTIONS * change.worse_p), None)
 
     def test(of: HarmTest, chosen: Array, accepted: float) -> MarginTest:
         reference = before.scores[chosen]
@@ -79,7 +79,7 @@ def compare_losses(
         test(harm(everything), everything, margin),
         {
             name: test(
-                HarmTest(parts[name].change, min(1.0, QUESTIONS * float(p))),
+                HarmTest(parts[name].change, min(1.0, QUESTIONS * float(p)), None),
                 inside[name],
                 category_margin,
             )

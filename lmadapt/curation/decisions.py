@@ -43,6 +43,7 @@ class RowDecision:
     answer_words: int = 0  # of these, the words in the answers of a conversation
     characters: int = 0
     digest: bytes = b""  # of the cleaned text, ignoring case, Unicode form and spacing
+    signs: str = ""  # of a short text: its operators and pictographs, as signs.signs_of gives them
     leaks: tuple[Leak, ...] = ()
     # Places in the WordStore: the whole text, then its parts if there are several.
     texts: tuple[int, ...] = ()

@@ -13,7 +13,9 @@ The corpus is *meant* to hold the facts that domain items ask about. So in the c
 whole prompt of a domain item counts, not a run of the description it quotes. Instructions and
 general text must keep every rule. A run of words found in items about more than MAX_CLUSTERS
 different things is a template or boilerplate and proves nothing; NeMo Curator and the Pile's
-tools set the same limit of 10 on the documents that share a run.
+tools set the same limit of 10 on the documents that share a run. Where the items name fewer
+things, a run that items about more than half of them (and about 3) share is a template, too. A
+text with the whole of such a prompt still is a leak: it has runs with the prompt's own words.
 
 Words are those of lmadapt.curation.word_hashes: case, punctuation and spacing do not matter.
 """
@@ -129,11 +131,20 @@ def _phrases_by_anchor(
             elif not lenient:
                 for run in _runs(number, part, own, ngram_words):
                     runs[int(anchors[ngram_words][start + run.start])].append(run)
+    most_named = _most_named(items)
     for anchor, found in runs.items():
-        clusters = {items[run.item]["cluster"] or items[run.item]["id"] for run in found}
-        if len(clusters) <= MAX_CLUSTERS:
+        sharing = [items[run.item] for run in found]
+        clusters = {item["cluster"] or item["id"] for item in sharing}
+        named = {item["cluster"] for item in sharing} - {""}
+        if len(clusters) <= MAX_CLUSTERS and len(named) <= most_named:
             phrases[anchor] += found
     return dict(phrases)
+
+
+def _most_named(items: Sequence[Item]) -> int:
+    """About how many named things the items that share a run may be; beyond, it is a template."""
+    named = {item["cluster"] for item in items} - {""}
+    return min(MAX_CLUSTERS, max(2, len(named) // 2))
 
 
 def _runs(item: int, part: int, words: np.ndarray, size: int) -> Iterator[_Phrase]:

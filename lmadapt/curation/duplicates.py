@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from lmadapt.curation.decisions import RowDecision, remaining
-from lmadapt.curation.near_duplicates import near_duplicates
+from lmadapt.curation.near_duplicates import Match, near_duplicates
 from lmadapt.curation.screening import TrainingRows
+from lmadapt.curation.signs import SHORT, with_signs
 
 
 def drop_duplicates(training: TrainingRows, roles: Sequence[str], min_jaccard: float) -> None:
@@ -21,10 +22,25 @@ def drop_duplicates(training: TrainingRows, roles: Sequence[str], min_jaccard: f
     _drop_exact(ranked)
     ranked = remaining(ranked)
     texts = np.array([row.texts[0] for row in ranked], np.int64)
-    for match in near_duplicates(training.keys_of(texts), texts, training.store, min_jaccard):
+    matches = near_duplicates(
+        training.keys_of(texts),
+        texts,
+        training.store,
+        min_jaccard,
+        similarity=lambda match: row_similarity(match, ranked),
+    )
+    for match in matches:
         kept = ranked[match.kept]
         evidence = f"Jaccard {match.jaccard:.3f} >= {min_jaccard:g} with {kept.id}"
         ranked[match.document].drop("near_duplicate", evidence, kept)
+
+
+def row_similarity(match: Match, rows: Sequence[RowDecision]) -> float:
+    """The similarity of two whole rows, in which the signs of short texts count as words."""
+    one, other = rows[match.document], rows[match.kept]
+    if max(one.words, other.words) > SHORT:  # the signs of longer texts are not known
+        return match.jaccard
+    return with_signs(match.jaccard, min(one.words, other.words), one.signs, other.signs)
 
 
 def _drop_exact(ranked: Sequence[RowDecision]) -> None:

@@ -6,8 +6,9 @@ file, from which the shingles of a proposed pair are read again.
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
@@ -90,13 +91,14 @@ def near_duplicates(
     min_jaccard: float,
     *,
     keepers: int | None = None,
+    similarity: Callable[[Match], float] = attrgetter("jaccard"),
 ) -> Iterator[Match]:
     """Yield a Match for each text at least `min_jaccard` similar to an earlier text that is kept.
 
     keys: band keys of the texts, best text first, shape (n, KEYS); texts: their places in
     `store`, shape (n,). The indices of a Match are those of this order. A text is dropped for
     the first kept text it is similar to, so that clusters cannot chain. With `keepers`, only the
-    first `keepers` texts drop others.
+    first `keepers` texts drop others. `similarity` may lower that of a pair, which then stays.
     """
     shared = _shared_keys(keys)
     dropped = np.zeros(len(keys), np.bool_)
@@ -113,9 +115,10 @@ def near_duplicates(
             continue
         similarities = store.jaccards(int(texts[document]), texts[found], min_jaccard)
         for other, jaccard in zip(found.tolist(), similarities.tolist(), strict=True):
-            if jaccard >= min_jaccard:
+            match = Match(other, document, jaccard)
+            if jaccard >= min_jaccard and similarity(match) >= min_jaccard:
                 dropped[other] = True
-                yield Match(other, document, jaccard)
+                yield match
 
 
 @dataclass(frozen=True)

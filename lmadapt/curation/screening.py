@@ -23,6 +23,7 @@ from lmadapt.curation.languages import SAMPLE_CHARACTERS, find_languages, langua
 from lmadapt.curation.near_duplicates import KEYS, WordStore, band_keys
 from lmadapt.curation.personal_data import mask_personal_data
 from lmadapt.curation.quality import Problem, conversation_problem, text_problems
+from lmadapt.curation.signs import SHORT, find_signs
 from lmadapt.curation.word_hashes import Words, digests, split_words, text_column
 
 Record = dict[str, Any]
@@ -249,6 +250,9 @@ def _judge(
         problem = problems[number]
         if problem:
             row.drop(*problem)
+    short = [number for number, row in enumerate(rows) if row.words <= SHORT]
+    for place, signs in find_signs(column.take(pa.array(short, pa.int64()))).items():
+        rows[short[place]].signs = signs
 
 
 def _judge_languages(

@@ -20,8 +20,9 @@ from lmadapt.core.errors import UserError
 from lmadapt.core.tables import CURATED_TABLES, read_groups, read_table
 from lmadapt.curation.decisions import TABLE_OF, TRAINING_ROLES, RowDecision, with_texts
 from lmadapt.curation.decontamination import LeakFinder
+from lmadapt.curation.duplicates import row_similarity
 from lmadapt.curation.languages import find_languages, language_problem
-from lmadapt.curation.near_duplicates import near_duplicates
+from lmadapt.curation.near_duplicates import Match, near_duplicates
 from lmadapt.curation.quality import Problem, conversation_problem, item_problem
 from lmadapt.curation.screening import ScreeningRules, TrainingRows, parts_of, screen
 from lmadapt.curation.word_hashes import fold
@@ -274,9 +275,17 @@ def _find_twins(
     """By id of a row, the row it near-duplicates and their similarity."""
     places = np.array([text for _, text in texts], np.int64)
     keys = training.keys_of(places)
+    rows = [row for row, _ in texts]
+
+    def similarity(match: Match) -> float:  # held-out text is compared with parts of rows, too
+        return row_similarity(match, rows) if keepers is None else match.jaccard
+
     twins = {}
-    for match in near_duplicates(keys, places, training.store, min_jaccard, keepers=keepers):
-        document, kept = texts[match.document][0], texts[match.kept][0]
+    matches = near_duplicates(
+        keys, places, training.store, min_jaccard, keepers=keepers, similarity=similarity
+    )
+    for match in matches:
+        document, kept = rows[match.document], rows[match.kept]
         twins[document.id] = f"{kept.id} ({match.jaccard:.3f})"
     return twins
 

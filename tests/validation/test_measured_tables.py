@@ -123,3 +123,14 @@ def test_a_tokenizer_without_chat_template_is_refused() -> None:
     tokenizer.chat_template = None
     with pytest.raises(UserError, match=r"no chat template; fetch\.model.chat_template"):
         require_tokenizer(tokenizer, Path("models/base"))
+
+
+def test_a_short_row_that_differs_by_a_sign_has_no_twin(sound: Records) -> None:
+    tables = copy.deepcopy(sound)
+    answer = tables["instructions"][1]["messages"][-1]
+    for signs, twins in ((("&&", "||"), 0), (("&&", "&&"), 1)):
+        for row, sign in zip(tables["instructions"], signs, strict=False):
+            asked = f"What does the expression a {sign} b return where a is false, and why so?"
+            row["messages"] = [{"role": "user", "content": asked}, answer]
+        found = measured_frames(tables, TOKENIZER)["instructions"]["near_duplicate_of"][:2]
+        assert sum(bool(twin) for twin in found) == twins

@@ -4,6 +4,7 @@ Scores and their differences are shares of 1, not points.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -36,6 +37,30 @@ class ClusteredMean:
 
 
 @dataclass(frozen=True)
+class GradedMoments:
+    """Means over items of graded scores, from which `graded_null_error` follows."""
+
+    before: float  # mean score
+    after: float
+    before_square: float  # mean of the squared scores
+    after_square: float
+    change_square: float  # mean of the squared changes
+
+    @property
+    def whole_loss(self) -> float:
+        """Mean loss of items that lose everything, if the loss is likelier the higher the score.
+
+        It is sum(score^2) / sum(score), and 1 for right and wrong answers.
+        """
+        return self.before_square / self.before if self.before > 0 else 1.0
+
+    @property
+    def whole_gain(self) -> float:
+        """The same of items that gained all of their score."""
+        return self.after_square / self.after if self.after > 0 else 1.0
+
+
+@dataclass(frozen=True)
 class PairedChange(ClusteredMean):
     """How scores changed on items that two models answered."""
 
@@ -46,18 +71,20 @@ class PairedChange(ClusteredMean):
     mcnemar_p: float  # two-sided, exact (McNemar 1947); for graded scores it is the sign test
     better_p: float  # one-sided, against "not better"
     worse_p: float  # one-sided, against "not worse"
+    moments: GradedMoments | None = None  # of graded scores; None for right and wrong answers
 
 
-def clustered_mean(values: Array, clusters: Array) -> ClusteredMean:
+def clustered_mean(values: Array, clusters: Array, *, whole: float = 1.0) -> ClusteredMean:
     """Precision of the mean of `values` when values of one cluster are correlated.
 
-    values, clusters: (n,). Raises UserError for fewer than two clusters.
+    values, clusters: (n,); whole: how far a value may change, 1 for right and wrong answers.
+    Raises UserError for fewer than two clusters.
 
     Standard error: CR2 (Bell & McCaffrey 2002). For a mean it is
     sqrt(sum_g u_g^2 / (1 - h_g)) / n, with u_g the sum of the deviations in cluster g, and h_g the
     share of the values that are in it. Degrees of freedom: Satterthwaite's (Pustejovsky & Tipton
     2018). Effective n: n / design effect (Kish 1965). The design effect includes one imagined
-    cluster of mean size that changed as a whole, as Agresti & Min 2005 add pairs.
+    cluster of mean size whose values changed by `whole`, as Agresti & Min 2005 add pairs.
     """
     groups, codes = np.unique(clusters, return_inverse=True)
     if len(groups) < 2:
@@ -70,8 +97,9 @@ def clustered_mean(values: Array, clusters: Array) -> ClusteredMean:
     between = float(np.sum(np.bincount(codes, weights=deviations) ** 2 / (1 - shares)))
     evenness, leverage = float(np.sum(shares**2)), shares**2 / (1 - shares)
     freedom = 1 / (evenness + np.sum(leverage) ** 2 - np.sum(leverage**2))
-    size = n * evenness
-    design_effect = max(1.0, (between + size**2) / (float(np.sum(deviations**2)) + size))
+    size, squared = n * evenness, whole**2
+    within = float(np.sum(deviations**2))
+    design_effect = max(1.0, (between + squared * size**2) / (within + squared * size))
     return ClusteredMean(
         n, len(groups), float(np.sqrt(between)) / n, float(freedom), n / design_effect
     )
@@ -144,51 +172,106 @@ def null_error(mean: ClusteredMean, lost: float, gained: float, difference: floa
     lost, gained: shares of the items. The cluster-robust error is enlarged by the ratio of Tango's
     (1998) variance, whose shares are estimated under the hypothesis, to the plain variance. It is
     at least sqrt(|difference| (1 - |difference|) / effective n), the smallest error that right and
-    wrong answers can have: few items prove nothing, even if none changed. For graded scores both
-    steps make the error larger than needed, never smaller.
+    wrong answers can have: few items prove nothing, even if none changed. For scores in between
+    both steps make the error larger than needed, never smaller.
     """
     if difference < 0:
         lost, gained, difference = gained, lost, -difference
     slope = lost * (1 - difference) + gained * (1 + difference) - 2 * difference
     least, plain = difference * (1 - difference), lost + gained - (gained - lost) ** 2
     variance = (slope + math.sqrt(max(0.0, slope**2 + 8 * lost * least))) / 2 + least
+    return _enlarged(mean, variance, plain, least)
+
+
+def graded_null_error(
+    mean: ClusteredMean, moments: GradedMoments, seen: float, difference: float
+) -> float:
+    """`null_error` of graded scores; `seen` is the mean change.
+
+    A graded score can change a little on every item, so the floor of right and wrong answers does
+    not hold. Losses can also be rare and whole, and then a sample without them has a small error
+    and proves too much. The hypothesis therefore explains what the sample lacks by whole items:
+    a share s of the items lost everything, and the others changed as seen. With the mean score
+    after, s = (seen - difference) / after, and the variance of one item is
+    (1 - s) mean(change^2) + s mean(before^2) - difference^2. Where the hypothesis is above what was
+    seen, items gained all that they have, and before and after change places. The least error is
+    that of whole items alone, with |difference| (whole loss - |difference|) for an item's variance:
+    the floor of right and wrong answers where scores are 0 and 1.
+    """
+    if seen >= difference:
+        start, square = moments.after, moments.before_square
+    else:
+        start, square = moments.before, moments.after_square
+    share = min(1.0, abs(seen - difference) / start) if start > 0 else 0.0
+    variance = (1 - share) * moments.change_square + share * square - difference**2
+    plain, size = moments.change_square - seen**2, abs(difference)
+    whole = moments.whole_loss if difference < 0 else moments.whole_gain
+    return _enlarged(mean, variance, plain, size * max(0.0, whole - size))
+
+
+def _enlarged(mean: ClusteredMean, variance: float, plain: float, least: float) -> float:
+    """The cluster-robust error, enlarged as `variance` is over `plain`, and at least by `least`.
+
+    All three are variances of one item.
+    """
     ratio = max(1.0, variance / plain) if plain > 0 else 1.0
     return math.sqrt(max(mean.standard_error**2 * ratio, least / mean.effective_n))
 
 
 def difference_interval(
-    mean: ClusteredMean, seen: float, lost: float, gained: float, significance: float
+    seen: float,
+    error: Callable[[float], float],
+    *,
+    degrees_of_freedom: float,
+    significance: float,
 ) -> Interval:
     """The true differences that no one-sided test at level `significance` rejects.
 
-    `seen` is the mean difference; lost, gained: shares of the items. See `null_error`.
+    `seen` is the mean difference; `error` gives the standard error under the hypothesis that the
+    true difference is its argument: see `null_error`.
     """
-    quantile = float(stdtrit(mean.degrees_of_freedom, 1 - significance))
+    quantile = float(stdtrit(degrees_of_freedom, 1 - significance))
 
-    def low(seen: float, lost: float, gained: float) -> float:
-        def excess(true: float) -> float:
-            return seen - true - quantile * null_error(mean, lost, gained, true)
+    def excess(true: float) -> float:
+        return abs(seen - true) - quantile * error(true)
 
-        return float(brentq(excess, -1, seen - 1e-9)) if excess(-1) > 0 else -1.0
+    def end(farthest: float, nearest: float) -> float:
+        if excess(farthest) <= 0:
+            return farthest
+        return seen if excess(nearest) >= 0 else float(brentq(excess, farthest, nearest))
 
-    return low(seen, lost, gained), -low(-seen, gained, lost)
+    return end(-1.0, seen - 1e-9), end(1.0, seen + 1e-9)
 
 
 def paired_change(
-    before: Array, after: Array, clusters: Array, significance: float
+    before: Array, after: Array, clusters: Array, significance: float, *, graded: bool = False
 ) -> PairedChange:
     """Compare scores (0 to 1) of the same items in the same order; all arrays are (n,).
 
+    graded: whether the scores of multiple-choice items are probabilities (`graded_scores`), so that
+    most items change a little; the errors are then those of `graded_null_error`.
     The interval has confidence 1 - 2 * `significance`. Each one-sided p-value is the larger of two:
     Student's t on the cluster-robust error, which allows for items that change together, and the
     exact test, which is valid when few items change.
     """
     differences = after - before
-    difference, mean = float(differences.mean()), clustered_mean(differences, clusters)
+    moments = _moments(before, after) if graded else None
+    whole = max(moments.whole_loss, moments.whole_gain) if moments else 1.0
+    mean = clustered_mean(differences, clusters, whole=whole)
+    difference = float(differences.mean())
     lost, gained = int(np.sum(differences < 0)), int(np.sum(differences > 0))
-    interval = difference_interval(mean, difference, lost / mean.n, gained / mean.n, significance)
+
+    def error(true: float) -> float:
+        if moments:
+            return graded_null_error(mean, moments, difference, true)
+        return null_error(mean, lost / mean.n, gained / mean.n, true)
+
+    freedom = mean.degrees_of_freedom
+    interval = difference_interval(
+        difference, error, degrees_of_freedom=freedom, significance=significance
+    )
     better_p, worse_p = exact_p(differences)
-    error, freedom = mean.standard_error, mean.degrees_of_freedom
+    unchanged = error(0.0) if moments else mean.standard_error
     return PairedChange(
         **vars(mean),
         difference=difference,
@@ -196,17 +279,31 @@ def paired_change(
         lost=lost,
         gained=gained,
         mcnemar_p=min(1.0, 2 * float(bdtr(min(lost, gained), lost + gained, 0.5))),
-        better_p=max(_t_p(difference, error, freedom), better_p),
-        worse_p=max(_t_p(-difference, error, freedom), worse_p),
+        better_p=max(_t_p(difference, unchanged, freedom), better_p),
+        worse_p=max(_t_p(-difference, unchanged, freedom), worse_p),
+        moments=moments,
+    )
+
+
+def _moments(before: Array, after: Array) -> GradedMoments:
+    return GradedMoments(
+        before=float(before.mean()),
+        after=float(after.mean()),
+        before_square=float(np.mean(before**2)),
+        after_square=float(np.mean(after**2)),
+        change_square=float(np.mean((after - before) ** 2)),
     )
 
 
 def noninferiority_p(change: PairedChange, margin: float) -> float:
     """One-sided p-value against "the score fell by `margin` or more" (Blackwelder 1982).
 
-    The error is `null_error` at the margin.
+    The error is `null_error` at the margin, of graded scores `graded_null_error`.
     """
-    error = null_error(change, change.lost / change.n, change.gained / change.n, -margin)
+    if change.moments:
+        error = graded_null_error(change, change.moments, change.difference, -margin)
+    else:
+        error = null_error(change, change.lost / change.n, change.gained / change.n, -margin)
     return _t_p(change.difference + margin, error, change.degrees_of_freedom)
 
 
@@ -227,9 +324,14 @@ def minimum_detectable_effect(change: PairedChange, significance: float) -> floa
     """The smallest true change that a one-sided test on these items shows with a power of 0.8.
 
     (t_level + t_power) * SE (Bloom 1995), plus 1 / n because items change one by one, and at least
-    what `null_error` allows.
+    what `null_error` allows. Of graded scores it is the change e = (t_level + t_power) * error,
+    where a change by whole items adds e * whole loss / effective n to the squared error, as in
+    `graded_null_error`.
     """
     steps = float(np.sum(stdtrit(change.degrees_of_freedom, [1 - significance, POWER])))
+    if change.moments:
+        half = steps**2 * change.moments.whole_loss / change.effective_n / 2
+        return half + math.hypot(half, steps * change.standard_error)
     least = steps**2 / (change.effective_n + steps**2)
     return max(steps * change.standard_error + 1 / change.n, least)
 
@@ -242,13 +344,20 @@ def items_needed(change: PairedChange, effect: float, significance: float) -> in
     n = (z_level + z_power)^2 * variance / effect^2 (Chow, Shao & Wang 2008), plus 2 / |effect| for
     the continuity of the exact test (Casagrande, Pike & Smith 1978). The variance of one item is
     n * SE^2 at its upper 80 % limit, because it is only estimated (Browne 1995), and at least
-    |effect| (1 - |effect|) times the design effect.
+    |effect| (1 - |effect|) times the design effect. Of graded scores, z_level takes the variance
+    under the hypothesis, which adds |effect| * whole loss times the design effect, and no test is
+    exact.
     """
     size, freedom = abs(effect), change.degrees_of_freedom
-    upper = change.standard_error**2 * freedom / float(chdtri(freedom, POWER))
-    variance = change.n * max(upper, size * (1 - size) / change.effective_n)
-    steps = float(np.sum(ndtri([1 - significance, POWER])))
-    return int(np.ceil(steps**2 * variance / effect**2 + 2 / size))
+    upper = change.n * change.standard_error**2 * freedom / float(chdtri(freedom, POWER))
+    design_effect = change.n / change.effective_n
+    level, power = ndtri([1 - significance, POWER]).tolist()
+    if change.moments:
+        supposed = upper + size * change.moments.whole_loss * design_effect
+        steps = level * math.sqrt(supposed) + power * math.sqrt(upper)
+        return math.ceil(steps**2 / size**2)
+    variance = max(upper, size * (1 - size) * design_effect)
+    return math.ceil((level + power) ** 2 * variance / size**2 + 2 / size)
 
 
 def bootstrap_ratio(

@@ -1,6 +1,8 @@
 """Evaluation: every model answers the same exam; the figures and the verdict follow from it.
 
 exam: the items and held-out documents, checked and turned into tokens once.
+clusters: near-duplicates among items that name no entity.
+excerpts: the beginnings of held-out documents that are scored.
 answers: what one model answers to the exam.
 answer_cache: the file of earlier answers, so that no model is asked the same question twice.
 variants: the models that are compared, each with its weights, precision and adapter.

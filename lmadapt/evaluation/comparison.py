@@ -73,7 +73,7 @@ def measure(
                 )
     kl_to_base = None
     if len(nats) == len(variants):
-        kl_to_base = divergence(text, nats, significance=settings.significance, seed=settings.seed)
+        kl_to_base = divergence(text, nats, significance=settings.significance)
     if tasks:
         exam, answers = add_tasks(exam, answers, tasks)
     return Measured(variants, exam, answers, kl_to_base, asked_again)

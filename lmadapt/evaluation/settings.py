@@ -11,7 +11,7 @@ from lmadapt.evaluation.answer_cache import ANSWER_FILE
 class EvaluationSettings:
     """How models are asked, and what counts as a loss; params.yaml describes each setting."""
 
-    seed: int  # of the halves for the adapter scale, of drawn text and of the bootstrap
+    seed: int  # of the halves for the adapter scale, and of drawn text
     margin: float  # accepted loss of general ability, as a share of 1
     category_margin: float  # accepted loss in one of its categories
     significance: float  # level of the verdict; intervals have confidence 1 - 2 * significance

@@ -4,36 +4,40 @@ Scores and their differences are shares of 1, not points.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import bdtr, chdtri, ndtri, stdtr, stdtrit
 
 from lmadapt.core.errors import UserError
+from lmadapt.verdict.clustered_mean import Array, ClusteredMean, Interval, clustered_mean
 
-Interval = tuple[float, float]
-Array = NDArray[Any]
+__all__ = [
+    "Array",
+    "ClusteredMean",
+    "GradedMoments",
+    "Interval",
+    "PairedChange",
+    "accuracy_interval",
+    "chance_adjusted",
+    "clustered_mean",
+    "holm",
+    "items_needed",
+    "minimum_detectable_effect",
+    "noninferiority_p",
+    "paired_change",
+    "superiority_p",
+    "wilson_interval",
+]
 
 POWER = 0.8  # Cohen 1988, Statistical Power Analysis: the convention
-RESAMPLES = 2000  # Efron & Tibshirani 1993: over 1,000 for percentile intervals
+# True changes that are tried, closer to each other near 0.
+HYPOTHESES = tuple(step * abs(step) / 32**2 for step in range(-32, 33))
 # Changed items of which all 4,096 sign patterns are tried. With more, Student's t suffices.
 MAX_FLIPPED = 12
-
-
-@dataclass(frozen=True)
-class ClusteredMean:
-    """How precise the mean of clustered values is."""
-
-    n: int
-    clusters: int
-    standard_error: float  # cluster-robust
-    degrees_of_freedom: float  # of Student's t for that error
-    effective_n: float  # how many independent values would be as precise; at most n
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,12 @@ class GradedMoments:
         """The same of items that gained all of their score."""
         return self.after_square / self.after if self.after > 0 else 1.0
 
+    def mirrored(self) -> "GradedMoments":
+        """Those of the change from the later model to the earlier one."""
+        return GradedMoments(
+            self.after, self.before, self.after_square, self.before_square, self.change_square
+        )
+
 
 @dataclass(frozen=True)
 class PairedChange(ClusteredMean):
@@ -72,37 +82,6 @@ class PairedChange(ClusteredMean):
     better_p: float  # one-sided, against "not better"
     worse_p: float  # one-sided, against "not worse"
     moments: GradedMoments | None = None  # of graded scores; None for right and wrong answers
-
-
-def clustered_mean(values: Array, clusters: Array, *, whole: float = 1.0) -> ClusteredMean:
-    """Precision of the mean of `values` when values of one cluster are correlated.
-
-    values, clusters: (n,); whole: how far a value may change, 1 for right and wrong answers.
-    Raises UserError for fewer than two clusters.
-
-    Standard error: CR2 (Bell & McCaffrey 2002). For a mean it is
-    sqrt(sum_g u_g^2 / (1 - h_g)) / n, with u_g the sum of the deviations in cluster g, and h_g the
-    share of the values that are in it. Degrees of freedom: Satterthwaite's (Pustejovsky & Tipton
-    2018). Effective n: n / design effect (Kish 1965). The design effect includes one imagined
-    cluster of mean size whose values changed by `whole`, as Agresti & Min 2005 add pairs.
-    """
-    groups, codes = np.unique(clusters, return_inverse=True)
-    if len(groups) < 2:
-        raise UserError(
-            f"all {len(values)} items belong to one cluster, {str(groups[0])!r}; at least two "
-            "clusters are needed to estimate a variance"
-        )
-    n, deviations = len(values), values - values.mean()
-    shares = np.bincount(codes) / n
-    between = float(np.sum(np.bincount(codes, weights=deviations) ** 2 / (1 - shares)))
-    evenness, leverage = float(np.sum(shares**2)), shares**2 / (1 - shares)
-    freedom = 1 / (evenness + np.sum(leverage) ** 2 - np.sum(leverage**2))
-    size, squared = n * evenness, whole**2
-    within = float(np.sum(deviations**2))
-    design_effect = max(1.0, (between + squared * size**2) / (within + squared * size))
-    return ClusteredMean(
-        n, len(groups), float(np.sqrt(between)) / n, float(freedom), n / design_effect
-    )
 
 
 def wilson_interval(successes: float, n: float, z: float) -> Interval:
@@ -175,12 +154,18 @@ def null_error(mean: ClusteredMean, lost: float, gained: float, difference: floa
     wrong answers can have: few items prove nothing, even if none changed. For scores in between
     both steps make the error larger than needed, never smaller.
     """
+    least, plain = abs(difference) * (1 - abs(difference)), lost + gained - (gained - lost) ** 2
+    ratio = max(1.0, _supposed_variance(lost, gained, difference) / plain) if plain > 0 else 1.0
+    return math.sqrt(max(mean.standard_error**2 * ratio, least / mean.effective_n))
+
+
+def _supposed_variance(lost: float, gained: float, difference: float) -> float:
+    """Tango's (1998) variance of one item, if the true change is `difference`."""
     if difference < 0:
         lost, gained, difference = gained, lost, -difference
     slope = lost * (1 - difference) + gained * (1 + difference) - 2 * difference
-    least, plain = difference * (1 - difference), lost + gained - (gained - lost) ** 2
-    variance = (slope + math.sqrt(max(0.0, slope**2 + 8 * lost * least))) / 2 + least
-    return _enlarged(mean, variance, plain, least)
+    least = difference * (1 - difference)
+    return (slope + math.sqrt(max(0.0, slope**2 + 8 * lost * least))) / 2 + least
 
 
 def graded_null_error(
@@ -190,57 +175,99 @@ def graded_null_error(
 
     A graded score can change a little on every item, so the floor of right and wrong answers does
     not hold. Losses can also be rare and whole, and then a sample without them has a small error
-    and proves too much. The hypothesis therefore explains what the sample lacks by whole items:
-    a share s of the items lost everything, and the others changed as seen. With the mean score
-    after, s = (seen - difference) / after, and the variance of one item is
-    (1 - s) mean(change^2) + s mean(before^2) - difference^2. Where the hypothesis is above what was
-    seen, items gained all that they have, and before and after change places. The least error is
-    that of whole items alone, with |difference| (whole loss - |difference|) for an item's variance:
-    the floor of right and wrong answers where scores are 0 and 1.
+    and proves too much. So Tango's variance is taken of items that change by L or not at all, as
+    many as the mean and the mean square of the changes ask for: in units of L, the shares
+    (mean square - mean) / 2 lost and (mean square + mean) / 2 gained. L is `whole_loss` under a
+    loss and `whole_gain` under a gain. What this variance has more than without the hypothesis is
+    added to the squared cluster-robust error, over effective n. Where no item changed and scores
+    are 0 and 1, the result is that of `null_error`.
     """
-    if seen >= difference:
-        start, square = moments.after, moments.before_square
-    else:
-        start, square = moments.before, moments.after_square
-    share = min(1.0, abs(seen - difference) / start) if start > 0 else 0.0
-    variance = (1 - share) * moments.change_square + share * square - difference**2
-    plain, size = moments.change_square - seen**2, abs(difference)
     whole = moments.whole_loss if difference < 0 else moments.whole_gain
-    return _enlarged(mean, variance, plain, size * max(0.0, whole - size))
+    square, mean_change = moments.change_square / whole**2, seen / whole
+    lost, gained = max(0.0, (square - mean_change) / 2), max(0.0, (square + mean_change) / 2)
+    supposed = max(-1.0, min(1.0, difference / whole))
+    plain = lost + gained - (gained - lost) ** 2
+    more = max(0.0, _supposed_variance(lost, gained, supposed) - plain) * whole**2
+    return math.sqrt(mean.standard_error**2 + more / mean.effective_n)
 
 
-def _enlarged(mean: ClusteredMean, variance: float, plain: float, least: float) -> float:
-    """The cluster-robust error, enlarged as `variance` is over `plain`, and at least by `least`.
+@dataclass(frozen=True)
+class Seen:
+    """What is known of a change: its mean, and what its error under a hypothesis follows from."""
 
-    All three are variances of one item.
+    mean: ClusteredMean
+    difference: float
+    lost: float  # share of the items
+    gained: float
+    moments: GradedMoments | None  # of graded scores; None for right and wrong answers
+
+    def error(self, true: float) -> float:
+        """Standard error under the hypothesis that the true change is `true`."""
+        if self.moments:
+            return graded_null_error(self.mean, self.moments, self.difference, true)
+        return null_error(self.mean, self.lost, self.gained, true)
+
+    def t_value(self, true: float) -> float:
+        """How many of its errors the mean change lies above the change `true`."""
+        error, estimate = self.error(true), self.difference - true
+        if error == 0:
+            return math.copysign(math.inf, estimate) if estimate else 0.0
+        return estimate / error
+
+    def mirrored(self) -> "Seen":
+        """The same change seen from the later model to the earlier one."""
+        moments = self.moments.mirrored() if self.moments else None
+        return Seen(self.mean, -self.difference, self.gained, self.lost, moments)
+
+
+def p_above(seen: Seen, bound: float) -> float:
+    """One-sided p-value against "the true change is at most `bound`".
+
+    It is the largest over the changes up to `bound` (HYPOTHESES and `bound` itself), because the
+    error of a smaller change may be larger.
     """
-    ratio = max(1.0, variance / plain) if plain > 0 else 1.0
-    return math.sqrt(max(mean.standard_error**2 * ratio, least / mean.effective_n))
+    below = [true for true in HYPOTHESES if true < bound]
+    least = min(seen.t_value(true) for true in (*below, bound))
+    return float(stdtr(seen.mean.degrees_of_freedom, -least))
 
 
-def difference_interval(
-    seen: float,
-    error: Callable[[float], float],
-    *,
-    degrees_of_freedom: float,
-    significance: float,
-) -> Interval:
-    """The true differences that no one-sided test at level `significance` rejects.
+def whole_items_p(seen: Seen) -> float:
+    """One-sided p-value of graded scores against "not better", which allows for rare whole losses.
 
-    `seen` is the mean difference; `error` gives the standard error under the hypothesis that the
-    true difference is its argument: see `null_error`.
+    It does for graded scores what `exact_p` does for right and wrong answers. Small gains on most
+    items may be balanced by a few whole losses, and a sample without those varies too little. If
+    a share s of the items lost everything and the others changed as seen, no change has
+    s = mean change / mean score after, and s (mean(before^2) - mean(change^2)) + mean change^2 is
+    what the variance of one item gains. The result is 0 for right and wrong answers.
     """
-    quantile = float(stdtrit(degrees_of_freedom, 1 - significance))
+    moments, mean = seen.moments, seen.mean
+    if not moments or moments.after == 0:
+        return 0.0
+    share = max(0.0, seen.difference) / moments.after
+    more = share * (moments.before_square - moments.change_square) + seen.difference**2
+    error = math.sqrt(mean.standard_error**2 + max(0.0, more) / mean.effective_n)
+    return float(stdtr(mean.degrees_of_freedom, -seen.difference / error)) if error else 0.0
 
-    def excess(true: float) -> float:
-        return abs(seen - true) - quantile * error(true)
 
-    def end(farthest: float, nearest: float) -> float:
-        if excess(farthest) <= 0:
-            return farthest
-        return seen if excess(nearest) >= 0 else float(brentq(excess, farthest, nearest))
+def difference_interval(seen: Seen, significance: float) -> Interval:
+    """The true changes from the lowest to the highest that no test at `significance` rejects.
 
-    return end(-1.0, seen - 1e-9), end(1.0, seen + 1e-9)
+    See `p_above`.
+    """
+    quantile = float(stdtrit(seen.mean.degrees_of_freedom, 1 - significance))
+
+    def low(seen: Seen) -> float:
+        def excess(true: float) -> float:
+            return seen.difference - true - quantile * seen.error(true)
+
+        rejected = -1.0
+        for true in (*(true for true in HYPOTHESES if true < seen.difference), seen.difference):
+            if excess(true) < 0:
+                return true if true == -1 else float(brentq(excess, rejected, true))
+            rejected = true
+        return seen.difference
+
+    return low(seen), -low(seen.mirrored())
 
 
 def paired_change(
@@ -251,36 +278,33 @@ def paired_change(
     graded: whether the scores of multiple-choice items are probabilities (`graded_scores`), so that
     most items change a little; the errors are then those of `graded_null_error`.
     The interval has confidence 1 - 2 * `significance`. Each one-sided p-value is the larger of two:
-    Student's t on the cluster-robust error, which allows for items that change together, and the
-    exact test, which is valid when few items change.
+    `p_above`, which allows for items that change together, and the exact test, which is valid when
+    few items change; of graded scores also `whole_items_p`. The interval holds 0 unless all agree,
+    so that it lies above 0 exactly when `better_p` is below `significance`, and below 0 exactly
+    when `worse_p` is.
     """
     differences = after - before
     moments = _moments(before, after) if graded else None
     whole = max(moments.whole_loss, moments.whole_gain) if moments else 1.0
     mean = clustered_mean(differences, clusters, whole=whole)
-    difference = float(differences.mean())
     lost, gained = int(np.sum(differences < 0)), int(np.sum(differences > 0))
-
-    def error(true: float) -> float:
-        if moments:
-            return graded_null_error(mean, moments, difference, true)
-        return null_error(mean, lost / mean.n, gained / mean.n, true)
-
-    freedom = mean.degrees_of_freedom
-    interval = difference_interval(
-        difference, error, degrees_of_freedom=freedom, significance=significance
-    )
+    seen = Seen(mean, float(differences.mean()), lost / mean.n, gained / mean.n, moments)
+    low, high = difference_interval(seen, significance)
     better_p, worse_p = exact_p(differences)
-    unchanged = error(0.0) if moments else mean.standard_error
+    better_p = max(better_p, p_above(seen, 0.0), whole_items_p(seen))
+    worse_p = max(worse_p, p_above(seen.mirrored(), 0.0), whole_items_p(seen.mirrored()))
     return PairedChange(
         **vars(mean),
-        difference=difference,
-        interval=interval,
+        difference=seen.difference,
+        interval=(
+            low if better_p <= significance else min(low, 0.0),
+            high if worse_p <= significance else max(high, 0.0),
+        ),
         lost=lost,
         gained=gained,
         mcnemar_p=min(1.0, 2 * float(bdtr(min(lost, gained), lost + gained, 0.5))),
-        better_p=max(_t_p(difference, unchanged, freedom), better_p),
-        worse_p=max(_t_p(-difference, unchanged, freedom), worse_p),
+        better_p=better_p,
+        worse_p=worse_p,
         moments=moments,
     )
 
@@ -298,13 +322,22 @@ def _moments(before: Array, after: Array) -> GradedMoments:
 def noninferiority_p(change: PairedChange, margin: float) -> float:
     """One-sided p-value against "the score fell by `margin` or more" (Blackwelder 1982).
 
-    The error is `null_error` at the margin, of graded scores `graded_null_error`.
+    See `p_above`; it is below `significance` exactly when the interval ends above -`margin`.
     """
-    if change.moments:
-        error = graded_null_error(change, change.moments, change.difference, -margin)
-    else:
-        error = null_error(change, change.lost / change.n, change.gained / change.n, -margin)
-    return _t_p(change.difference + margin, error, change.degrees_of_freedom)
+    return p_above(_seen(change), -margin)
+
+
+def superiority_p(change: PairedChange, gain: float) -> float:
+    """One-sided p-value against "the score rose by `gain` or less"; `gain` is 0 or more.
+
+    It is below `significance` exactly when the interval starts above `gain`. See `p_above`.
+    """
+    return max(change.better_p, p_above(_seen(change), gain))
+
+
+def _seen(change: PairedChange) -> Seen:
+    shares = change.lost / change.n, change.gained / change.n
+    return Seen(change, change.difference, *shares, change.moments)
 
 
 def holm(p_values: ArrayLike) -> Array:
@@ -344,42 +377,15 @@ def items_needed(change: PairedChange, effect: float, significance: float) -> in
     n = (z_level + z_power)^2 * variance / effect^2 (Chow, Shao & Wang 2008), plus 2 / |effect| for
     the continuity of the exact test (Casagrande, Pike & Smith 1978). The variance of one item is
     n * SE^2 at its upper 80 % limit, because it is only estimated (Browne 1995), and at least
-    |effect| (1 - |effect|) times the design effect. Of graded scores, z_level takes the variance
-    under the hypothesis, which adds |effect| * whole loss times the design effect, and no test is
-    exact.
+    |effect| (1 - |effect|) times the design effect. Of graded scores, a change by whole items adds
+    |effect| * whole loss times the design effect, and no test is exact.
     """
     size, freedom = abs(effect), change.degrees_of_freedom
     upper = change.n * change.standard_error**2 * freedom / float(chdtri(freedom, POWER))
     design_effect = change.n / change.effective_n
-    level, power = ndtri([1 - significance, POWER]).tolist()
+    squared = float(np.sum(ndtri([1 - significance, POWER]))) ** 2
     if change.moments:
-        supposed = upper + size * change.moments.whole_loss * design_effect
-        steps = level * math.sqrt(supposed) + power * math.sqrt(upper)
-        return math.ceil(steps**2 / size**2)
+        variance = upper + size * change.moments.whole_loss * design_effect
+        return math.ceil(squared * variance / size**2)
     variance = max(upper, size * (1 - size) * design_effect)
-    return math.ceil((level + power) ** 2 * variance / size**2 + 2 / size)
-
-
-def bootstrap_ratio(
-    numerators: Array, denominators: Array, clusters: Array, *, significance: float, seed: int
-) -> list[Interval]:
-    """Percentile intervals of sum(numerator) / sum(denominator), resampling whole clusters.
-
-    Davison & Hinkley 1997. numerators: (k, n), one row for each quantity; all rows share the same
-    resamples, which `seed` draws. denominators, clusters: (n,). The result has k intervals.
-    """
-    groups, codes = np.unique(clusters, return_inverse=True)
-    totals = np.stack([np.bincount(codes, weights=row) for row in (*numerators, denominators)])
-    drawn = np.random.default_rng(seed).multinomial(
-        len(groups), np.full(len(groups), 1 / len(groups)), RESAMPLES
-    )
-    sums = totals @ drawn.T.astype(float)
-    ends = np.quantile(sums[:-1] / sums[-1], [significance, 1 - significance], axis=1)
-    return [(float(low), float(high)) for low, high in ends.T]
-
-
-def _t_p(estimate: float, error: float, degrees_of_freedom: float) -> float:
-    """P(T >= estimate / error) for Student's t; 0.5 when nothing varies at zero."""
-    if error == 0:
-        return 0.5 if estimate == 0 else float(estimate < 0)
-    return float(stdtr(degrees_of_freedom, -estimate / error))
+    return math.ceil(squared * variance / size**2 + 2 / size)

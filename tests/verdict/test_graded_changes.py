@@ -85,9 +85,9 @@ def test_interval_and_p_values_of_graded_scores_agree(seed: int) -> None:
     )
     low, high = change.interval
     for margin in (0.01, 0.02, 0.04, 0.08):
-        assert (noninferiority_p(change, margin) <= LEVEL) is (low >= -margin)
-    assert (change.worse_p <= LEVEL) is (high <= 0)
-    assert (change.better_p <= LEVEL) is (low >= 0)
+        assert (noninferiority_p(change, margin) <= LEVEL) is (low > -margin)
+    assert (change.worse_p <= LEVEL) is (high < 0)
+    assert (change.better_p <= LEVEL) is (low > 0)
 
 
 def test_swapping_before_and_after_mirrors_the_interval_of_graded_scores() -> None:
@@ -140,7 +140,7 @@ def test_the_graded_items_needed_give_the_power_they_promise(noise: float) -> No
         before = draw.beta(5, 4, n)
         after = shaken(draw, before, noise)
         within += noninferiority_p(graded_change(before, after), 0.02) <= LEVEL
-    assert 0.68 < within / runs < 0.97
+    assert within / runs > 0.75
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.2])
@@ -153,4 +153,4 @@ def test_a_graded_loss_of_the_minimum_detectable_effect_is_detected(noise: float
         lost = draw.random(300) < effect * 9 / 5
         after = np.where(lost, 0.0, shaken(draw, before, noise))
         worse += graded_change(before, after).worse_p <= LEVEL
-    assert 0.68 < worse / runs < 0.97
+    assert 0.6 < worse / runs < 0.97

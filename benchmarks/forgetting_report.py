@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from lmadapt.report.charts import axis
-from lmadapt.verdict.statistics import bootstrap_ratio, noninferiority_p, paired_change
+from lmadapt.verdict.ratio_interval import clustered_ratio
+from lmadapt.verdict.statistics import noninferiority_p, paired_change
 
 SIGNIFICANCE = 0.05
 Run = dict[str, Any]  # what a run keeps: setting, seed, params, seconds, metrics, right, nats
@@ -77,10 +78,9 @@ def domain_gain(documents: Rows, before: Run, after: Sequence[Run]) -> dict[str,
     size = np.array([len(document["text"].encode()) for document in documents], float)
     trained = np.mean([[run["nats"][name] for name in names] for run in after], 0)
     bits = (np.array([before["nats"][name] for name in names]) - trained) / np.log(2)
-    (interval,) = bootstrap_ratio(
-        bits[None], size, np.array(names), significance=SIGNIFICANCE, seed=0
-    )
-    return {"value": float(bits.sum() / size.sum()), "interval": interval, "documents": len(names)}
+    ratio = clustered_ratio(bits, size, np.array(names))
+    interval = ratio.interval(SIGNIFICANCE)
+    return {"value": ratio.value, "interval": interval, "documents": len(names)}
 
 
 def headlines(rows: Rows) -> dict[str, float]:

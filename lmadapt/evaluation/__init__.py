@@ -4,6 +4,8 @@ exam: the items and held-out documents, checked and turned into tokens once.
 exam_identity: hashes of what items and exams ask.
 exam_use: which items are asked, and at what level they judge.
 sealed_items: the items that only a promotion asks.
+clusters: near-duplicates among items that name no entity.
+excerpts: the beginnings of held-out documents that are scored.
 answers: what one model answers to the exam.
 answer_cache: the file of earlier answers, so that no model is asked the same question twice.
 variants: the models that are compared, each with its weights, precision and adapter.

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmadapt.evaluation.answers import Answers
-from lmadapt.evaluation.exam import Exam
+from lmadapt.evaluation.exam import ABILITIES, Exam
 from lmadapt.evaluation.settings import EvaluationSettings
 from lmadapt.verdict.figures import Text, TextByGroup, TextChange, TextChangeByGroup
-from lmadapt.verdict.statistics import bootstrap_ratio
+from lmadapt.verdict.ratio_interval import clustered_ratio
+from lmadapt.verdict.statistics import Array, Interval
 
 Pair = tuple[str, str]  # names of an earlier and a later model
 
@@ -22,74 +23,65 @@ class TextFigures:
     changes: dict[Pair, TextChangeByGroup]
 
 
+@dataclass(frozen=True)
+class _Texts:
+    """The documents of one group."""
+
+    places: list[int]  # in the exam
+    sizes: Array  # in bytes
+    entities: Array
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"bytes": int(self.sizes.sum()), "documents": len(self.places)}
+
+    def per_byte(self, nats: Array, significance: float) -> tuple[float | None, Interval | None]:
+        """Bits per byte, and its interval; `nats` is of all documents of the exam."""
+        if len(set(self.entities.tolist())) < 2:
+            return None, None
+        ratio = clustered_ratio(nats[self.places] / np.log(2), self.sizes, self.entities)
+        return ratio.value, ratio.interval(significance)
+
+
 def text_figures(
     exam: Exam,
     answers: Mapping[str, Answers],
     pairs: Sequence[Pair],
     settings: EvaluationSettings,
 ) -> TextFigures:
-    """Bits per byte with bootstrap intervals, which resample whole entities.
+    """Bits per byte with intervals that allow for documents about one entity.
 
     Both are None where a group has texts about fewer than two entities.
     """
-    domain, general = (
-        _group_figures(exam, answers, pairs, group, settings) for group in ("domain", "general")
-    )
-    return TextFigures(
-        models={
-            name: TextByGroup(domain=domain.models[name], general=general.models[name])
-            for name in answers
-        },
-        changes={
-            pair: TextChangeByGroup(domain=domain.changes[pair], general=general.changes[pair])
-            for pair in pairs
-        },
-    )
+    groups = {group: _texts_of(exam, group) for group in ABILITIES}
+
+    def of_model(texts: _Texts, model: Answers) -> Text:
+        value, interval = texts.per_byte(model.nats, settings.significance)
+        return Text(value=value, interval=interval, **texts.counts)
+
+    def of_change(texts: _Texts, before: Answers, after: Answers) -> TextChange:
+        change, interval = texts.per_byte(after.nats - before.nats, settings.significance)
+        return TextChange(difference=change, interval=interval, **texts.counts)
+
+    models = {
+        name: TextByGroup(**{group: of_model(texts, model) for group, texts in groups.items()})
+        for name, model in answers.items()
+    }
+    changes = {}
+    for pair in pairs:
+        both = [answers[name] for name in pair]
+        found = {group: of_change(texts, *both) for group, texts in groups.items()}
+        changes[pair] = TextChangeByGroup(**found)
+    return TextFigures(models, changes)
 
 
-@dataclass(frozen=True)
-class _GroupFigures:
-    models: dict[str, Text]
-    changes: dict[Pair, TextChange]
-
-
-def _group_figures(
-    exam: Exam,
-    answers: Mapping[str, Answers],
-    pairs: Sequence[Pair],
-    group: str,
-    settings: EvaluationSettings,
-) -> _GroupFigures:
+def _texts_of(exam: Exam, group: str) -> _Texts:
     places = [n for n, document in enumerate(exam.documents) if document["group"] == group]
     documents = [exam.documents[place] for place in places]
-    sizes = np.array([len(document["text"].encode()) for document in documents], float)
-    entities = [document["entity"] or f"\0{document['id']}" for document in documents]
-    counts = {"bytes": int(sizes.sum()), "documents": len(documents)}
-    if len(set(entities)) < 2:
-        return _GroupFigures(
-            {name: Text(value=None, interval=None, **counts) for name in answers},
-            {pair: TextChange(difference=None, interval=None, **counts) for pair in pairs},
-        )
-    bits = {name: model.nats[places] / np.log(2) for name, model in answers.items()}
-    rows = [*bits.values(), *(bits[after] - bits[before] for before, after in pairs)]
-    intervals = bootstrap_ratio(
-        np.stack(rows),
-        sizes,
-        np.array(entities, dtype=str),
-        significance=settings.significance,
-        seed=settings.seed,
-    )
-    values = [float(row.sum() / sizes.sum()) for row in rows]
-    found = list(zip(values, intervals, strict=True))
-    models = dict(zip(answers, found[: len(answers)], strict=True))
-    changes = dict(zip(pairs, found[len(answers) :], strict=True))
-    return _GroupFigures(
-        {
-            name: Text(value=value, interval=interval, **counts)
-            for name, (value, interval) in models.items()
-        },
-        {
-            pair: TextChange(difference=value, interval=interval, **counts)
-            for pair, (value, interval) in changes.items()
-        },
+    return _Texts(
+        places=places,
+        sizes=np.array([len(document["text"].encode()) for document in documents], float),
+        entities=np.array(
+            [document["entity"] or f"\0{document['id']}" for document in documents], dtype=str
+        ),
     )

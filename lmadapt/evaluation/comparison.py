@@ -86,7 +86,7 @@ def measure(
     if len(nats) == len(names):
         nats = {name: nats[names[variant]] for name, variant in variants.items()}
         for level in (settings.significance, level_of_a_question(settings)):
-            found = divergence(text, nats, significance=level, seed=settings.seed)
+            found = divergence(text, nats, significance=level)
             kl_to_reference = kl_to_reference or found
             divergences += [found["adapted"]] if found else []
     if tasks:

@@ -13,10 +13,11 @@ from lmadapt.evaluation.variants import CachedModel
 from lmadapt.models.log_likelihoods import score
 from lmadapt.models.questions import Question
 from lmadapt.verdict.figures import Divergence
-from lmadapt.verdict.statistics import Array, bootstrap_ratio
+from lmadapt.verdict.ratio_interval import clustered_ratio
+from lmadapt.verdict.statistics import Array
 
 PROMPTS = 64  # at most
-PROMPTS_PER_DOCUMENT = 4
+MAX_PROMPTS_PER_DOCUMENT = 4
 PROMPT_TOKENS = 32
 WRITTEN_TOKENS = 64  # after each prompt
 BATCH_SIZE = 16  # prompts
@@ -31,16 +32,20 @@ class ReferenceText:
 
 
 def let_reference_write(reference: CachedModel, exam: Exam, *, seed: int) -> ReferenceText:
-    """Let the reference continue general held-out text.
+    """Let the reference continue general held-out text, of as many documents as PROMPTS allows.
 
     `seed` draws the tokens from its whole distribution: temperature 1, and no token is excluded.
     """
     prompts, documents = [], []
-    for document, windows in zip(exam.documents, exam.windows, strict=True):
-        if document["group"] == "general":
-            found = _prompts(windows[0])
-            prompts += found
-            documents += [document["id"]] * len(found)
+    texts = zip(exam.documents, exam.windows, strict=True)
+    general = [
+        (document["id"], windows) for document, windows in texts if document["group"] == "general"
+    ]
+    count = min(MAX_PROMPTS_PER_DOCUMENT, max(1, PROMPTS // max(1, len(general))))
+    for name, windows in general:
+        found = _prompts(windows[0], count)
+        prompts += found
+        documents += [name] * len(found)
     written: list[list[int]] = []
     for start in range(0, min(len(prompts), PROMPTS), BATCH_SIZE):
         batch = prompts[start : min(start + BATCH_SIZE, PROMPTS)]
@@ -59,32 +64,31 @@ def text_nats(model: CachedModel, text: ReferenceText, *, batch_tokens: int) -> 
 
 
 def divergence(
-    text: ReferenceText, nats: Mapping[str, Array], *, significance: float, seed: int
+    text: ReferenceText, nats: Mapping[str, Array], *, significance: float
 ) -> dict[str, Divergence] | None:
     """KL(reference || model) in bits per token, by model of `nats` but the reference.
 
     The mean over the reference's own samples of log p_reference - log p_model is an unbiased
     estimate (Monte Carlo; estimator k1 of Schulman 2020, "Approximating KL divergence"). The
-    interval resamples whole documents. None with fewer than two documents.
+    interval allows for samples after one document. None with fewer than two documents.
     """
     if len(set(text.documents.tolist())) < 2:
         return None
     tokens = np.array([len(question.continuations[0]) for question in text.questions], float)
-    names = [name for name in nats if name != "reference"]
-    bits = np.stack([(nats[name] - nats["reference"]) / np.log(2) for name in names])
-    intervals = bootstrap_ratio(bits, tokens, text.documents, significance=significance, seed=seed)
-    return {
-        name: Divergence(
-            value=float(row.sum() / tokens.sum()), interval=interval, tokens=int(tokens.sum())
-        )
-        for name, row, interval in zip(names, bits, intervals, strict=True)
-    }
+
+    def moved(model: Array) -> Divergence:
+        bits = (model - nats["reference"]) / np.log(2)
+        ratio = clustered_ratio(bits, tokens, text.documents)
+        interval = ratio.interval(significance)
+        return Divergence(value=ratio.value, interval=interval, tokens=int(tokens.sum()))
+
+    return {name: moved(model) for name, model in nats.items() if name != "reference"}
 
 
-def _prompts(window: Question) -> list[list[int]]:
-    """Up to about PROMPTS_PER_DOCUMENT passages of a document's first window, evenly spaced."""
+def _prompts(window: Question, count: int) -> list[list[int]]:
+    """Up to about `count` passages of a document's first window, evenly spaced."""
     tokens = window.continuations[0]
-    distance = max(PROMPT_TOKENS, len(tokens) // PROMPTS_PER_DOCUMENT)
+    distance = max(PROMPT_TOKENS, len(tokens) // count)
     places = range(0, len(tokens) - PROMPT_TOKENS + 1, distance)
     return [[*window.context, *tokens[place : place + PROMPT_TOKENS]] for place in places]
 

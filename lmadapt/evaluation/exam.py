@@ -9,8 +9,10 @@ from typing import Any, NotRequired, TypedDict, cast
 import numpy as np
 
 from lmadapt.core.errors import UserError
+from lmadapt.evaluation.clusters import joined_clusters
+from lmadapt.evaluation.excerpts import draw_excerpts
 from lmadapt.models.chat import Message
-from lmadapt.models.questions import Question, encode_document, encode_item, texts_within
+from lmadapt.models.questions import Question, encode_document, encode_item
 from lmadapt.models.system_messages import with_system
 from lmadapt.sources.answer_checks import score_answer
 
@@ -26,7 +28,7 @@ class Item(TypedDict):
     id: str
     group: str  # domain | general | behaviour | fairness
     category: str
-    cluster: str  # the entity it is about; empty where it has none
+    cluster: str  # the entity it is about, or near-duplicates share; empty where it has none
     system: NotRequired[str | None]  # system message before the prompt
     prompt: str
     choices: list[str]  # empty where the model answers in its own words
@@ -43,7 +45,7 @@ class Document(TypedDict):
     id: str
     group: str  # domain | general
     entity: str  # what the text is about; empty where that is unknown
-    text: str
+    text: str  # in an exam its beginning
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def make_exam(
 ) -> Exam:
     """The exam of all items, sorted by id, and up to `heldout_tokens` tokens of each group of text.
 
-    items, heldout: rows of the tables ITEM and HELDOUT; `seed` draws the documents.
+    items, heldout: rows of the tables ITEM and HELDOUT; `seed` draws the documents, of which the
+    beginnings are scored. Items without an entity that repeat each other share a cluster.
     Raises UserError when two items have one id, or an item has neither choices nor a check, an
     answer that is none of its choices, or a check that cannot be applied; and when the fairness
     pairs of a category have several answers.
@@ -101,17 +104,30 @@ def make_exam(
     for item in ordered:
         _require_scorable(item)
     _require_one_aim(ordered)
+    ordered = _clustered(ordered)
     texts = cast(list[Document], list(heldout))
-    chosen = [document for document, _ in texts_within(texts, tokenizer, heldout_tokens, seed)]
+    chosen = list(draw_excerpts(texts, tokenizer, heldout_tokens, seed))
     left_out = {text["group"] for text in texts} - {document["group"] for document in chosen}
     for group in sorted(left_out):
         log.warning(
-            "no %s text is scored: every held-out document has over %d tokens; raise "
+            "no %s text is scored: no document has a word within its share of %d tokens; raise "
             "evaluate.heldout_tokens",
             group,
             heldout_tokens,
         )
     return _encode(ordered, chosen, tokenizer)
+
+
+def _clustered(items: list[Item]) -> list[Item]:
+    """The items, with one cluster for those that repeat each other and name no entity."""
+    judged = [item for item in items if item["group"] in ABILITIES]
+    clusters = joined_clusters(
+        [item["id"] for item in judged],
+        [item["cluster"] for item in judged],
+        ["\n".join([item["prompt"], *item["choices"]]) for item in judged],
+    )
+    found = dict(zip([item["id"] for item in judged], clusters, strict=True))
+    return [{**item, "cluster": found.get(item["id"], item["cluster"])} for item in items]
 
 
 def conversation(tokenizer: Any, item: Item, shots: Sequence[Message] = ()) -> list[Message]:

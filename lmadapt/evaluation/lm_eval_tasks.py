@@ -1,5 +1,6 @@
 """Tasks of lm-evaluation-harness: their items enter the same statistics as ours."""
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,10 +13,24 @@ import numpy as np
 
 from lmadapt.core.errors import UserError
 from lmadapt.evaluation.answers import Answers
+from lmadapt.evaluation.clusters import joined_clusters
 from lmadapt.evaluation.exam import Exam, Item
 from lmadapt.evaluation.variants import CachedModel
 
 METRICS = ("acc_norm", "acc", "exact_match")  # the first that a task has scores its items
+# Fields of an item of a task that hold the text that several of its items are about.
+PASSAGES = (
+    "passage",
+    "flores_passage",
+    "context",
+    "story",
+    "article",
+    "document",
+    "paragraph",
+    "background",
+    "support",
+    "source_id",  # of HellaSwag: the video or the how-to that the ending is from
+)
 
 
 class TaskAnswer(TypedDict):
@@ -23,7 +38,9 @@ class TaskAnswer(TypedDict):
 
     id: str
     category: str  # the task
+    passage: str  # what several items are about, shortened to a hash; empty where it has none
     prompt: str
+    text: str  # all strings of the item, without solved examples
     target: str
     response: str
     score: float  # from 0 to 1
@@ -48,9 +65,18 @@ def add_tasks(
 ) -> tuple[Exam, dict[str, Answers]]:
     """Append the items of the tasks, as general ability, and each model's answers to them.
 
-    `answers` and `tasks` are by model.
+    `answers` and `tasks` are by model. The cluster of an item is the passage that it is about.
     """
-    items = [task_item(answer) for answer in next(iter(tasks.values()))]
+    asked = next(iter(tasks.values()))
+    clusters = joined_clusters(
+        [answer["id"] for answer in asked],
+        [answer["passage"] for answer in asked],
+        [answer["text"] for answer in asked],
+    )
+    items: list[Item] = [
+        {**task_item(answer), "cluster": cluster}
+        for answer, cluster in zip(asked, clusters, strict=True)
+    ]
     count = len(items)
     longer = replace(exam, items=exam.items + items, questions=exam.questions + [None] * count)
     return longer, {
@@ -70,7 +96,7 @@ def task_item(answer: TaskAnswer) -> Item:
         "id": answer["id"],
         "group": "general",
         "category": answer["category"],
-        "cluster": "",
+        "cluster": answer["passage"],
         "prompt": answer["prompt"],
         "choices": [],
         "answer": None,
@@ -84,7 +110,7 @@ def task_key(task: str) -> list[str]:
     """What tells one task from another: the harness's version, and the name or definition."""
     file = Path(task)
     definition = file.read_text(encoding="utf-8") if file.is_file() else task
-    return ["lm-eval", version("lm-eval"), definition]
+    return ["lm-eval with passages", version("lm-eval"), definition]
 
 
 def _answer(model: CachedModel, tokenizer: Any, task: str) -> list[TaskAnswer]:
@@ -126,8 +152,28 @@ def _task_answer(task: str, sample: dict[str, Any]) -> TaskAnswer:
     return {
         "id": f"lm-eval/{task}/{sample['doc_id']:06}",
         "category": task,
+        "passage": _passage(sample["doc"]),
         "prompt": str(next(iter(sample["arguments"]))[0]),
+        "text": " ".join(_strings(sample["doc"])),
         "target": str(sample["target"]),
         "response": str(sample["filtered_resps"]),
         "score": float(sample[metric]),
     }
+
+
+def _passage(document: dict[str, Any]) -> str:
+    """The passage of an item; the same text has one name in all tasks."""
+    found = next((document[name] for name in PASSAGES if document.get(name)), None)
+    if not isinstance(found, str):
+        return ""
+    return f"passage {hashlib.sha256(found.encode()).hexdigest()[:16]}"
+
+
+def _strings(value: Any) -> list[str]:
+    """The strings in nested dicts and lists, in order."""
+    if isinstance(value, str):
+        return [value]
+    parts = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(parts, list | tuple):
+        return []
+    return [text for part in parts for text in _strings(part)]

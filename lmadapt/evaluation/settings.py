@@ -12,7 +12,7 @@ from lmadapt.verdict.comparison import MarginScale, Score
 class EvaluationSettings:
     """How models are asked, and what counts as a loss; params.yaml describes each setting."""
 
-    seed: int  # of drawn text and of the bootstrap
+    seed: int  # of drawn text
     margin: float  # accepted loss of general ability, as a share of 1
     category_margin: float  # accepted loss in one of its categories
     score: Score  # in which gains and margins are tested

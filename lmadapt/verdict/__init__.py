@@ -1,6 +1,8 @@
 """The verdict: whether the adapted model may be shipped. Pure functions of numbers, without torch.
 
 statistics: intervals, tests against a margin, and power, for paired and clustered items.
+clustered_mean: the precision of a mean of correlated values.
+ratio_interval: the same for ratios over documents, such as bits per byte.
 hypotheses: tests and intervals of a change, as one rule.
 graded_scores: scores multiple choice by the probability of the right choice.
 comparison: compares two models item by item, with the tests against harm and margins.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
+from lmadapt.verdict.hypotheses import null_error
 from lmadapt.verdict.statistics import Array, ClusteredMean, clustered_mean, null_error
 
 MOST_ITEMS = 10_000_000

@@ -6,58 +6,43 @@ Scores and their differences are shares of 1, not points.
 import math
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import bdtr, chdtri, ndtri, stdtrit
 
 from lmadapt.core.errors import UserError
-from lmadapt.verdict.hypotheses import Known, difference_interval, p_above
+from lmadapt.verdict.clustered_mean import Array, ClusteredMean, Interval, clustered_mean
+from lmadapt.verdict.hypotheses import (
+    GradedMoments,
+    Seen,
+    difference_interval,
+    p_above,
+    whole_items_p,
+)
 from lmadapt.verdict.looks import Betting, bet_on
 
-Interval = tuple[float, float]
-Array = NDArray[Any]
+__all__ = [
+    "Array",
+    "ClusteredMean",
+    "GradedMoments",
+    "Interval",
+    "PairedChange",
+    "accuracy_interval",
+    "chance_adjusted",
+    "clustered_mean",
+    "holm",
+    "items_needed",
+    "minimum_detectable_effect",
+    "noninferiority_p",
+    "paired_change",
+    "superiority_p",
+    "wilson_interval",
+]
 
 POWER = 0.8  # Cohen 1988, Statistical Power Analysis: the convention
-RESAMPLES = 2000  # Efron & Tibshirani 1993: over 1,000 for percentile intervals
 # Changed items of which all 4,096 sign patterns are tried. With more, Student's t suffices.
 MAX_FLIPPED = 12
-
-
-@dataclass(frozen=True)
-class ClusteredMean:
-    """How precise the mean of clustered values is."""
-
-    n: int
-    clusters: int
-    standard_error: float  # cluster-robust
-    degrees_of_freedom: float  # of Student's t for that error
-    effective_n: float  # how many independent values would be as precise; at most n
-
-
-@dataclass(frozen=True)
-class GradedMoments:
-    """Means over items of graded scores, from which `graded_null_error` follows."""
-
-    before: float  # mean score
-    after: float
-    before_square: float  # mean of the squared scores
-    after_square: float
-    change_square: float  # mean of the squared changes
-
-    @property
-    def whole_loss(self) -> float:
-        """Mean loss of items that lose everything, if the loss is likelier the higher the score.
-
-        It is sum(score^2) / sum(score), and 1 for right and wrong answers.
-        """
-        return self.before_square / self.before if self.before > 0 else 1.0
-
-    @property
-    def whole_gain(self) -> float:
-        """The same of items that gained all of their score."""
-        return self.after_square / self.after if self.after > 0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -73,37 +58,6 @@ class PairedChange(ClusteredMean):
     worse_p: float  # one-sided, against "not worse"
     moments: GradedMoments | None = None  # of graded scores; None for right and wrong answers
     betting: Betting | None = None  # where the tests must hold however often one looks
-
-
-def clustered_mean(values: Array, clusters: Array, *, whole: float = 1.0) -> ClusteredMean:
-    """Precision of the mean of `values` when values of one cluster are correlated.
-
-    values, clusters: (n,); whole: how far a value may change, 1 for right and wrong answers.
-    Raises UserError for fewer than two clusters.
-
-    Standard error: CR2 (Bell & McCaffrey 2002). For a mean it is
-    sqrt(sum_g u_g^2 / (1 - h_g)) / n, with u_g the sum of the deviations in cluster g, and h_g the
-    share of the values that are in it. Degrees of freedom: Satterthwaite's (Pustejovsky & Tipton
-    2018). Effective n: n / design effect (Kish 1965). The design effect includes one imagined
-    cluster of mean size whose values changed by `whole`, as Agresti & Min 2005 add pairs.
-    """
-    groups, codes = np.unique(clusters, return_inverse=True)
-    if len(groups) < 2:
-        raise UserError(
-            f"all {len(values)} items belong to one cluster, {str(groups[0])!r}; at least two "
-            "clusters are needed to estimate a variance"
-        )
-    n, deviations = len(values), values - values.mean()
-    shares = np.bincount(codes) / n
-    between = float(np.sum(np.bincount(codes, weights=deviations) ** 2 / (1 - shares)))
-    evenness, leverage = float(np.sum(shares**2)), shares**2 / (1 - shares)
-    freedom = 1 / (evenness + np.sum(leverage) ** 2 - np.sum(leverage**2))
-    size, squared = n * evenness, whole**2
-    within = float(np.sum(deviations**2))
-    design_effect = max(1.0, (between + squared * size**2) / (within + squared * size))
-    return ClusteredMean(
-        n, len(groups), float(np.sqrt(between)) / n, float(freedom), n / design_effect
-    )
 
 
 def wilson_interval(successes: float, n: float, z: float) -> Interval:
@@ -167,58 +121,6 @@ def exact_p(differences: Array) -> tuple[float, float]:
     return float(better), float(worse)
 
 
-def null_error(mean: ClusteredMean, lost: float, gained: float, difference: float) -> float:
-    """Standard error of a mean change under the hypothesis that the true change is `difference`.
-
-    lost, gained: shares of the items. The cluster-robust error is enlarged by the ratio of Tango's
-    (1998) variance, whose shares are estimated under the hypothesis, to the plain variance. It is
-    at least sqrt(|difference| (1 - |difference|) / effective n), the smallest error that right and
-    wrong answers can have: few items prove nothing, even if none changed. For scores in between
-    both steps make the error larger than needed, never smaller.
-    """
-    if difference < 0:
-        lost, gained, difference = gained, lost, -difference
-    slope = lost * (1 - difference) + gained * (1 + difference) - 2 * difference
-    least, plain = difference * (1 - difference), lost + gained - (gained - lost) ** 2
-    variance = (slope + math.sqrt(max(0.0, slope**2 + 8 * lost * least))) / 2 + least
-    return _enlarged(mean, variance, plain, least)
-
-
-def graded_null_error(
-    mean: ClusteredMean, moments: GradedMoments, seen: float, difference: float
-) -> float:
-    """`null_error` of graded scores; `seen` is the mean change.
-
-    A graded score can change a little on every item, so the floor of right and wrong answers does
-    not hold. Losses can also be rare and whole, and then a sample without them has a small error
-    and proves too much. The hypothesis therefore explains what the sample lacks by whole items:
-    a share s of the items lost everything, and the others changed as seen. With the mean score
-    after, s = (seen - difference) / after, and the variance of one item is
-    (1 - s) mean(change^2) + s mean(before^2) - difference^2. Where the hypothesis is above what was
-    seen, items gained all that they have, and before and after change places. The least error is
-    that of whole items alone, with |difference| (whole loss - |difference|) for an item's variance:
-    the floor of right and wrong answers where scores are 0 and 1.
-    """
-    if seen >= difference:
-        start, square = moments.after, moments.before_square
-    else:
-        start, square = moments.before, moments.after_square
-    share = min(1.0, abs(seen - difference) / start) if start > 0 else 0.0
-    variance = (1 - share) * moments.change_square + share * square - difference**2
-    plain, size = moments.change_square - seen**2, abs(difference)
-    whole = moments.whole_loss if difference < 0 else moments.whole_gain
-    return _enlarged(mean, variance, plain, size * max(0.0, whole - size))
-
-
-def _enlarged(mean: ClusteredMean, variance: float, plain: float, least: float) -> float:
-    """The cluster-robust error, enlarged as `variance` is over `plain`, and at least by `least`.
-
-    All three are variances of one item.
-    """
-    ratio = max(1.0, variance / plain) if plain > 0 else 1.0
-    return math.sqrt(max(mean.standard_error**2 * ratio, least / mean.effective_n))
-
-
 def paired_change(
     before: Array,
     after: Array,
@@ -234,29 +136,29 @@ def paired_change(
     most items change a little; the errors are then those of `graded_null_error`.
     The interval has confidence 1 - 2 * `significance`. Each one-sided p-value is the larger of two:
     `p_above`, which allows for items that change together, and the exact test, which is valid when
-    few items change. The interval holds 0 unless both agree, so that it lies above 0 exactly when
-    `better_p` is at most `significance`, and below 0 exactly when `worse_p` is. With `at_any_look`,
-    intervals and tests hold at all looks together (lmadapt.verdict.looks.Betting).
+    few items change; of graded scores also `whole_items_p`. The interval holds 0 unless all agree,
+    so that it lies above 0 exactly when `better_p` is below `significance`, and below 0 exactly
+    when `worse_p` is. With `at_any_look`, intervals and tests hold at all looks together
+    (lmadapt.verdict.looks.Betting).
     """
     differences = after - before
     moments = _moments(before, after) if graded else None
     whole = max(moments.whole_loss, moments.whole_gain) if moments else 1.0
     mean = clustered_mean(differences, clusters, whole=whole)
-    difference = float(differences.mean())
     lost, gained = int(np.sum(differences < 0)), int(np.sum(differences > 0))
+    seen = Seen(mean, float(differences.mean()), lost / mean.n, gained / mean.n, moments)
     betting = bet_on(differences, clusters) if at_any_look else None
     if betting:
         low, high = betting.interval(significance)
         better_p, worse_p = betting.p_above(0), betting.p_below(0)
     else:
-        known = _known(mean, difference, lost=lost, gained=gained, moments=moments)
-        low, high = difference_interval(known, significance)
+        low, high = difference_interval(seen, significance)
         better_p, worse_p = exact_p(differences)
-        better_p = max(better_p, p_above(known, 0.0))
-        worse_p = max(worse_p, p_above(known.mirrored(), 0.0))
+        better_p = max(better_p, p_above(seen, 0.0), whole_items_p(seen))
+        worse_p = max(worse_p, p_above(seen.mirrored(), 0.0), whole_items_p(seen.mirrored()))
     return PairedChange(
         **vars(mean),
-        difference=difference,
+        difference=seen.difference,
         interval=(
             low if better_p <= significance else min(low, 0.0),
             high if worse_p <= significance else max(high, 0.0),
@@ -269,28 +171,6 @@ def paired_change(
         moments=moments,
         betting=betting,
     )
-
-
-def _known_of(change: PairedChange) -> Known:
-    return _known(
-        change, change.difference, lost=change.lost, gained=change.gained, moments=change.moments
-    )
-
-
-def _known(
-    mean: ClusteredMean,
-    seen: float,
-    *,
-    lost: int,
-    gained: int,
-    moments: GradedMoments | None,
-) -> Known:
-    def error(true: float) -> float:
-        if moments:
-            return graded_null_error(mean, moments, seen, true)
-        return null_error(mean, lost / mean.n, gained / mean.n, true)
-
-    return Known(seen, error, mean.degrees_of_freedom)
 
 
 def _moments(before: Array, after: Array) -> GradedMoments:
@@ -306,22 +186,27 @@ def _moments(before: Array, after: Array) -> GradedMoments:
 def noninferiority_p(change: PairedChange, margin: float) -> float:
     """One-sided p-value against "the score fell by `margin` or more" (Blackwelder 1982).
 
-    See `p_above`; it is at most `significance` exactly when the interval ends above -`margin`.
-    Where the change is one to bet on, the bets decide.
+    See `p_above`; it is below `significance` exactly when the interval ends above -`margin`. Where
+    the change is one to bet on, the bets decide.
     """
     if change.betting:
         return change.betting.p_above(-margin)
-    return p_above(_known_of(change), -margin)
+    return p_above(_seen(change), -margin)
 
 
 def superiority_p(change: PairedChange, gain: float) -> float:
     """One-sided p-value against "the score rose by `gain` or less"; `gain` is 0 or more.
 
-    It is at most `significance` exactly when the interval starts above `gain`. See `p_above`.
+    It is below `significance` exactly when the interval starts above `gain`. See `p_above`.
     """
     if change.betting:
         return change.betting.p_above(gain)
-    return max(change.better_p, p_above(_known_of(change), gain))
+    return max(change.better_p, p_above(_seen(change), gain))
+
+
+def _seen(change: PairedChange) -> Seen:
+    shares = change.lost / change.n, change.gained / change.n
+    return Seen(change, change.difference, *shares, change.moments)
 
 
 def holm(p_values: ArrayLike) -> Array:
@@ -361,35 +246,15 @@ def items_needed(change: PairedChange, effect: float, significance: float) -> in
     n = (z_level + z_power)^2 * variance / effect^2 (Chow, Shao & Wang 2008), plus 2 / |effect| for
     the continuity of the exact test (Casagrande, Pike & Smith 1978). The variance of one item is
     n * SE^2 at its upper 80 % limit, because it is only estimated (Browne 1995), and at least
-    |effect| (1 - |effect|) times the design effect. Of graded scores, z_level takes the variance
-    under the hypothesis, which adds |effect| * whole loss times the design effect, and no test is
-    exact.
+    |effect| (1 - |effect|) times the design effect. Of graded scores, a change by whole items adds
+    |effect| * whole loss times the design effect, and no test is exact.
     """
     size, freedom = abs(effect), change.degrees_of_freedom
     upper = change.n * change.standard_error**2 * freedom / float(chdtri(freedom, POWER))
     design_effect = change.n / change.effective_n
-    level, power = ndtri([1 - significance, POWER]).tolist()
+    squared = float(np.sum(ndtri([1 - significance, POWER]))) ** 2
     if change.moments:
-        supposed = upper + size * change.moments.whole_loss * design_effect
-        steps = level * math.sqrt(supposed) + power * math.sqrt(upper)
-        return int(np.ceil(steps**2 / size**2))
+        variance = upper + size * change.moments.whole_loss * design_effect
+        return math.ceil(squared * variance / size**2)
     variance = max(upper, size * (1 - size) * design_effect)
-    return int(np.ceil((level + power) ** 2 * variance / size**2 + 2 / size))
-
-
-def bootstrap_ratio(
-    numerators: Array, denominators: Array, clusters: Array, *, significance: float, seed: int
-) -> list[Interval]:
-    """Percentile intervals of sum(numerator) / sum(denominator), resampling whole clusters.
-
-    Davison & Hinkley 1997. numerators: (k, n), one row for each quantity; all rows share the same
-    resamples, which `seed` draws. denominators, clusters: (n,). The result has k intervals.
-    """
-    groups, codes = np.unique(clusters, return_inverse=True)
-    totals = np.stack([np.bincount(codes, weights=row) for row in (*numerators, denominators)])
-    drawn = np.random.default_rng(seed).multinomial(
-        len(groups), np.full(len(groups), 1 / len(groups)), RESAMPLES
-    )
-    sums = totals @ drawn.T.astype(float)
-    ends = np.quantile(sums[:-1] / sums[-1], [significance, 1 - significance], axis=1)
-    return [(float(low), float(high)) for low, high in ends.T]
+    return math.ceil(squared * variance / size**2 + 2 / size)

@@ -70,13 +70,16 @@ def test_the_items_of_a_task_are_added_to_the_exam_as_general_ability(tiny_model
     row = {
         "id": "lm-eval/t/0",
         "category": "t",
+        "passage": "passage 0",
         "prompt": "p",
+        "text": "p",
         "target": "x",
         "response": "y",
         "score": 1.0,
     }
     longer, found = add_tasks(exam, {"base": answers}, {"base": [row]})
     assert len(longer.items) == len(longer.questions) == len(found["base"].scores) == count + 1
+    assert longer.items[-1]["cluster"] == "passage 0"
     assert (longer.items[-1]["group"], longer.items[-1]["category"], found["base"].scores[-1]) == (
         "general",
         "t",

@@ -173,7 +173,7 @@ def test_the_fairness_gap_and_its_change_are_measured(
     assert moved["interval"][0] < moved["change"] < moved["interval"][1]
 
 
-def test_heldout_text_is_limited_by_whole_documents(case: Case) -> None:
+def test_heldout_text_is_limited_to_its_tokens(case: Case) -> None:
     tokenizer = load_tokenizer(case.inputs["base"])
     exam = make_exam([], make_heldout(), tokenizer, heldout_tokens=200, seed=0)
     for group in ("domain", "general"):

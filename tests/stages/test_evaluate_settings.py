@@ -15,8 +15,6 @@ from tests.stages.evaluate_case import Case, figure
     [
         ("precision", "nf4", ("models", "base", "bits_per_byte", "general", "value")),
         ("heldout_tokens", 90, ("models", "base", "bits_per_byte", "general", "bytes")),
-        # It draws which documents are scored; their bytes are the same on every machine.
-        ("seed", 1, ("models", "base", "bits_per_byte", "general", "bytes")),
     ],
 )
 def test_settings_of_the_measurement_change_the_figures(

@@ -4,25 +4,17 @@ import statsmodels.api as sm
 from scipy import stats
 from scipy.optimize import minimize_scalar
 from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 
 from lmadapt.core.errors import UserError
 from lmadapt.verdict.statistics import (
     ClusteredMean,
-    accuracy_interval,
-    bootstrap_ratio,
-    chance_adjusted,
     clustered_mean,
     exact_p,
     holm,
-    items_needed,
-    minimum_detectable_effect,
     noninferiority_p,
     null_error,
     paired_change,
-    wilson_interval,
 )
 
 CASES = range(20)
@@ -36,15 +28,6 @@ def random_pairs(
     skill = draw.normal(0, 0.2, clusters)[cluster]
     before, after = (draw.random((2, items)) < 0.6 + skill).astype(float)
     return before, after, cluster
-
-
-@pytest.mark.parametrize("seed", CASES)
-def test_wilson_agrees_with_statsmodels(seed: int) -> None:
-    draw = np.random.default_rng(seed)
-    n = int(draw.integers(1, 500))
-    successes = int(draw.integers(0, n + 1))
-    expected = proportion_confint(successes, n, alpha=0.1, method="wilson")
-    assert wilson_interval(successes, n, stats.norm.ppf(0.95)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("seed", CASES)
@@ -215,10 +198,9 @@ def test_the_interval_is_the_set_of_differences_that_are_not_rejected(seed: int)
 def test_intervals_and_decisions_agree_with_few_clusters_few_changes_and_graded_scores(
     seed: int,
 ) -> None:
-    """Until now one of 50 to 100 such comparisons showed what its interval did not, or back."""
     draw = np.random.default_rng(seed)
     shown = 0
-    for _ in range(400):
+    for _ in range(150):
         clusters, size = int(draw.integers(3, 25)), int(draw.integers(1, 12))
         cluster = np.repeat(np.arange(clusters), size)
         before = (draw.random(len(cluster)) < 0.6).astype(float)
@@ -233,23 +215,12 @@ def test_intervals_and_decisions_agree_with_few_clusters_few_changes_and_graded_
         for margin in (0.01, 0.05, 0.1, 0.3):
             assert (noninferiority_p(change, margin) <= 0.05) is (low > -margin)
         shown += low > 0 or high < 0
-    assert shown > 20
+    assert shown > 5
 
 
 def test_the_interval_stays_within_minus_one_and_one() -> None:
     everything = paired_change(np.ones(40), np.zeros(40), np.arange(40), 0.05)
     assert everything.interval == (-1.0, pytest.approx(-1 / (1 + stats.t.ppf(0.95, 39) ** 2 / 40)))
-
-
-def test_the_interval_of_an_accuracy_widens_with_its_clusters() -> None:
-    correct = np.repeat([1.0, 0.0, 1.0, 1.0], 25)
-    alone, together = (
-        accuracy_interval(correct, clusters, 0.05)
-        for clusters in (np.arange(100), np.repeat(np.arange(20), 5))
-    )
-    assert alone == pytest.approx(proportion_confint(75, 100, alpha=0.1, method="wilson"), abs=3e-3)
-    assert together[0] < alone[0] < alone[1] < together[1]
-    assert accuracy_interval(np.ones(100), np.arange(100), 0.05)[1] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("seed", CASES)
@@ -300,111 +271,6 @@ def test_few_large_losses_outweigh_many_small_gains() -> None:
     change = paired_change(np.full(200, 0.95), 0.95 + changes, np.arange(200), 0.05)
     assert (change.lost, change.gained) == (30, 170)
     assert change.worse_p < 1e-3
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "chance", "adjusted"),
-    [(0.25, 0.25, 0.0), (1.0, 0.25, 1.0), (0.7, 0.5, 0.4), (0.3, 0.0, 0.3)],
-)
-def test_chance_is_subtracted(accuracy: float, chance: float, adjusted: float) -> None:
-    assert chance_adjusted(accuracy, chance) == pytest.approx(adjusted)
-
-
-def test_chance_adjusted_is_cohens_kappa_of_balanced_guessing() -> None:
-    truth = np.arange(400) % 4
-    answers = np.where(np.arange(400) % 100 < 60, truth, (truth + 1) % 4)
-    table = np.histogram2d(truth, answers, bins=4)[0]
-    assert chance_adjusted(float(np.mean(truth == answers)), 0.25) == pytest.approx(
-        cohens_kappa(table).kappa
-    )
-
-
-def test_chance_of_one_is_refused() -> None:
-    with pytest.raises(UserError, match=r"chance of guessing right is 1\.0"):
-        chance_adjusted(1.0, 1.0)
-
-
-def test_the_interval_of_graded_scores_is_about_students() -> None:
-    scores = np.random.default_rng(0).beta(6, 4, 400)
-    low, high = accuracy_interval(scores, np.arange(400), 0.05)
-    expected = stats.ttest_1samp(scores, 0).confidence_interval(0.9)
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-3)
-    assert accuracy_interval(np.full(50, 0.4), np.arange(50), 0.05) == pytest.approx(
-        proportion_confint(20, 50, alpha=0.1, method="wilson"), abs=3e-3
-    )
-
-
-def test_clusters_with_equal_means_have_an_interval() -> None:
-    low, high = accuracy_interval(np.tile([1.0, 0.0], 50), np.arange(100) // 2, 0.05)
-    assert (low, high) == pytest.approx(
-        proportion_confint(50, 100, alpha=0.1, method="wilson"), abs=3e-3
-    )
-
-
-def test_effect_and_items_needed_agree() -> None:
-    before, after, _ = random_pairs(3, items=4000)
-    change = paired_change(before, after, np.arange(4000), 0.05)
-    effect = minimum_detectable_effect(change, 0.05)
-    assert effect == pytest.approx(change.standard_error * (1.645 + 0.842) + 1 / 4000, rel=1e-2)
-    uncertainty = 3999 / stats.chi2.isf(0.8, 3999)
-    assert items_needed(change, effect - 1 / 4000, 0.05) == pytest.approx(
-        4000 * uncertainty + 2 / effect, rel=2e-3
-    )
-
-
-def lossy_pair(
-    draw: np.random.Generator, n: int, lost: float, gained: float
-) -> tuple[np.ndarray, np.ndarray]:
-    fate = draw.random(n)
-    return (fate < lost).astype(float), ((fate >= lost) & (fate < lost + gained)).astype(float)
-
-
-@pytest.mark.parametrize("churn", [0.05, 0.3])
-def test_the_items_needed_give_the_power_they_promise(churn: float) -> None:
-    draw = np.random.default_rng(0)
-    n = items_needed(
-        paired_change(*lossy_pair(draw, 2000, churn / 2, churn / 2), np.arange(2000), 0.05),
-        0.03,
-        0.05,
-    )
-    within = worse = 0
-    for _ in range(400):
-        same = paired_change(*lossy_pair(draw, n, churn / 2, churn / 2), np.arange(n), 0.05)
-        lossy = paired_change(
-            *lossy_pair(draw, n, churn / 2 + 0.015, churn / 2 - 0.015), np.arange(n), 0.05
-        )
-        within += noninferiority_p(same, 0.03) <= 0.05
-        worse += lossy.worse_p <= 0.05
-    assert within / 400 > 0.75
-    assert 0.75 < worse / 400 < 0.9
-
-
-@pytest.mark.parametrize("n", [300, 2000])
-def test_a_loss_of_the_minimum_detectable_effect_is_detected(n: int) -> None:
-    draw, worse = np.random.default_rng(0), 0
-    for _ in range(400):
-        same = paired_change(*lossy_pair(draw, n, 0.05, 0.05), np.arange(n), 0.05)
-        half = minimum_detectable_effect(same, 0.05) / 2
-        worse += (
-            paired_change(
-                *lossy_pair(draw, n, 0.05 + half, 0.05 - half), np.arange(n), 0.05
-            ).worse_p
-            <= 0.05
-        )
-    assert 0.75 < worse / 400 < 0.9
-
-
-def test_the_bootstrap_interval_covers_a_ratio() -> None:
-    draw = np.random.default_rng(0)
-    hits = 0
-    for seed in range(200):
-        size = draw.integers(100, 2000, 60).astype(float)
-        bits = size * draw.normal(0.9, 0.1, 60)
-        ((low, high),) = bootstrap_ratio(
-            bits[None], size, np.arange(60), significance=0.05, seed=seed
-        )
-        hits += low <= 0.9 <= high
-    assert 0.82 < hits / 200 < 0.96
 
 
 def test_graded_scores_that_hardly_vary_get_wide_intervals() -> None:

@@ -1,4 +1,4 @@
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,6 +34,10 @@ def changed(
     """The same model, but with the score `to` on that share of the chosen items."""
     hit = chosen & (np.random.default_rng(seed).random(len(chosen)) < share)
     return replace(before, scores=np.where(hit, to, before.scores))
+
+
+def chosen_items(model: Scored, keep: np.ndarray) -> Scored:
+    return Scored(*(values[keep] for values in vars(model).values() if values is not None))
 
 
 def verdict(
@@ -192,7 +196,7 @@ def test_models_that_cannot_be_paired_are_refused(spoil, message: str) -> None:
 
 
 def test_a_missing_baseline_is_refused() -> None:
-    nothing = Scored(*(getattr(BASE, field.name)[:0] for field in fields(Scored)))
+    nothing = chosen_items(BASE, np.zeros(len(BASE.ids), bool))
     with pytest.raises(UserError, match="model before gave 0 answers to 0 items"):
         verdict(nothing, BASE)
 
@@ -213,7 +217,7 @@ def test_a_missing_baseline_is_refused() -> None:
     ],
 )
 def test_too_little_to_judge_is_refused(keep: np.ndarray, message: str) -> None:
-    some = Scored(*(getattr(BASE, field.name)[keep] for field in fields(Scored)))
+    some = chosen_items(BASE, keep)
     with pytest.raises(UserError, match=message):
         verdict(some, some)
 

@@ -59,7 +59,9 @@ def measure(
     answers: dict[str, Answers] = {}
     nats, tasks = {}, {}
     names = _first_names(variants)
-    for variant, name in names.items():
+    for name, variant in variants.items():
+        if name not in {names[variant], "adapted"}:
+            continue  # "adapted" is asked in any case, for what it lost; kept answers cost nothing
         own = load_tokenizer(variant.folder)
         its_exam = exam if _encode_alike(own, tokenizer) else exam.encoded_by(own)
         with open_variant(variant, settings.answer_file) as model:
@@ -74,7 +76,7 @@ def measure(
                 max_new_tokens=settings.max_new_tokens,
             )
             if _encode_alike(own, writer):
-                nats[name] = text_nats(model, text, batch_tokens=settings.batch_tokens)
+                nats[names[variant]] = text_nats(model, text, batch_tokens=settings.batch_tokens)
             if settings.lm_eval_tasks:
                 tasks[name] = answer_tasks(model, own, settings.lm_eval_tasks)
             if name == "adapted":

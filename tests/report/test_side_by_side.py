@@ -84,7 +84,7 @@ def test_items_of_a_file_are_checked_as_a_source(base: Path, tmp_path: Path) -> 
     with pytest.raises(
         UserError, match=r"items.jsonl:1: answer is 5, which is none of the choices"
     ):
-        run(tmp_path, ModelVariant(base, "bf16"), ModelVariant(base, "bf16"), items=items)
+        run(tmp_path, ModelVariant(base, "bf16"), bf16(base), items=items)
     lines = []
     for group in ("domain", "general"):
         for number in range(30):
@@ -100,3 +100,11 @@ def test_items_of_a_file_are_checked_as_a_source(base: Path, tmp_path: Path) -> 
     )
     assert figures.models["reference"].general.n == 30
     assert figures.changes["adapted_vs_reference"].general.difference == 0
+
+
+def test_a_model_compared_with_itself_has_lost_nothing(base: Path, tmp_path: Path) -> None:
+    figures = run(tmp_path, ModelVariant(base, "bf16"), bf16(base))
+    assert figures.changes["adapted_vs_reference"].general.lost == 0
+    assert figures.kl_to_reference is not None
+    assert figures.kl_to_reference["adapted"].value == 0
+    assert figures.triage is None

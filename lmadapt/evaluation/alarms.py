@@ -59,7 +59,7 @@ def judged_beside_scores(
 ) -> Beside:
     """Compare "adapted" with "reference" in everything that the verdict judges beside scores.
 
-    `divergences`: of the adapted model from the base, with its interval at the level of
+    `divergences`: of the adapted model from the reference, with its interval at the level of
     `settings`, and again at the level of one question; none where it was not measured.
     """
     before, after = (answers[name] for name in PAIR)
@@ -79,7 +79,7 @@ def level_of_a_question(settings: EvaluationSettings) -> float:
 def _bits_per_byte(
     exam: Exam, answers: Mapping[str, Answers], settings: EvaluationSettings
 ) -> Alarm | None:
-    """The rise of general bits per byte, as a share of the base's."""
+    """The rise of general bits per byte, as a share of the reference's."""
     pair = {name: answers[name] for name in PAIR}
     strict = replace(settings, significance=level_of_a_question(settings))
     plain, adjusted = (text_figures(exam, pair, [PAIR], each) for each in (settings, strict))

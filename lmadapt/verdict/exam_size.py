@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import ndtr, stdtrit
 
 from lmadapt.verdict.hypotheses import null_error
-from lmadapt.verdict.statistics import Array, ClusteredMean, clustered_mean, null_error
+from lmadapt.verdict.statistics import Array, ClusteredMean, clustered_mean
 
 MOST_ITEMS = 10_000_000
 STEPS = 30  # of a bisection

@@ -264,7 +264,7 @@ def _few_items(figures: EvaluationFigures) -> list[str]:
     """More items, in a way that keeps the level: as planned, at any look, or as a new exam."""
     few = [
         f"{name} ({test.n:,} of about {test.items_needed:,})"
-        for name, test in _general(figures.changes["adapted_vs_base"]).items()
+        for name, test in _general(figures.changes["adapted_vs_reference"]).items()
         if _state(test, test.margin) == "open"
     ]
     if not few:

@@ -7,13 +7,13 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from lmadapt.core.errors import UserError
+from lmadapt.verdict.hypotheses import null_error
 from lmadapt.verdict.statistics import (
     ClusteredMean,
     clustered_mean,
     exact_p,
     holm,
     noninferiority_p,
-    null_error,
     paired_change,
 )
 

@@ -53,7 +53,14 @@ def test_fix_writes_the_exam_and_the_margins_of_params_before_any_version(
     fixed = fixed_exam(client, "tiny")
     assert fixed is not None
     assert fixed.exam_sha256 == exam_sha256(make_items())
-    assert fixed.margins == {"category_margin": 0.05, "margin": 0.02, "significance": 0.05}
+    assert fixed.margins == {
+        "bits_per_byte_margin": 0.05,
+        "category_margin": 0.05,
+        "kl_margin": 1.0,
+        "margin": 0.02,
+        "min_domain_gain": 0.0,
+        "significance": 0.05,
+    }
     file = project / "params.yaml"
     file.write_text(file.read_text().replace("category_margin: 0.05", "category_margin: 0.1"))
     refused = lmadapt_exam("fix", "tiny")

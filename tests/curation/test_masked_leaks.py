@@ -5,7 +5,7 @@ from lmadapt.curation.decontamination import LeakFinder
 from lmadapt.curation.screening import ScreenedGroup, ScreeningRules, screen
 from tests.raw_tables import FILTERS, PERSONAL_DATA, item
 
-QUESTION = "Which port does the service on 192.168.10.20 listen on?"
+QUESTION = "Which port does the service on 91.198.174.192 listen on?"
 
 
 def screened(*messages: tuple[str, str]) -> ScreenedGroup:
@@ -31,13 +31,13 @@ def screened(*messages: tuple[str, str]) -> ScreenedGroup:
 
 def test_a_leak_is_found_where_personal_data_in_it_was_replaced() -> None:
     group = screened(("user", QUESTION), ("assistant", "It listens on 8443."))
-    assert "192.168" not in str(group.table.to_pylist())
+    assert "91.198" not in str(group.table.to_pylist())
     assert [leak.item for leak in group.rows[0].leaks] == ["i"]
 
 
 def test_a_leak_before_and_after_masking_counts_once() -> None:
     said = f"{QUESTION} Mail ann@example.com."
-    group = screened(("user", said.replace("192.168.10.20", "host")), ("assistant", said))
+    group = screened(("user", said.replace("91.198.174.192", "host")), ("assistant", said))
     assert len(group.rows[0].leaks) == 1
 
 

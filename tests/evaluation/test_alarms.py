@@ -19,7 +19,11 @@ from lmadapt.evaluation.spurious_forgetting import AskedAgain
 from lmadapt.evaluation.variants import ModelVariant
 from lmadapt.report.markdown import summarise_in_markdown
 from lmadapt.report.page import write_report
+from lmadapt.verdict.exam_figures import ExamFigures
 from lmadapt.verdict.figures import Divergence, EvaluationFigures
+from lmadapt.verdict.judged import Judged
+from tests.adapted import EXAM as EXAM_USE
+from tests.adapted import JUDGED
 
 ROOT = Path(__file__).parents[2]
 SECTION = read_recipe("demo-cpu", ROOT / "recipes")["evaluate"]
@@ -83,12 +87,17 @@ def judged(adapted: Answers, bits_of_divergence: float = 0.3) -> EvaluationFigur
     measured = Measured(
         variants={"adapted": ModelVariant(ROOT, "bf16")},
         exam=EXAM,
-        answers={"base": BASE, "adapted": adapted},
-        kl_to_base={"adapted": moved[0]},
+        answers={"reference": BASE, "adapted": adapted},
+        kl_to_reference={"adapted": moved[0]},
         asked_again=AskedAgain(None, {}),
         divergences=moved,
     )
-    return summarise(measured, SETTINGS)
+    return summarise(
+        measured,
+        SETTINGS,
+        judged=Judged.model_validate(JUDGED),
+        exam_use=ExamFigures.model_validate(EXAM_USE),
+    )
 
 
 def test_a_better_model_ships_and_its_harder_text_is_a_reservation() -> None:
@@ -104,22 +113,15 @@ def test_a_better_model_ships_and_its_harder_text_is_a_reservation() -> None:
 
 def test_the_graded_score_decides_and_is_shown_beside_accuracy(tmp_path: Path) -> None:
     found = judged(ADAPTED)
-    general = found.changes["adapted_vs_base"].general
+    general = found.changes["adapted_vs_reference"].general
     assert general.graded is not None
     assert found.temperature is not None
     assert 0 < (general.graded.margin or 0) < general.margin
-    write_report(
-        tmp_path / "page.html",
-        found,
-        [],
-        significance=0.05,
-        precision="bf16",
-        models=("base", "adapted"),
-    )
+    write_report(tmp_path / "page.html", found, [], significance=0.05)
     page = (tmp_path / "page.html").read_text()
     assert "of the graded score, the probability of the right choice" in page
     assert "its p, loss reaches margin" in page
-    assert "graded score |" in summarise_in_markdown(found, models=("base", "adapted"))
+    assert "graded score |" in summarise_in_markdown(found)
 
 
 def test_predictions_hold_graded_scores_and_their_temperature(tmp_path: Path) -> None:

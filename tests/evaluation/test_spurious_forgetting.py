@@ -16,6 +16,7 @@ SETTINGS = EvaluationSettings(
     seed=0,
     margin=0.02,
     category_margin=0.05,
+    score="accuracy",
     margin_scale="accuracy",
     min_domain_gain=0.0,
     not_measured=(),

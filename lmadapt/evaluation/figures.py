@@ -80,14 +80,10 @@ def summarise(
         for before, after in pairs
     }
     text = text_figures(exam, answers, pairs, settings)
+    level = settings.significance
     models = {
         name: _model_figures(
-            exam,
-            model,
-            found[name],
-            name=name,
-            text=text.models[name],
-            significance=settings.significance,
+            exam, model, found[name], name=name, text=text.models[name], significance=level
         )
         for name, model in answers.items()
     }
@@ -104,32 +100,31 @@ def summarise(
         behaviour=behaviour,
         behaviour_tests=beside.behaviour_figures(),
         alarms=beside.alarm_figures(),
-        behaviour_rates=behaviour_rates(exam, reference, adapted, settings.significance),
+        behaviour_rates=behaviour_rates(exam, reference, adapted, level),
         backward_transfer=backward_transfer,
         forgetting=forgetting,
-        fairness=fairness_figures(exam, reference, adapted, settings.significance),
+        fairness=fairness_figures(exam, reference, adapted, level),
         classification=classification_figures(exam, answers),
-        label_gaps=label_gap_figures(exam, reference, adapted, settings.significance),
+        label_gaps=label_gap_figures(exam, reference, adapted, level),
         generation=generation_figures(exam, answers),
         kl_to_reference=measured.kl_to_reference,
-        confident_losses=confident_losses(exam, reference, adapted, settings.significance),
-        calibration=calibration_figures(exam, answers, REFERENCE, settings.significance),
+        confident_losses=confident_losses(exam, reference, adapted, level),
+        calibration=calibration_figures(exam, answers, REFERENCE, level),
         triage=measured.asked_again.figures,
         dial=adapter_scale,
         temperature=temperature,
         alpha_scale=measured.variants["adapted"].alpha_scale,
         attribution=attribution,
         exam=exam_use.model_copy(update={"items": len(found[REFERENCE].ids)}),
-        verdict=_verdict(
-            exam,
-            compared[REFERENCE, "adapted"],
-            behaviour,
-            beside,
-            significance=settings.significance,
-        ),
+        verdict=_verdict(exam, compared[REFERENCE, "adapted"], behaviour, beside, level),
     )
+    return _told(figures, level)
+
+
+def _told(figures: EvaluationFigures, significance: float) -> EvaluationFigures:
+    """The figures rounded, their verdict with remedies, which need all others."""
     evidence = [*figures.verdict.evidence, *figures.exam.in_words()]
-    told = {"remedy": remedies(figures, settings.significance), "evidence": evidence}
+    told = {"remedy": remedies(figures, significance), "evidence": evidence}
     verdict = figures.verdict.model_copy(update=told)
     figures = figures.model_copy(update={"verdict": verdict})
     return EvaluationFigures.model_validate(_rounded(figures.model_dump()))
@@ -237,7 +232,6 @@ def _verdict(
     compared: Comparison,
     behaviour: Behaviour,
     beside: Beside,
-    *,
     significance: float,
 ) -> VerdictFigures:
     """The verdict without remedies, which need all other figures."""

@@ -12,6 +12,7 @@
 - by_role: the sources of each role, and records as rows of its raw table
 - answer_checks: the checks that score free answers
 - json_schemas: references within the schema of a check
+- patterns: regular expressions from data, within a second
 - refusals: whether an answer declines
 - safety_exam: the safety exam that ships with lmadapt
 - answer_texts: words, numbers and sentences of answers in any script

@@ -5,13 +5,9 @@ model for its opinion.
 """
 
 import json
-import logging
-import re
 from collections.abc import Sequence
-from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
-import regex
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -37,12 +33,8 @@ from lmadapt.sources.answer_texts import (
     words,
 )
 from lmadapt.sources.json_schemas import require_resolvable
+from lmadapt.sources.patterns import is_found, require_pattern
 from lmadapt.sources.refusals import declines
-
-PATTERN_SECONDS = 1.0  # of one search, CPU time; a sound pattern takes microseconds on an answer
-PROBE_CHARACTERS = 64  # 2 ** 64 ways to part them take for ever, and their squares no time
-
-log = logging.getLogger(__name__)
 
 
 class _Check(BaseModel):
@@ -143,7 +135,7 @@ class Refusal(_Check):
 
 
 class Regex(_Check):
-    """The pattern is found in the answer, within PATTERN_SECONDS."""
+    """The pattern is found in the answer, within a second."""
 
     kind: Literal["regex"]
     pattern: str
@@ -151,48 +143,12 @@ class Regex(_Check):
     @field_validator("pattern")
     @classmethod
     def _compiles_and_ends(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-            regex.compile(pattern)
-        except (re.error, regex.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"no regular expression: {error}") from None
-        slow = slow_answer(pattern)
-        if slow:
-            raise ValueError(
-                f"the search for it does not end in {PATTERN_SECONDS} s on an answer such as "
-                f"{slow[:12]!r}…; write it without a repetition inside a repetition"
-            )
+        require_pattern(pattern)
         return pattern
 
     def score(self, answer: str) -> float:
         """1 or 0; 0, and a warning, where the search takes too long."""
-        try:
-            return regex.search(self.pattern, answer, timeout=PATTERN_SECONDS) is not None
-        except TimeoutError:
-            log.warning(
-                "the pattern %r took over %g s on an answer of %d characters; it counts as wrong",
-                self.pattern,
-                PATTERN_SECONDS,
-                len(answer),
-            )
-            return 0.0
-
-
-@cache
-def slow_answer(pattern: str) -> str:
-    """An answer on which the search for the pattern takes longer than PATTERN_SECONDS, or "".
-
-    Tried are repetitions of each character in the pattern and of one of each class, with an end
-    that fits nothing: they make nested repetitions try every way to part them (Davis et al. 2018,
-    "The impact of regular expression denial of service in practice").
-    """
-    for character in sorted({*pattern, "a", "0", " "}):
-        answer: str = character * PROBE_CHARACTERS + "\n\0"
-        try:
-            regex.search(pattern, answer, timeout=PATTERN_SECONDS)
-        except TimeoutError:
-            return answer
-    return ""
+        return is_found(self.pattern, answer)
 
 
 class Sentence(_Check):

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from lmadapt.core.errors import UserError
-from lmadapt.sources import answer_checks
+from lmadapt.sources import patterns
 from lmadapt.sources.answer_checks import check_problem, score_answer
 
 
@@ -31,8 +31,8 @@ def test_a_pattern_is_searched_in_the_answer(pattern: str, answer: str, score: f
 def test_a_pattern_that_backtracks_for_ever_is_refused_when_items_are_read(
     pattern: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answer_checks, "PATTERN_SECONDS", 0.1)
-    answer_checks.slow_answer.cache_clear()
+    monkeypatch.setattr(patterns, "SECONDS", 0.1)
+    patterns.slow_text.cache_clear()
     began = time.process_time()
     assert "write it without a repetition inside a repetition" in check_problem(check(pattern))
     assert time.process_time() - began < 5
@@ -41,10 +41,10 @@ def test_a_pattern_that_backtracks_for_ever_is_refused_when_items_are_read(
 def test_a_search_that_does_not_end_scores_nothing_and_warns(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(answer_checks, "PATTERN_SECONDS", 0.1)
-    monkeypatch.setattr(answer_checks, "slow_answer", lambda pattern: "")
+    monkeypatch.setattr(patterns, "SECONDS", 0.1)
+    monkeypatch.setattr(patterns, "slow_text", lambda pattern: "")
     assert score_answer("q" * 60 + "!", check("^(q|q)*$")) == 0
-    assert "took over 0.1 s on an answer of 61 characters" in caplog.text
+    assert "took over 0.1 s on a text of 61 characters" in caplog.text
 
 
 @pytest.mark.parametrize("pattern", ["(", "a{99999999999999}", "*a", "(?P<a>x)(?P<a>y)"])

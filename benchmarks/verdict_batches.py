@@ -11,7 +11,8 @@ import numpy as np
 from scipy.special import bdtr, stdtr
 
 from lmadapt.verdict.clustered_mean import satterthwaite_freedom
-from lmadapt.verdict.statistics import HYPOTHESES, Array
+from lmadapt.verdict.hypotheses import HYPOTHESES
+from lmadapt.verdict.statistics import Array
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,8 @@ def test_a_foreign_page_gets_nothing_from_mlflow(running: Running) -> None:
 
 
 def test_the_servers_keep_data_and_ports_and_leave_no_process(running: Running) -> None:
-    client = MlflowClient(running.addresses["MLFLOW_TRACKING_URI"])
+    address = running.addresses["MLFLOW_TRACKING_URI"]
+    client = MlflowClient(address, registry_uri=address)  # whatever other tests have set
     client.create_registered_model("kept")
     family = psutil.Process(running.process.pid).children(recursive=True)
     running.stop.close()

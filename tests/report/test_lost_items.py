@@ -34,7 +34,7 @@ def test_confident_losses_are_in_the_terminal_and_in_markdown(tmp_path: Path) ->
     said = terminal(tmp_path, make_figures())
     assert "Of 718 general items that the base knew well, 4 were lost (0.6 % \\[0.3, 1.2])." in said
     text = summarise_in_markdown(EvaluationFigures.model_validate(make_figures()))
-    assert "| general items known well, n = 718 |  |  |  | 4 lost, 0.6 % [0.3, 1.2] |" in text
+    assert "| general items known well, n = 718 |  |  |  |  | 4 lost, 0.6 % [0.3, 1.2] |" in text
 
 
 def test_nothing_is_said_of_confident_losses_that_were_not_measured(tmp_path: Path) -> None:
@@ -44,14 +44,17 @@ def test_nothing_is_said_of_confident_losses_that_were_not_measured(tmp_path: Pa
         assert "well" not in said.partition("</header>")[0]
 
 
-def test_the_page_compares_what_comes_back_with_what_the_base_keeps(tmp_path: Path) -> None:
+def test_the_page_compares_what_comes_back_with_what_the_reference_keeps(tmp_path: Path) -> None:
     said = page(tmp_path, make_figures())
-    assert "adapted regains 17.7 % of what base keeps (90 % interval 0.4 to 38.9 %)" in said
+    assert (
+        "the adapted model regains 17.7 % of what the reference keeps (90 % interval 0.4 to 38.9 %)"
+        in said
+    )
     assert "<td>74.6</td><td><b>33.8</b><small>25.2 to 43.6</small></td>" in said
     assert "<b>-40.8</b><small>-51.2 to -29.6</small>" in said.replace("\N{MINUS SIGN}", "-")
 
 
-def test_the_page_says_when_the_base_knows_the_items_in_no_other_form(tmp_path: Path) -> None:
+def test_the_page_says_when_the_reference_knows_the_items_in_no_other_form(tmp_path: Path) -> None:
     figures = make_figures()
     figures["triage"] |= {"spurious": None, "spurious_interval": None}
-    assert "base is not shown to know them in either way" in page(tmp_path, figures)
+    assert "The reference is not shown to know them in either way" in page(tmp_path, figures)

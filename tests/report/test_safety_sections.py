@@ -24,7 +24,7 @@ def test_the_rate_of_each_kind_of_behaviour_is_told_before_and_after(tmp_path: P
     assert row in said
     assert "<b>-20.5</b><small>-32.0 to -11.0</small>" in said
     text = summarise_in_markdown(EvaluationFigures.model_validate(make_figures()))
-    assert "| passed: safety: refusal, n = 44 | 25.0 % |  | 4.5 % |" in text
+    assert "| passed: safety: refusal, n = 44 | 25.0 % |  |  | 4.5 % |" in text
 
 
 AIMS = [
@@ -51,7 +51,7 @@ def test_a_gap_comes_nearer_to_its_aim_or_goes_farther_from_it(
 def test_calibration_has_both_scores_of_both_groups(tmp_path: Path) -> None:
     section = page(tmp_path, make_figures()).partition('id="calibration"')[2]
     section = section.partition("</section>")[0]
-    assert "fitted on base (0.21 nats per byte)" in section
+    assert "fitted on the reference (0.21 nats per byte)" in section
     assert "<td>0.031</td><td>0.031</td><td>0.084</td>" in section
     assert '<b class="tone bad">+0.053</b><small>+0.024 to +0.082</small>' in section
     assert '<b class="tone good">-0.130</b>' in section

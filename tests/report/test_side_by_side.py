@@ -25,7 +25,7 @@ SETTINGS: dict[str, Any] = {
     "kl_margin": 1.0,
     "significance": 0.05,
     "batch_tokens": 4096,
-    "heldout_tokens": 200,
+    "heldout_tokens": 600,
     "max_new_tokens": 4,
     "lm_eval_tasks": [],
 }

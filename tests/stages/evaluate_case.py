@@ -37,7 +37,7 @@ PARAMS = {
     "planned_items": None,
     "sealed_fraction": 0.0,
     "batch_tokens": 4096,
-    "heldout_tokens": 200,
+    "heldout_tokens": 600,
     "max_new_tokens": 6,
 }
 OUTPUTS = ("predictions", "report", "accuracy", "metrics")

@@ -302,7 +302,7 @@ def test_a_registry_address_of_an_unknown_kind_is_refused(project: Path) -> None
 
 def test_an_evaluation_without_a_verdict_is_refused(project: Path) -> None:
     Path("metrics/evaluate.json").write_text("{}")
-    with pytest.raises(UserError, match=r"metrics/evaluate.json: models is missing"):
+    with pytest.raises(UserError, match=r"metrics/evaluate.json: judged is missing"):
         run_register()
 
 

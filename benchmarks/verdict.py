@@ -4,8 +4,8 @@ Draws evaluations with a known truth and judges them with the verdict's own test
 intervals, how often a model that lost nothing is held or ships, how often a loss as large as the
 margin passes, and how often a real loss is found on as many items as an evaluation asks for.
 
-With 2,000 evaluations a row (`--repetitions 2000 --processes 2`) it takes about 10 minutes on two
-cores; it writes benchmarks/results/verdict.json.
+With `--repetitions 5000 --processes 2` it takes about 4 minutes on two cores; it writes
+benchmarks/results/verdict.json.
 """
 
 import os

@@ -1,12 +1,14 @@
 """Evaluation: every model answers the same items; then the verdict and its report."""
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from lmadapt.core.errors import UserError
 from lmadapt.core.files import file_sha256, folder_sha256, read_json, write_json
 from lmadapt.core.sections import Section
 from lmadapt.core.stage_runner import recorded_memory, run
@@ -98,6 +100,7 @@ def evaluate(
 ) -> None:
     """Ask the models the same items, judge what will be served, and write figures and report."""
     opened, exam_use = open_exam(read_table(items, ITEM).to_pylist(), _exam_settings(params))
+    _require_known(params, opened)
     settings, tokenizer = _settings(params, exam_use.level), load_tokenizer(base)
     exam = make_exam(
         opened,
@@ -139,6 +142,17 @@ def evaluate(
     )
     write_accuracy(figures, accuracy)
     write_json(metrics, figures.model_dump(mode="json"))
+
+
+def _require_known(params: EvaluateParams, items: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse names in `not_measured` before any model is asked; tasks add categories later."""
+    known = sorted({item["category"] for item in items if item["group"] == "general"})
+    for name in params.not_measured:
+        if name not in known and not params.lm_eval_tasks:
+            raise UserError(
+                f"evaluate.not_measured names {name!r}, which is no general category; the exam "
+                f"has {', '.join(known)}"
+            )
 
 
 def _measure(

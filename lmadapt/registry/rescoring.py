@@ -1,6 +1,7 @@
 """Asks versions the items of a version that is to replace one of them."""
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from mlflow.entities.model_registry import ModelVersion
 
 from lmadapt.core.errors import UserError
 from lmadapt.evaluation.answer_cache import AnswerCache
-from lmadapt.evaluation.answers import answer_exam
-from lmadapt.evaluation.exam import ABILITIES, make_exam
+from lmadapt.evaluation.answers import Answers, answer_exam
+from lmadapt.evaluation.exam import ABILITIES, Exam, make_exam
 from lmadapt.evaluation.exam_identity import item_sha256
 from lmadapt.evaluation.lm_eval_tasks import answer_tasks, task_item
 from lmadapt.evaluation.variants import CachedModel
@@ -74,6 +75,30 @@ def _ask(rival: ModelVersion, role: str, own: Scored, lineage: Lineage) -> Score
     return replace(own, scores=answered, graded=None, temperature=None)
 
 
+def ask_items(
+    model: CachedModel,
+    tokenizer: Any,
+    items: Sequence[Mapping[str, Any]],
+    *,
+    name: str,
+    settings: Mapping[str, Any],
+) -> tuple[Exam, Answers]:
+    """An exam of these rows of the table ITEM, and the model's answers to it.
+
+    `settings` is section `evaluate` of a version's params. Raises UserError as `make_exam` does.
+    """
+    exam = make_exam(items, [], tokenizer, heldout_tokens=0, seed=settings["seed"])
+    answers = answer_exam(
+        model,
+        tokenizer,
+        exam,
+        name=name,
+        batch_tokens=settings["batch_tokens"],
+        max_new_tokens=settings["max_new_tokens"],
+    )
+    return exam, answers
+
+
 def _answers(
     model: CachedModel, tokenizer: Any, name: str, lineage: Lineage, own: Scored
 ) -> np.ndarray:
@@ -85,15 +110,7 @@ def _answers(
     wanted = Counter(str(identity).partition("#")[0] for identity in own.ids)
     items = [item for item in read_stored(lineage, ITEMS) if item["group"] in ABILITIES]
     items = [item for item in items if item_sha256(item) in wanted]
-    exam = make_exam(items, [], tokenizer, heldout_tokens=0, seed=settings["seed"])
-    answers = answer_exam(
-        model,
-        tokenizer,
-        exam,
-        name=name,
-        batch_tokens=settings["batch_tokens"],
-        max_new_tokens=settings["max_new_tokens"],
-    )
+    exam, answers = ask_items(model, tokenizer, items, name=name, settings=settings)
     found: dict[str, list[float]] = defaultdict(list)
     for item, score in zip(exam.items, answers.scores, strict=True):
         found[item_sha256(item)].append(float(score))

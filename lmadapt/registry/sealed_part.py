@@ -14,9 +14,7 @@ from mlflow.entities.model_registry import ModelVersion
 from lmadapt.core.dvc_store import fetch
 from lmadapt.core.errors import UserError
 from lmadapt.evaluation.answer_cache import AnswerCache
-from lmadapt.evaluation.answers import answer_exam
 from lmadapt.evaluation.changes import scored
-from lmadapt.evaluation.exam import make_exam
 from lmadapt.evaluation.sealed_items import Rows, split_sealed
 from lmadapt.evaluation.variants import CachedModel, ModelVariant, open_variant
 from lmadapt.models.loading import load_tokenizer
@@ -24,7 +22,7 @@ from lmadapt.provenance.document import Lineage
 from lmadapt.provenance.trace_document import read_stored
 from lmadapt.registry.exam_ledger import record
 from lmadapt.registry.promotion import Opening, champion_refusal
-from lmadapt.registry.rescoring import ITEMS
+from lmadapt.registry.rescoring import ITEMS, ask_items
 from lmadapt.registry.succession import Asked, compare_versions
 from lmadapt.registry.verify import load_version
 from lmadapt.registry.versions import aliased_version, read_lineage
@@ -99,7 +97,8 @@ def _version_scores(version: ModelVersion, lineage: Lineage, items: Rows) -> Sco
 
 
 def _base_scores(lineage: Lineage, items: Rows) -> Scored:
-    precision = lineage.params["evaluate"]["precision"]
+    settings = lineage.params["evaluate"]  # earlier releases ran both sides in one precision
+    precision = settings.get("reference_precision", settings["precision"])
     with TemporaryDirectory() as temp:
         folder = Path(temp) / "base"
         fetch(lineage.output_md5(BASE), lineage.dvc_stores, folder)
@@ -110,13 +109,5 @@ def _base_scores(lineage: Lineage, items: Rows) -> Scored:
 
 def _scores(model: CachedModel, tokenizer: Any, name: str, lineage: Lineage, items: Rows) -> Scored:
     settings = lineage.params["evaluate"]
-    exam = make_exam(items, [], tokenizer, heldout_tokens=0, seed=settings["seed"])
-    answers = answer_exam(
-        model,
-        tokenizer,
-        exam,
-        name=name,
-        batch_tokens=settings["batch_tokens"],
-        max_new_tokens=settings["max_new_tokens"],
-    )
+    exam, answers = ask_items(model, tokenizer, items, name=name, settings=settings)
     return scored(exam, answers)

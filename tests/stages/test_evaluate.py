@@ -194,3 +194,11 @@ def test_an_item_whose_answer_is_none_of_its_choices_is_refused(case: Case, tmp_
     with pytest.raises(UserError, match="'weaknesses/000': answer 4 is not among its 4 choices"):
         broken.run(tmp_path)
     assert not (tmp_path / "metrics").exists()
+
+
+def test_an_unknown_category_in_not_measured_is_refused_before_a_model_is_asked(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.evaluate.measure", lambda *_: pytest.fail("a model was asked"))
+    with pytest.raises(UserError, match=r"evaluate\.not_measured names 'sum'.*the exam has .*sums"):
+        case.run(tmp_path, not_measured=["sum"])

@@ -79,14 +79,8 @@ def summarise(
         (before, after): compare_scores(found[before], found[after], settings)
         for before, after in pairs
     }
-    text = text_figures(exam, answers, pairs, settings)
-    level = settings.significance
-    models = {
-        name: _model_figures(
-            exam, model, found[name], name=name, text=text.models[name], significance=level
-        )
-        for name, model in answers.items()
-    }
+    text, level = text_figures(exam, answers, pairs, settings), settings.significance
+    models = _models(exam, answers, found, text.models, level)
     backward_transfer, forgetting = _transfer(models)
     behaviour = _behaviour(exam, reference, adapted)
     beside = judged_beside_scores(exam, answers, measured.divergences, settings)
@@ -119,6 +113,22 @@ def summarise(
         verdict=_verdict(exam, compared[REFERENCE, "adapted"], behaviour, beside, level),
     )
     return _told(figures, level)
+
+
+def _models(
+    exam: Exam,
+    answers: Mapping[str, Answers],
+    found: Mapping[str, Scored],
+    texts: Mapping[str, TextByGroup],
+    significance: float,
+) -> dict[str, ModelFigures]:
+    """What each model scored, in the order of `answers`."""
+    return {
+        name: _model_figures(
+            exam, model, found[name], name=name, text=texts[name], significance=significance
+        )
+        for name, model in answers.items()
+    }
 
 
 def _told(figures: EvaluationFigures, significance: float) -> EvaluationFigures:
